@@ -1,0 +1,79 @@
+# `make demo` shows Penstock at work, `make test` checks everything. Both set up .venv themselves.
+# What is said along the way goes to standard error: the answer of `make demo` may be read by tools.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+# The demo needs less than the tests; where everything is installed already, it takes that.
+DEMO_READY := $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.embedded)
+
+# $(call install,extra): make .venv with the first Python that will do, and install into it.
+define install
+	@set -eu; \
+	if [ ! -x $(BIN)/python ]; then \
+	  for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	      found=$$python; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$${found:-}" ]; then \
+	    echo "Penstock needs Python 3.11 or newer as python3 or python3.11 ... on the PATH." >&2; \
+	    echo "Found: $$(python3 --version 2>&1 || echo none)" >&2; \
+	    exit 1; \
+	  fi; \
+	  if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
+	    echo "$$found cannot make virtual environments. On Debian and Ubuntu:" >&2; \
+	    echo "  apt-get install python3-venv" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "making .venv with $$("$$found" --version)" >&2; \
+	  "$$found" -m venv .venv >&2; \
+	fi; \
+	echo "installing penstock[$(1)]" >&2; \
+	$(BIN)/python -m pip install --quiet -e '.[$(1)]' -c constraints.txt >&2; \
+	touch $@
+endef
+
+.venv/.dev: pyproject.toml constraints.txt
+	$(call install,dev)
+
+.venv/.embedded: pyproject.toml constraints.txt
+	$(call install,embedded)
+
+.PHONY: help demo test lint types imports test-faults bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+demo: $(DEMO_READY) ## watch it work; ARGS="--seconds 20 --json" and the like are handed on
+	@$(BIN)/penstock demo $(ARGS)
+
+test: lint types imports ## everything a change has to pass; ARGS go to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.dev ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/.dev ## mypy, strict
+	@$(BIN)/mypy worker schemas tests $(wildcard benchmarks/*.py)
+
+imports: .venv/.dev ## who may import whom
+	@$(BIN)/lint-imports --no-cache
+
+test-faults: .venv/.dev ## the long runs: servers killed, stopped, starved
+	@$(BIN)/python -m pytest -m faults $(ARGS)
+
+bench: .venv/.dev ## the benchmarks; results name date, machine and commit
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove what was built or cached, .venv too
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find worker schemas tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + \
+	  2>/dev/null || true

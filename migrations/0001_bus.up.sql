@@ -1,0 +1,109 @@
+-- What the worker keeps about its own work: broken messages, positions, replicas.
+
+CREATE SCHEMA bus;
+COMMENT ON SCHEMA bus IS 'The worker''s own records: dead letters, positions, replicas';
+
+CREATE SCHEMA archive;
+COMMENT ON SCHEMA archive IS 'Partitions that were detached and are kept';
+
+CREATE TABLE bus.dead_letter (
+    letter_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    transport   text NOT NULL,
+    stream      text NOT NULL,
+    epoch       text NOT NULL DEFAULT '',
+    seq         bigint,
+    subject     text,
+    headers     jsonb,
+    body        bytea,
+    body_sha256 bytea,
+    reason      text NOT NULL,
+    error       text,
+    event_id    uuid,
+    attempts    integer,
+    status      text NOT NULL DEFAULT 'kept',
+    worker      text,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    -- A redelivered broken message is the same letter; brokers without sequences have seq NULL.
+    UNIQUE NULLS NOT DISTINCT (transport, stream, epoch, seq, body_sha256)
+);
+COMMENT ON TABLE bus.dead_letter IS 'Messages that could not become rows, as they came, with the reason';
+CREATE INDEX dead_letter_reason ON bus.dead_letter (reason);
+CREATE INDEX dead_letter_recorded_at ON bus.dead_letter (recorded_at);
+
+CREATE TABLE bus.position (
+    position_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    transport   text NOT NULL,
+    stream      text NOT NULL,
+    epoch       text NOT NULL DEFAULT '',
+    seqs        int8multirange NOT NULL,
+    worker      text,
+    recorded_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE bus.position IS
+    'Stream sequences whose effect is committed, written in the transaction that committed it';
+CREATE INDEX position_stream ON bus.position (transport, stream, epoch);
+
+CREATE TABLE bus.consumer (
+    worker_id text NOT NULL,
+    stream    text NOT NULL,
+    last_seq  bigint,
+    lag       bigint,
+    acked     bigint NOT NULL DEFAULT 0,
+    dead      bigint NOT NULL DEFAULT 0,
+    last_seen timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (worker_id, stream)
+);
+COMMENT ON TABLE bus.consumer IS 'The replicas, and how far each has come';
+
+CREATE FUNCTION bus.utc_text(moment timestamptz) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+COMMENT ON FUNCTION bus.utc_text IS 'RFC 3339 of fixed width: its order as text is the order in time';
+
+CREATE FUNCTION bus.compact_positions(settled interval DEFAULT '1 minute') RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    removed bigint;
+BEGIN
+    -- One at a time: two would each insert the sum of the same rows.
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('penstock.positions', 0)) THEN
+        RETURN 0;
+    END IF;
+    WITH crowded AS (
+        SELECT p.transport, p.stream, p.epoch
+        FROM bus.position AS p
+        WHERE p.recorded_at < now() - settled
+        GROUP BY p.transport, p.stream, p.epoch
+        HAVING count(*) > 1
+    ), taken AS (
+        DELETE FROM bus.position AS p
+        USING crowded AS c
+        WHERE (p.transport, p.stream, p.epoch) = (c.transport, c.stream, c.epoch)
+          AND p.recorded_at < now() - settled
+        RETURNING p.transport, p.stream, p.epoch, p.seqs, p.recorded_at
+    ), merged AS (
+        INSERT INTO bus.position (transport, stream, epoch, seqs, recorded_at)
+        SELECT t.transport, t.stream, t.epoch, range_agg(t.seqs), max(t.recorded_at)
+        FROM taken AS t
+        GROUP BY t.transport, t.stream, t.epoch
+    )
+    SELECT count(*) INTO removed FROM taken;
+    RETURN removed;
+END
+$$;
+COMMENT ON FUNCTION bus.compact_positions IS
+    'Merges settled positions into one row per stream and epoch; returns how many rows it took in';
+
+CREATE VIEW bus.gap AS
+WITH seen AS (
+    SELECT transport, stream, epoch, range_agg(seqs) AS seqs
+    FROM bus.position
+    GROUP BY transport, stream, epoch
+)
+SELECT s.transport, s.stream, s.epoch, missing.seqs AS missing
+FROM seen AS s
+CROSS JOIN LATERAL unnest(
+    int8multirange(int8range(lower(s.seqs), upper(s.seqs))) - s.seqs
+) AS missing (seqs);
+COMMENT ON VIEW bus.gap IS
+    'Sequences between the lowest and the highest committed one that are not committed themselves';

@@ -1,0 +1,7 @@
+DROP FUNCTION partitions.expired;
+DROP VIEW partitions.partition;
+DROP FUNCTION partitions.maintain;
+DROP FUNCTION partitions.ensure_for;
+DROP FUNCTION partitions.period;
+DROP TABLE partitions.policy;
+DROP SCHEMA partitions;

@@ -1,0 +1,161 @@
+-- One row of partitions.policy per range-partitioned table drives create, detach, archive and drop.
+
+CREATE SCHEMA partitions;
+COMMENT ON SCHEMA partitions IS 'Which partitions there are, and how long they stay';
+
+CREATE TABLE partitions.policy (
+    schema_name text NOT NULL,
+    table_name  text NOT NULL,
+    column_name text NOT NULL,
+    "interval"  text NOT NULL CHECK ("interval" IN ('day', 'week', 'month')),
+    premake     integer NOT NULL DEFAULT 3 CHECK (premake BETWEEN 0 AND 100),
+    retention   interval,
+    archive     boolean NOT NULL DEFAULT false,
+    drop_after  interval,
+    last_run    timestamptz,
+    PRIMARY KEY (schema_name, table_name)
+);
+COMMENT ON COLUMN partitions.policy.premake IS 'Periods to make ahead of the current one';
+COMMENT ON COLUMN partitions.policy.retention IS 'How long rows stay online; NULL is for ever';
+COMMENT ON COLUMN partitions.policy.archive IS 'Keep detached partitions in the schema archive';
+COMMENT ON COLUMN partitions.policy.drop_after IS 'When an archived partition goes; NULL is never';
+
+CREATE FUNCTION partitions.period(
+    step text, at timestamptz, OUT lower timestamptz, OUT upper timestamptz, OUT suffix text
+)
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT
+        p.start AT TIME ZONE 'UTC',
+        (p.start + ('1 ' || step)::interval) AT TIME ZONE 'UTC',
+        to_char(
+            p.start,
+            CASE step
+                WHEN 'day' THEN '"_y"YYYY"m"MM"d"DD'
+                WHEN 'week' THEN '"_y"IYYY"w"IW'
+                ELSE '"_y"YYYY"m"MM'
+            END
+        )
+    FROM (SELECT date_trunc(step, at AT TIME ZONE 'UTC') AS start) AS p
+$$;
+COMMENT ON FUNCTION partitions.period IS
+    'The UTC day, ISO week or month that holds a moment, and the end of its partition''s name';
+
+CREATE FUNCTION partitions.ensure_for(in_schema text, in_table text, at timestamptz)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    step text;
+    span record;
+    child text;
+    found regclass;
+BEGIN
+    SELECT p."interval" INTO step
+    FROM partitions.policy AS p
+    WHERE p.schema_name = in_schema AND p.table_name = in_table;
+    IF step IS NULL THEN
+        RAISE EXCEPTION 'no row of partitions.policy for %.%', in_schema, in_table
+            USING ERRCODE = 'undefined_object';
+    END IF;
+    span := partitions.period(step, at);
+    child := format('%I.%I', in_schema, in_table || span.suffix);
+    found := to_regclass(child);
+    IF found IS NULL THEN
+        -- Taken on the miss only, so that the usual case waits for nobody.
+        PERFORM pg_advisory_xact_lock(
+            hashtextextended(format('penstock.partitions.%I.%I', in_schema, in_table), 0)
+        );
+        found := to_regclass(child);
+    END IF;
+    IF found IS NOT NULL THEN
+        IF pg_partition_root(found) IS NULL THEN
+            RAISE EXCEPTION '% exists, but is not attached to %.%', child, in_schema, in_table
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Retention detached it and has not moved it yet; '
+                             'attach it, or finish the retention run.';
+        END IF;
+        RETURN child;
+    END IF;
+    -- Made alone and attached: that lets writers of the other partitions go on, which
+    -- CREATE TABLE .. PARTITION OF does not. It is empty, so there is nothing to scan on attaching.
+    EXECUTE format(
+        'CREATE TABLE %s (LIKE %I.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS '
+        'INCLUDING STORAGE INCLUDING COMPRESSION)',
+        child, in_schema, in_table
+    );
+    EXECUTE format(
+        'ALTER TABLE %I.%I ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
+        in_schema, in_table, child, span.lower, span.upper
+    );
+    RETURN child;
+END
+$$;
+COMMENT ON FUNCTION partitions.ensure_for IS
+    'Makes the partition of a table that holds a moment, unless it is there; returns its name';
+
+CREATE FUNCTION partitions.maintain() RETURNS SETOF text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    rule partitions.policy;
+    start timestamp;
+    step interval;
+BEGIN
+    FOR rule IN
+        SELECT p.* FROM partitions.policy AS p ORDER BY p.schema_name, p.table_name
+    LOOP
+        -- One table that fails must not leave the others without partitions.
+        BEGIN
+            start := (partitions.period(rule."interval", now())).lower AT TIME ZONE 'UTC';
+            step := ('1 ' || rule."interval")::interval;
+            FOR n IN -1 .. rule.premake LOOP
+                RETURN NEXT partitions.ensure_for(
+                    rule.schema_name, rule.table_name, (start + n * step) AT TIME ZONE 'UTC'
+                );
+            END LOOP;
+            UPDATE partitions.policy AS p SET last_run = now()
+            WHERE p.schema_name = rule.schema_name AND p.table_name = rule.table_name;
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING 'no partitions made for %.%: %',
+                rule.schema_name, rule.table_name, SQLERRM;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION partitions.maintain IS
+    'Makes the partitions of the previous, the current and the coming periods of every table; '
+    'returns their names';
+
+CREATE VIEW partitions.partition AS
+SELECT
+    p.schema_name,
+    p.table_name,
+    child.oid::regclass AS partition,
+    substring(bound.text FROM 'FROM \(''([^'']+)''\)')::timestamptz AS lower_bound,
+    substring(bound.text FROM 'TO \(''([^'']+)''\)')::timestamptz AS upper_bound,
+    p.retention,
+    p.archive,
+    p.drop_after
+FROM partitions.policy AS p
+JOIN pg_catalog.pg_namespace AS ns ON ns.nspname = p.schema_name
+JOIN pg_catalog.pg_class AS parent
+    ON parent.relnamespace = ns.oid AND parent.relname = p.table_name
+JOIN pg_catalog.pg_inherits AS i ON i.inhparent = parent.oid
+JOIN pg_catalog.pg_class AS child ON child.oid = i.inhrelid
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_get_expr(child.relpartbound, child.oid)
+) AS bound (text);
+COMMENT ON VIEW partitions.partition IS 'Every partition of a range-partitioned table, with its bounds';
+
+CREATE FUNCTION partitions.expired() RETURNS SETOF partitions.partition
+LANGUAGE sql STABLE AS $$
+    SELECT p.* FROM partitions.partition AS p
+    WHERE p.upper_bound <= now() - p.retention
+    ORDER BY p.schema_name, p.table_name, p.lower_bound
+$$;
+COMMENT ON FUNCTION partitions.expired IS
+    'The partitions that hold only rows older than their table keeps; nothing is detached here';

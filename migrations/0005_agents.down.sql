@@ -1,0 +1,17 @@
+DELETE FROM partitions.policy WHERE schema_name = 'agents';
+DROP VIEW agents.activity_log;
+DROP VIEW agents.lifecycle_events;
+DROP VIEW agents.status_history;
+DROP VIEW agents.v_instance;
+DROP VIEW agents.v_active;
+DROP TABLE agents.stats;
+DROP TABLE agents.output;
+DROP TABLE agents.checkpoint;
+DROP TABLE agents.heartbeat;
+DROP TABLE agents.state;
+DROP TABLE agents.dependency;
+DROP TABLE agents.capability;
+DROP TABLE agents.connection;
+DROP TABLE agents.instance;
+DROP TABLE agents.agent;
+DROP SCHEMA agents;

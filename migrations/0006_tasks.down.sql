@@ -1,0 +1,11 @@
+DELETE FROM partitions.policy WHERE schema_name = 'tasks';
+DROP VIEW tasks.v_queue_summary;
+DROP VIEW tasks.ready;
+DROP VIEW tasks.history;
+DROP TABLE tasks.execution;
+DROP TABLE tasks.dependency;
+DROP TABLE tasks.task;
+DROP FUNCTION tasks.apply_stats;
+DROP SCHEMA tasks;
+-- The sums were over the tasks that are gone.
+DELETE FROM agents.stats;

@@ -1,0 +1,231 @@
+-- Tasks: what was asked for, what became of it, and the record of the agents that did it.
+
+CREATE SCHEMA tasks;
+COMMENT ON SCHEMA tasks IS 'Tasks, what they wait for, and the attempts at them';
+
+CREATE TABLE tasks.task (
+    task_id               uuid PRIMARY KEY,
+    external_id           text,
+    task_type             text,
+    title                 text,
+    description           text,
+    project_id            uuid,
+    created_by            text,
+    parent_task_id        uuid REFERENCES tasks.task ON DELETE RESTRICT,
+    workflow_execution_id uuid,
+    payload               jsonb,
+    configuration         jsonb,
+    tags                  jsonb,
+    scheduled_at          timestamptz,
+    deadline              timestamptz,
+    expires_at            timestamptz,
+    max_duration_ms       bigint,
+    max_retries           integer,
+    github_issue_number   integer,
+    github_pr_number      integer,
+    created_at            timestamptz,
+    created_event         uuid,
+    status                vocab.task_status,
+    priority              vocab.priority,
+    assigned_to           uuid REFERENCES agents.agent ON DELETE RESTRICT,
+    completed_at          timestamptz,
+    retry_count           integer,
+    result                jsonb,
+    error                 text,
+    quality_score         double precision,
+    tdd_phase             vocab.tdd_phase,
+    version               bigint,
+    version_at            timestamptz,
+    version_event         uuid,
+    started_at            timestamptz,
+    deleted_at            timestamptz,
+    is_stub               boolean NOT NULL DEFAULT false,
+    updated_at            timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05);
+COMMENT ON COLUMN tasks.task.external_id IS 'The text that task_id was made from; NULL if none';
+CREATE INDEX task_external_id ON tasks.task (external_id) WHERE external_id IS NOT NULL;
+CREATE INDEX task_assigned_to ON tasks.task (assigned_to) WHERE assigned_to IS NOT NULL;
+CREATE INDEX task_parent ON tasks.task (parent_task_id) WHERE parent_task_id IS NOT NULL;
+CREATE INDEX task_project ON tasks.task (project_id) WHERE project_id IS NOT NULL;
+CREATE INDEX task_waiting ON tasks.task (priority DESC, created_at)
+    WHERE status IN ('pending', 'queued') AND deleted_at IS NULL;
+
+CREATE TABLE tasks.dependency (
+    task_id       uuid NOT NULL REFERENCES tasks.task ON DELETE RESTRICT,
+    depends_on    uuid NOT NULL REFERENCES tasks.task ON DELETE RESTRICT,
+    kind          vocab.task_dependency_kind,
+    deleted_at    timestamptz,
+    version       bigint,
+    version_at    timestamptz,
+    version_event uuid,
+    is_stub       boolean NOT NULL DEFAULT false,
+    updated_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (task_id, depends_on),
+    CHECK (task_id <> depends_on)
+);
+CREATE INDEX dependency_depends_on ON tasks.dependency (depends_on);
+
+CREATE TABLE tasks.execution (
+    execution_id  uuid NOT NULL,
+    started_at    timestamptz NOT NULL,
+    task_id       uuid,
+    agent_id      uuid,
+    attempt       integer,
+    created_at    timestamptz,
+    created_event uuid,
+    status        vocab.task_status,
+    completed_at  timestamptz,
+    result        jsonb,
+    error         text,
+    cpu_ms        bigint,
+    mem_peak_mb   bigint,
+    io_ops        bigint,
+    version       bigint,
+    version_at    timestamptz,
+    version_event uuid,
+    is_stub       boolean NOT NULL DEFAULT false,
+    updated_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (execution_id, started_at)
+) PARTITION BY RANGE (started_at);
+CREATE INDEX execution_task ON tasks.execution (task_id, started_at DESC);
+CREATE INDEX execution_agent ON tasks.execution (agent_id, started_at DESC);
+CREATE INDEX execution_started_at ON tasks.execution USING brin (started_at);
+
+-- An agent's record changes by what the statement's rows contribute now, less what they contributed
+-- before. That stays right when a task is inserted finished, reopened, corrected or given to another
+-- agent, and it is one statement for a whole batch. Rows of agents in their order: two batches never
+-- wait for each other in a circle.
+CREATE FUNCTION tasks.apply_stats() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    after_rows constant text := 'SELECT 1 AS sign, n.* FROM new_rows AS n';
+    before_rows constant text := 'SELECT -1 AS sign, o.* FROM old_rows AS o';
+    emptied uuid[];
+BEGIN
+    EXECUTE format(
+        $apply$
+        WITH counted AS (
+            SELECT
+                t.assigned_to AS agent_id,
+                t.sign,
+                t.status,
+                CASE WHEN t.status = 'completed' THEN t.quality_score::numeric END AS quality,
+                CASE WHEN t.status = 'completed' THEN
+                    greatest(round(extract(epoch FROM t.completed_at - t.started_at) * 1000), 0)
+                END AS duration_ms
+            FROM (%s) AS t
+            WHERE t.assigned_to IS NOT NULL AND t.status IN ('completed', 'failed', 'cancelled')
+        ), applied AS (
+            INSERT INTO agents.stats AS s (
+                agent_id, tasks_completed, tasks_failed, tasks_cancelled,
+                quality_sum, quality_n, duration_sum_ms, duration_n
+            )
+            SELECT d.* FROM (
+                SELECT
+                    c.agent_id,
+                    coalesce(sum(c.sign) FILTER (WHERE c.status = 'completed'), 0) AS completed,
+                    coalesce(sum(c.sign) FILTER (WHERE c.status = 'failed'), 0) AS failed,
+                    coalesce(sum(c.sign) FILTER (WHERE c.status = 'cancelled'), 0) AS cancelled,
+                    coalesce(sum(c.sign * c.quality), 0) AS quality_sum,
+                    coalesce(sum(c.sign) FILTER (WHERE c.quality IS NOT NULL), 0) AS quality_n,
+                    coalesce(sum(c.sign * c.duration_ms), 0) AS duration_sum_ms,
+                    coalesce(sum(c.sign) FILTER (WHERE c.duration_ms IS NOT NULL), 0) AS duration_n
+                FROM counted AS c
+                GROUP BY c.agent_id
+            ) AS d
+            WHERE (d.completed, d.failed, d.cancelled,
+                   d.quality_sum, d.quality_n, d.duration_sum_ms, d.duration_n)
+                  <> (0, 0, 0, 0, 0, 0, 0)
+            ORDER BY d.agent_id
+            ON CONFLICT (agent_id) DO UPDATE SET
+                tasks_completed = s.tasks_completed + excluded.tasks_completed,
+                tasks_failed = s.tasks_failed + excluded.tasks_failed,
+                tasks_cancelled = s.tasks_cancelled + excluded.tasks_cancelled,
+                quality_sum = s.quality_sum + excluded.quality_sum,
+                quality_n = s.quality_n + excluded.quality_n,
+                duration_sum_ms = s.duration_sum_ms + excluded.duration_sum_ms,
+                duration_n = s.duration_n + excluded.duration_n,
+                updated_at = now()
+            RETURNING s.agent_id, s.tasks_completed + s.tasks_failed + s.tasks_cancelled AS total
+        )
+        SELECT array_agg(a.agent_id) FROM applied AS a WHERE a.total = 0
+        $apply$,
+        CASE TG_OP
+            WHEN 'INSERT' THEN after_rows
+            WHEN 'DELETE' THEN before_rows
+            ELSE before_rows || ' UNION ALL ' || after_rows
+        END
+    ) INTO emptied;
+    -- A row of nothing would tell that a late event had once been the last one.
+    IF emptied IS NOT NULL THEN
+        DELETE FROM agents.stats AS s WHERE s.agent_id = ANY (emptied);
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tasks.apply_stats IS 'Keeps agents.stats equal to the sums over tasks.task';
+
+CREATE TRIGGER task_stats_insert AFTER INSERT ON tasks.task
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION tasks.apply_stats();
+CREATE TRIGGER task_stats_update AFTER UPDATE ON tasks.task
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION tasks.apply_stats();
+CREATE TRIGGER task_stats_delete AFTER DELETE ON tasks.task
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION tasks.apply_stats();
+
+INSERT INTO partitions.policy
+    (schema_name, table_name, column_name, "interval", premake, retention, archive)
+VALUES
+    ('tasks', 'execution', 'started_at', 'month', 3, '12 months', true);
+SELECT partitions.maintain();
+
+CREATE VIEW tasks.history AS
+SELECT
+    l.event_id,
+    l.occurred_at,
+    l.recorded_at,
+    l.entity_id AS task,
+    l.event_type,
+    l.version,
+    l.data ->> 'status' AS status,
+    l.actor,
+    l.source,
+    l.corr,
+    l.data
+FROM events.log AS l
+WHERE l.domain = 'tasks' AND l.event_type LIKE 'tasks.%';
+
+CREATE VIEW tasks.ready AS
+SELECT t.*
+FROM tasks.task AS t
+WHERE t.status IN ('pending', 'queued')
+  AND t.deleted_at IS NULL
+  AND (t.scheduled_at IS NULL OR t.scheduled_at <= now())
+  AND (t.expires_at IS NULL OR t.expires_at > now())
+  AND NOT EXISTS (
+      SELECT FROM tasks.dependency AS d
+      JOIN tasks.task AS other ON other.task_id = d.depends_on
+      WHERE d.task_id = t.task_id
+        AND d.deleted_at IS NULL
+        AND CASE d.kind
+            WHEN 'start' THEN other.started_at IS NULL
+            ELSE other.status IS DISTINCT FROM 'completed'
+        END
+  )
+ORDER BY t.priority DESC, t.created_at;
+COMMENT ON VIEW tasks.ready IS 'Waiting tasks whose time has come and whose dependencies are met';
+
+CREATE VIEW tasks.v_queue_summary AS
+SELECT
+    t.task_type,
+    t.status,
+    count(*) AS tasks,
+    avg(t.priority)::double precision AS avg_priority,
+    min(t.created_at) AS oldest,
+    max(t.version_at) AS latest_change
+FROM tasks.task AS t
+WHERE NOT t.is_stub AND t.deleted_at IS NULL
+GROUP BY t.task_type, t.status;
+COMMENT ON VIEW tasks.v_queue_summary IS 'How many tasks of each type stand where';

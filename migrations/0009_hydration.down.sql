@@ -1,0 +1,3 @@
+DROP VIEW agents.kv;
+DROP VIEW agents.kv_status;
+DROP VIEW agents.kv_state;

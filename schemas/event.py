@@ -1,0 +1,94 @@
+"""The event: CloudEvents 1.0 attributes and typed data, on the wire and decoded.
+
+Specification: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+Json = Annotated[Any, Meta(extra={"json": True})]
+"""Any JSON document. Stored as jsonb without being taken apart."""
+
+Moment = Annotated[datetime, Meta(tz=True)]
+"""A point in time with an offset (RFC 3339 on the wire)."""
+
+Text = Annotated[str, Meta(max_length=255)]
+"""A short text: a name, a label, a kind."""
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+"""A number from 0 to 1: confidence, trust, proficiency, load."""
+
+Percent = Annotated[float, Meta(ge=0.0, le=100.0)]
+"""A number from 0 to 100: quality, progress."""
+
+Priority = Annotated[int, Meta(ge=0, le=9)]
+"""0 to 9; higher is more urgent."""
+
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""A non-negative number that fits PostgreSQL's integer."""
+
+Big = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""A non-negative number that fits PostgreSQL's bigint: milliseconds, bytes, versions."""
+
+
+class EventData(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of one event type. Subclass it and decorate it with `schemas.mapping.event`.
+
+    The key field travels as the CloudEvents ``subject``, the other fields as ``data``.
+    """
+
+    spec: ClassVar[Any]
+    """Its `schemas.mapping.EventSpec`, set by the decorator."""
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """The CloudEvents attributes as they arrive; ``data`` is still undecoded JSON.
+
+    Unknown extension attributes are allowed, as the specification demands, and ignored.
+    """
+
+    specversion: Annotated[str, Meta(pattern=r"^1\.0$")]
+    id: Annotated[str, Meta(min_length=1, max_length=255)]
+    source: Annotated[str, Meta(min_length=1, max_length=1024)]
+    type: Annotated[str, Meta(min_length=1, max_length=255)]
+    time: Moment
+    subject: Annotated[str, Meta(min_length=1, max_length=255)]
+    data: Raw | UnsetType = UNSET
+    data_base64: str | None = None
+    sequence: int | str = 0
+    actor: Annotated[str, Meta(max_length=255)] | None = None
+    project: Annotated[str, Meta(max_length=255)] | None = None
+    correlationid: Annotated[str, Meta(max_length=255)] | None = None
+    causationid: Annotated[str, Meta(max_length=255)] | None = None
+    traceparent: Annotated[str, Meta(max_length=255)] | None = None
+    datacontenttype: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One decoded fact.
+
+    ``id`` is the canonical UUID that `schemas.identity.event_uuid` gives, ``entity`` the
+    CloudEvents subject as sent, ``version`` the ``sequence`` (0 when absent), ``data`` an instance
+    of ``spec.wire`` and ``raw`` the JSON of the data as sent, unknown fields included.
+    """
+
+    spec: Any
+    id: str
+    time: datetime
+    entity: str
+    version: int
+    source: str
+    actor: str | None
+    project: str | None
+    corr: str | None
+    cause: str | None
+    data: Any
+    raw: bytes
+
+    @property
+    def guard(self) -> tuple[int, datetime, str]:
+        """The total order of events about one entity: the greater one wins."""
+        return (self.version, self.time, self.id)

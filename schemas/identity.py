@@ -1,0 +1,81 @@
+"""Identity: the rules that turn any text into a key, the same way everywhere.
+
+CloudEvents lets a producer choose any text as an id; PostgreSQL keys here are UUIDs. A UUID is
+used as it is, any other text becomes a UUID version 5 (RFC 9562, section 5.5) in a namespace of its
+kind, so the same text gives the same key in every process, at every replay.
+"""
+
+import re
+from functools import lru_cache
+from typing import Annotated
+from urllib.parse import unquote_to_bytes
+from uuid import UUID, uuid5
+
+from msgspec import Meta
+
+_PENSTOCK = UUID("0d6c5bd4-6c59-5c0e-9a2b-7f7a1c4b8d10")
+_canonical = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII
+).fullmatch
+_plain_token = re.compile(r"[A-Za-z0-9_-]+", re.ASCII).fullmatch
+_unsafe = re.compile(r"[^A-Za-z0-9_-]", re.ASCII)
+
+
+def _id(kind: str) -> Meta:
+    return Meta(min_length=1, max_length=255, extra={"id": kind})
+
+
+AgentId = Annotated[str, _id("agent")]
+TaskId = Annotated[str, _id("task")]
+ExecutionId = Annotated[str, _id("execution")]
+InstanceId = Annotated[str, _id("instance")]
+ConnectionId = Annotated[str, _id("connection")]
+CheckpointId = Annotated[str, _id("checkpoint")]
+MessageId = Annotated[str, _id("message")]
+ChannelId = Annotated[str, _id("channel")]
+VoteSessionId = Annotated[str, _id("vote_session")]
+ProjectId = Annotated[str, _id("project")]
+AnyId = Annotated[str, _id("any")]
+
+
+@lru_cache(maxsize=64)
+def _namespace(kind: str) -> UUID:
+    return uuid5(_PENSTOCK, kind)
+
+
+def _derived(kind: str, text: str) -> str:
+    lowered = text.lower()
+    if _canonical(lowered):
+        return lowered
+    return str(uuid5(_namespace(kind), text))
+
+
+@lru_cache(maxsize=65_536)
+def entity_uuid(kind: str, text: str) -> str:
+    """The key of an entity: ``text`` itself if it is a UUID, else a UUID5 of it within ``kind``.
+
+    Returns the canonical lower-case form, whose order as text is PostgreSQL's order of uuids.
+    """
+    return _derived(kind, text)
+
+
+def event_uuid(source: str, event_id: str) -> str:
+    """The key of an event. CloudEvents identity is source and id, so other text takes in both."""
+    if _canonical(event_id):
+        return event_id
+    lowered = event_id.lower()
+    if _canonical(lowered):
+        return lowered
+    return str(uuid5(_namespace("event"), f"{source}\n{event_id}"))
+
+
+def escape(text: str) -> str:
+    """One token of a subject or of a KV key: bytes outside ``[A-Za-z0-9_-]`` become ``=XX``."""
+    if _plain_token(text):
+        return text
+    return _unsafe.sub(lambda match: "".join(f"={byte:02X}" for byte in match[0].encode()), text)
+
+
+def unescape(token: str) -> str:
+    """The text that `escape` made ``token`` from; raises UnicodeDecodeError for foreign bytes."""
+    return unquote_to_bytes(token.replace("=", "%")).decode()

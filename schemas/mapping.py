@@ -1,0 +1,202 @@
+"""How an event type becomes rows: the declarations that everything else is derived from.
+
+An event type is one struct with one decorator::
+
+    @event(
+        "tasks.deleted",
+        key="task_id",
+        history=Log("tasks"),
+        states=(Upsert("tasks.task", key=("task_id",), max=("deleted_at",),
+                       values={"deleted_at": OCCURRED_AT}),),
+    )
+    class TaskDeleted(EventData):
+        task_id: TaskId
+        reason: str | None = None
+
+Column policies converge: whatever the order, the duplication and the cut into batches, the same
+events leave the same row.
+
+==========  =======================================================================================
+``last``    a guard group: the event with the greatest (version, time, id) states all of it. A
+            column that the struct does not have is stated as NULL
+``first``   a guard group the other way round: the event with the least (time, id) states all of it
+``max``     the greatest value wins; ``min`` the least
+``rank``    the value that comes later in a declared order wins
+``add``     the sum over events, each counted once (needs a history)
+``once``    a fact that is the same in all events of the row, like the text its key was made from
+==========  =======================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+import msgspec
+
+from schemas.event import EventData
+
+Data = TypeVar("Data", bound=EventData)
+
+
+class Attribute(Enum):
+    """A value that comes from the envelope, or from the element of a fan-out, not from a field."""
+
+    OCCURRED_AT = "e.time"
+    EVENT_ID = "e.id"
+    VERSION = "e.version"
+    ACTOR = "e.actor"
+    SOURCE = "e.source"
+    CORR = "e.corr"
+    CAUSE = "e.cause"
+    KEY_TEXT = "key_text(e.entity)"
+    ITEM = "item"
+
+
+OCCURRED_AT = Attribute.OCCURRED_AT
+EVENT_ID = Attribute.EVENT_ID
+VERSION = Attribute.VERSION
+ACTOR = Attribute.ACTOR
+SOURCE = Attribute.SOURCE
+CORR = Attribute.CORR
+CAUSE = Attribute.CAUSE
+KEY_TEXT = Attribute.KEY_TEXT
+"""The text the key was made from; NULL if it is a UUID itself."""
+ITEM = Attribute.ITEM
+"""The element of the list that ``each`` names."""
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A value that comes from the field of another name than the column."""
+
+    name: str
+
+
+class History(msgspec.Struct, frozen=True):
+    """An append-only, range-partitioned table with the primary key (event_id, occurred_at).
+
+    ``columns`` are written beside these two, from the fields of the same names unless ``values``
+    says otherwise.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    values: Mapping[str, Any] = {}
+
+
+class Log(msgspec.Struct, frozen=True):
+    """The generic history: the whole event with its data as jsonb, without own columns.
+
+    ``domain`` picks the partition of ``events.log``. Data above ``data_limit`` bytes is kept as the
+    fields named in ``keep`` and the size and SHA-256 of the rest.
+    """
+
+    domain: str
+    table: str = "events.log"
+    data_limit: int | None = None
+    keep: tuple[str, ...] = ()
+
+
+class AuditLog(msgspec.Struct, frozen=True):
+    """The generic history of administrative events, ``audit.log``."""
+
+    resource_type: str
+    table: str = "audit.log"
+
+
+class Upsert(msgspec.Struct, frozen=True):
+    """One row of ``table`` that the event changes; with ``each``, one per element of that list.
+
+    ``guard`` prefixes the columns of the ``last`` group's guard: ``<guard>_version``,
+    ``<guard>_at``, ``<guard>_event``; without one they are ``version``, ``version_at``,
+    ``version_event``. The ``first`` group's guard is ``created_at``, ``created_event``. All events
+    that state a group of a table must list the same columns for it.
+    """
+
+    table: str
+    key: tuple[str, ...]
+    last: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
+    max: tuple[str, ...] = ()
+    min: tuple[str, ...] = ()
+    rank: Mapping[str, tuple[str, ...]] = {}
+    add: tuple[str, ...] = ()
+    once: tuple[str, ...] = ()
+    guard: str = ""
+    values: Mapping[str, Any] = {}
+    each: str | None = None
+
+
+class Ref(msgspec.Struct, frozen=True):
+    """``field`` names a row of ``table``. If that row is not there yet, a stub is made for it."""
+
+    field: str
+    table: str
+
+
+class Hydrate(msgspec.Struct, frozen=True):
+    """After the commit, mirror the rows of ``view`` whose ``columns`` equal the event's fields."""
+
+    view: str
+    columns: tuple[str, ...]
+
+
+class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the catalogue. Built by `event`; completed by `schemas.catalogue`."""
+
+    name: str
+    key: str
+    struct: type[EventData]
+    history: History | Log | AuditLog | None
+    states: tuple[Upsert, ...]
+    refs: tuple[Ref, ...]
+    kv: tuple[Hydrate, ...]
+    stream: str | None
+
+    @property
+    def domain(self) -> str:
+        """The first token of the subject."""
+        return self.name.partition(".")[0]
+
+    @property
+    def verb(self) -> str:
+        """The last token of the subject."""
+        return self.name.partition(".")[2]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the struct's docstring."""
+        return (self.struct.__doc__ or "").strip().partition("\n")[0]
+
+
+def event(
+    name: str,
+    *,
+    key: str,
+    history: History | Log | AuditLog | None = None,
+    states: tuple[Upsert, ...] = (),
+    refs: tuple[Ref, ...] = (),
+    kv: tuple[Hydrate, ...] = (),
+    stream: str | None = None,
+) -> Callable[[type[Data]], type[Data]]:
+    """Make a struct the data of the event type ``name``, which is ``domain.verb``.
+
+    ``key`` is the field that travels as the CloudEvents subject. ``stream`` is needed only for a
+    domain that Penstock does not know.
+    """
+
+    def decorate(struct: type[Data]) -> type[Data]:
+        struct.spec = EventSpec(
+            name=name,
+            key=key,
+            struct=struct,
+            history=history,
+            states=states,
+            refs=refs,
+            kv=kv,
+            stream=stream,
+        )
+        return struct
+
+    return decorate

@@ -1,0 +1,223 @@
+"""From a declaration to a function that makes the tuple of a row.
+
+Rows are made once per event, so the functions are generated as source text, as the standard
+library's dataclasses are: one expression per column, no dispatch while they run.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, cast
+
+import msgspec
+from msgspec import NODEFAULT, Raw, inspect
+
+from schemas.event import Event, EventData
+from schemas.identity import entity_uuid
+from schemas.mapping import Attribute, Field, Log
+
+Cells = Callable[[Event, Any], tuple[Any, ...]]
+"""Makes the cells of a row from an event and, for a fan-out, the element of its list."""
+
+_NULL = b"null"
+
+
+class MappingError(Exception):
+    """A declaration does not fit its struct. The message names the event type and the column."""
+
+
+def key_text(entity: str) -> str | None:
+    """The text a key was made from, or None if the text is the key."""
+    return None if entity_uuid("any", entity) == entity.lower() else entity
+
+
+def raw_json(value: Raw) -> bytes | None:
+    """A JSON document as sent; ``null`` becomes SQL's NULL."""
+    text = bytes(value)
+    return None if text == _NULL or not text else text
+
+
+def clipped(raw: bytes, limit: int, keep: tuple[str, ...]) -> bytes:
+    """``raw``, or above ``limit`` bytes only its fields ``keep`` with the size and checksum."""
+    if len(raw) <= limit:
+        return raw
+    fields = msgspec.json.decode(raw, type=dict[str, Raw])
+    kept: dict[str, Any] = {name: fields[name] for name in keep if name in fields}
+    kept["omitted"] = {"bytes": len(raw), "sha256": sha256(raw).hexdigest()}
+    return msgspec.json.encode(kept)
+
+
+_NAMES: dict[str, Any] = {
+    "entity_uuid": entity_uuid,
+    "key_text": key_text,
+    "raw_json": raw_json,
+    "encode": msgspec.json.encode,
+}
+
+
+def wire_struct(struct: type[EventData], key: str) -> type[msgspec.Struct]:
+    """The struct as it travels: without the key field, JSON documents left undecoded."""
+    fields: list[Any] = []
+    for field in struct_fields(struct):
+        if field.name == key:
+            continue
+        annotation = Raw if _is_json(field.type) else struct.__annotations__[field.name]
+        if field.default is not NODEFAULT:
+            default = Raw(_NULL) if annotation is Raw else field.default
+            fields.append((field.name, annotation, default))
+        elif field.default_factory is not NODEFAULT:
+            fields.append(
+                (field.name, annotation, msgspec.field(default_factory=field.default_factory))
+            )
+        else:
+            fields.append((field.name, annotation))
+    return msgspec.defstruct(
+        f"{struct.__name__}Data", fields, frozen=True, kw_only=True, module=struct.__module__
+    )
+
+
+def _extra(kind: inspect.Type, name: str) -> Any:
+    """What a type's Meta says about ``name``, also inside ``T | None``."""
+    if isinstance(kind, inspect.Metadata):
+        return (kind.extra or {}).get(name)
+    if isinstance(kind, inspect.UnionType):
+        return next((found for part in kind.types if (found := _extra(part, name))), None)
+    return None
+
+
+def _is_json(kind: inspect.Type) -> bool:
+    return bool(_extra(kind, "json"))
+
+
+def _is_optional(kind: inspect.Type) -> bool:
+    return isinstance(kind, inspect.UnionType) and kind.includes_none
+
+
+def _is_container(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.Metadata):
+        return _is_container(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return any(_is_container(part) for part in kind.types)
+    return isinstance(kind, inspect.CollectionType | inspect.DictType | inspect.StructType)
+
+
+def struct_fields(struct: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
+    """The fields of a struct, as msgspec sees them."""
+    return cast(inspect.StructType, inspect.type_info(struct)).fields
+
+
+def field_types(struct: type[msgspec.Struct]) -> dict[str, inspect.Type]:
+    """The type of every field of a struct."""
+    return {field.name: field.type for field in struct_fields(struct)}
+
+
+def _field_expression(name: str, kind: inspect.Type, *, key: bool) -> str:
+    access = "e.entity" if key else f"d.{name}"
+    id_kind = _extra(kind, "id")
+    if _is_json(kind):
+        return f"raw_json({access})"
+    if id_kind is not None:
+        made = f"entity_uuid({id_kind!r}, {access})"
+    elif _is_container(kind):
+        made = f"encode({access})"
+    else:
+        return access
+    return f"(None if {access} is None else {made})" if _is_optional(kind) else made
+
+
+class RowCompiler:
+    """Makes row functions for one event struct."""
+
+    def __init__(self, event_type: str, struct: type[EventData], key: str) -> None:
+        self._type = event_type
+        self._key = key
+        self._fields = field_types(struct)
+
+    def cells(
+        self, columns: Sequence[str], values: Mapping[str, Any], *, optional: bool = False
+    ) -> Cells:
+        """A function of (event, item) that gives the cells of ``columns``.
+
+        With ``optional`` a column without a source is stated as NULL. Raises MappingError.
+        """
+        names = dict(_NAMES)
+        parts = [self._expression(column, values, names, optional=optional) for column in columns]
+        row = "".join(f"{part}, " for part in parts)
+        source = f"def cells(e, item):\n    d = e.data\n    return ({row})"
+        exec(source, names)  # noqa: S102  (the text is made of the declarations, never of input)
+        made: Cells = names["cells"]
+        return made
+
+    def _expression(
+        self, column: str, values: Mapping[str, Any], names: dict[str, Any], *, optional: bool
+    ) -> str:
+        value = values.get(column, Field(column))
+        if isinstance(value, Attribute):
+            return str(value.value)
+        if isinstance(value, Field):
+            return self._field(column, value.name, optional=optional)
+        constant = f"constant_{column}"
+        names[constant] = value
+        return constant
+
+    def _field(self, column: str, name: str, *, optional: bool) -> str:
+        if name in self._fields:
+            return _field_expression(name, self._fields[name], key=name == self._key)
+        if optional:
+            return "None"
+        raise MappingError(
+            f"{self._type}: column {column!r} has no source; the fields are "
+            f"{', '.join(self._fields)}; name one with values={{{column!r}: Field(...)}}"
+        )
+
+    def id_and_text(self, name: str) -> Callable[[Event], tuple[str, str] | None]:
+        """A function that gives the key and the text of the id field ``name``, None if unset."""
+        if name not in self._fields:
+            raise MappingError(f"{self._type}: Ref names {name!r}, which is not a field")
+        kind = _extra(self._fields[name], "id")
+        if kind is None:
+            raise MappingError(f"{self._type}: Ref names {name!r}, whose type is not an id")
+
+        def pair(e: Event) -> tuple[str, str] | None:
+            text = e.entity if name == self._key else getattr(e.data, name)
+            return None if text is None else (entity_uuid(kind, text), text)
+
+        return pair
+
+
+LOG_COLUMNS = (
+    "domain",
+    "event_id",
+    "occurred_at",
+    "event_type",
+    "entity_id",
+    "version",
+    "actor",
+    "source",
+    "project_id",
+    "corr",
+    "cause",
+    "data",
+)
+
+
+def log_row(event_type: str, log: Log) -> Cells:
+    """The row function of the generic history."""
+    domain, limit, keep = log.domain, log.data_limit, log.keep
+
+    def row(e: Event, _item: Any) -> tuple[Any, ...]:
+        return (
+            domain,
+            e.id,
+            e.time,
+            event_type,
+            e.entity,
+            e.version,
+            e.actor,
+            e.source,
+            None if e.project is None else entity_uuid("project", e.project),
+            e.corr,
+            e.cause,
+            e.raw if limit is None else clipped(e.raw, limit, keep),
+        )
+
+    return row

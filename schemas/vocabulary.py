@@ -1,0 +1,229 @@
+"""The words of the domain: enumerations, and the open vocabularies that only have a shape.
+
+Each enumeration is a domain over text of the same values in the database's schema ``vocab``; a test
+compares the two. Events may use older or foreign spellings (`Vocabulary.aliases`); rows never do.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+AgentType = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=255)]
+"""An open vocabulary: team-leader, worker, coordinator, engineer and whatever else is needed."""
+
+Title = Annotated[str, Meta(max_length=1024)]
+"""One line that a person reads."""
+
+LongText = Annotated[str, Meta(max_length=1024 * 1024)]
+"""Prose, logs, stack traces: up to 1 MiB characters."""
+
+
+class Vocabulary(StrEnum):
+    """A closed list of words."""
+
+    @classmethod
+    def aliases(cls) -> Mapping[str, str]:
+        """Other spellings that events may use, and the value that each stands for."""
+        return {}
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Vocabulary | None":
+        known = cls.aliases().get(value) if isinstance(value, str) else None
+        return None if known is None else cls(known)
+
+
+class AgentStatus(Vocabulary):
+    """What an agent is doing."""
+
+    UNKNOWN = "unknown"
+    INITIALIZING = "initializing"
+    ACTIVE = "active"
+    IDLE = "idle"
+    BUSY = "busy"
+    LEARNING = "learning"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    MAINTENANCE = "maintenance"
+    ERROR = "error"
+    OFFLINE = "offline"
+    TERMINATED = "terminated"
+
+    @classmethod
+    def aliases(cls) -> Mapping[str, str]:
+        return {"inactive": "offline", "stopped": "offline"}
+
+
+class CognitivePattern(Vocabulary):
+    """How an agent goes about a problem."""
+
+    CONVERGENT = "convergent"
+    DIVERGENT = "divergent"
+    LATERAL = "lateral"
+    SYSTEMS = "systems"
+    CRITICAL = "critical"
+    ADAPTIVE = "adaptive"
+
+
+class InstanceStatus(Vocabulary):
+    """The life of one running process of an agent."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    ERROR = "error"
+    CRASHED = "crashed"
+
+
+class AgentDependencyKind(Vocabulary):
+    """How much one agent needs another."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    PREFERRED = "preferred"
+
+
+class OutputKind(Vocabulary):
+    """What an agent's output is about."""
+
+    STATUS = "status"
+    LOG = "log"
+    METRIC = "metric"
+
+
+class TaskStatus(Vocabulary):
+    """The life of a task, and of one attempt at it."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @classmethod
+    def aliases(cls) -> Mapping[str, str]:
+        return {"in_progress": "running", "retry": "retrying"}
+
+
+class TaskDependencyKind(Vocabulary):
+    """What of the other task must be there first."""
+
+    COMPLETION = "completion"
+    START = "start"
+    DATA = "data"
+    RESOURCE = "resource"
+
+    @classmethod
+    def aliases(cls) -> Mapping[str, str]:
+        return {"blocks": "completion", "finish_to_start": "completion"}
+
+
+class TddPhase(Vocabulary):
+    """The step of test-driven work that a task is in."""
+
+    RED = "red"
+    GREEN = "green"
+    REFACTOR = "refactor"
+
+
+class MessageKind(Vocabulary):
+    """What a message wants from its recipient."""
+
+    COMMAND = "command"
+    QUERY = "query"
+    RESPONSE = "response"
+    NOTIFICATION = "notification"
+    HEARTBEAT = "heartbeat"
+    ERROR = "error"
+    EVENT = "event"
+
+
+class MessageStatus(Vocabulary):
+    """How far a message has come, in the order in which a later word wins."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    DELIVERED = "delivered"
+    PROCESSED = "processed"
+
+
+class RecipientKind(Vocabulary):
+    """What a message is addressed to."""
+
+    AGENT = "agent"
+    TYPE = "type"
+    BROADCAST = "broadcast"
+    CHANNEL = "channel"
+    USER = "user"
+    WEBHOOK = "webhook"
+
+
+class ChannelKind(Vocabulary):
+    """How a channel passes messages on."""
+
+    DIRECT = "direct"
+    BROADCAST = "broadcast"
+    TOPIC = "topic"
+    QUEUE = "queue"
+    SYSTEM = "system"
+    MONITORING = "monitoring"
+    WEBHOOK = "webhook"
+
+    @classmethod
+    def aliases(cls) -> Mapping[str, str]:
+        return {"agent_to_agent": "direct"}
+
+
+class QueueDiscipline(Vocabulary):
+    """Which message of a queue comes next."""
+
+    FIFO = "fifo"
+    PRIORITY = "priority"
+    DELAYED = "delayed"
+    RETRY = "retry"
+
+
+class VotingAlgorithm(Vocabulary):
+    """How ballots become a result."""
+
+    SIMPLE_MAJORITY = "simple_majority"
+    CONFIDENCE_WEIGHTED = "confidence_weighted"
+    QUADRATIC = "quadratic"
+    CONSENSUS = "consensus"
+    RANKED_CHOICE = "ranked_choice"
+
+
+class VoteSessionStatus(Vocabulary):
+    """Whether ballots are still taken."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
+DOMAINS: Mapping[str, type[Vocabulary]] = {
+    "agent_status": AgentStatus,
+    "cognitive_pattern": CognitivePattern,
+    "instance_status": InstanceStatus,
+    "agent_dependency_kind": AgentDependencyKind,
+    "output_kind": OutputKind,
+    "task_status": TaskStatus,
+    "task_dependency_kind": TaskDependencyKind,
+    "tdd_phase": TddPhase,
+    "message_kind": MessageKind,
+    "message_status": MessageStatus,
+    "recipient_kind": RecipientKind,
+    "channel_kind": ChannelKind,
+    "queue_discipline": QueueDiscipline,
+    "voting_algorithm": VotingAlgorithm,
+    "vote_session_status": VoteSessionStatus,
+}
+"""The database's domain of each enumeration."""

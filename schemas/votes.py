@@ -1,0 +1,180 @@
+"""Events about votes. The key, and so the subject's second token, is the voting session."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas.event import Big, Count, EventData, Moment, Share, Text
+from schemas.identity import AgentId, VoteSessionId
+from schemas.mapping import KEY_TEXT, OCCURRED_AT, Field, Log, Ref, Upsert, event
+from schemas.vocabulary import LongText, Title, VoteSessionStatus, VotingAlgorithm
+
+Options = Annotated[list[Text], Meta(max_length=1000)]
+Weight = Annotated[float, Meta(ge=0.0)]
+
+QUESTION = (
+    "topic",
+    "question",
+    "algorithm",
+    "options",
+    "eligible",
+    "quorum",
+    "threshold",
+    "token_budget",
+    "opened_by",
+    "deadline",
+)
+OUTCOME = ("status", "closed_at", "closed_by", "close_reason")
+BALLOT = (
+    "option",
+    "ranking",
+    "confidence",
+    "tokens",
+    "weight",
+    "reasoning",
+    "signature",
+    "retracted",
+)
+
+SESSION = ("session_id",)
+IDENTITY = {"external_id": KEY_TEXT}
+VOTER = (Ref("session_id", "collab.vote_session"), Ref("agent_id", "agents.agent"))
+
+
+@event(
+    "votes.opened",
+    key="session_id",
+    history=Log("collab"),
+    states=(
+        Upsert(
+            table="collab.vote_session",
+            key=SESSION,
+            first=QUESTION,
+            last=OUTCOME,
+            guard="status",
+            once=("external_id",),
+            values={**IDENTITY, "status": VoteSessionStatus.OPEN},
+        ),
+    ),
+)
+class VoteOpened(EventData, frozen=True, kw_only=True):
+    """A question was put to the vote."""
+
+    session_id: VoteSessionId
+    topic: Title
+    algorithm: VotingAlgorithm
+    options: Options
+    question: LongText | None = None
+    eligible: Count | None = None
+    quorum: Share | None = None
+    threshold: Share | None = None
+    token_budget: Big | None = None
+    opened_by: Text | None = None
+    deadline: Moment | None = None
+
+
+@event(
+    "votes.cast",
+    key="session_id",
+    history=Log("collab"),
+    states=(
+        Upsert(
+            table="collab.ballot",
+            key=("session_id", "agent_id"),
+            last=BALLOT,
+            values={"retracted": False},
+        ),
+    ),
+    refs=VOTER,
+)
+class VoteCast(EventData, frozen=True, kw_only=True):
+    """An agent voted; its last ballot counts, the earlier ones stay in the history."""
+
+    session_id: VoteSessionId
+    agent_id: AgentId
+    option: Text | None = None
+    ranking: Options | None = None
+    confidence: Share | None = None
+    tokens: Big | None = None
+    weight: Weight | None = None
+    reasoning: LongText | None = None
+    signature: LongText | None = None
+
+
+@event(
+    "votes.retracted",
+    key="session_id",
+    history=Log("collab"),
+    states=(
+        Upsert(
+            table="collab.ballot",
+            key=("session_id", "agent_id"),
+            last=BALLOT,
+            values={"retracted": True},
+        ),
+    ),
+    refs=VOTER,
+)
+class VoteRetracted(EventData, frozen=True, kw_only=True):
+    """An agent took its ballot back."""
+
+    session_id: VoteSessionId
+    agent_id: AgentId
+
+
+@event(
+    "votes.closed",
+    key="session_id",
+    history=Log("collab"),
+    states=(
+        Upsert(
+            table="collab.vote_session",
+            key=SESSION,
+            last=OUTCOME,
+            guard="status",
+            once=("external_id",),
+            values={
+                **IDENTITY,
+                "status": VoteSessionStatus.CLOSED,
+                "closed_at": OCCURRED_AT,
+                "closed_by": Field("by"),
+                "close_reason": Field("reason"),
+            },
+        ),
+    ),
+)
+class VoteClosed(EventData, frozen=True, kw_only=True):
+    """No more ballots are taken; the result can be counted."""
+
+    session_id: VoteSessionId
+    by: Text | None = None
+    reason: LongText | None = None
+
+
+@event(
+    "votes.cancelled",
+    key="session_id",
+    history=Log("collab"),
+    states=(
+        Upsert(
+            table="collab.vote_session",
+            key=SESSION,
+            last=OUTCOME,
+            guard="status",
+            once=("external_id",),
+            values={
+                **IDENTITY,
+                "status": VoteSessionStatus.CANCELLED,
+                "closed_at": OCCURRED_AT,
+                "closed_by": Field("by"),
+                "close_reason": Field("reason"),
+            },
+        ),
+    ),
+)
+class VoteCancelled(EventData, frozen=True, kw_only=True):
+    """A vote was called off; nothing will be counted."""
+
+    session_id: VoteSessionId
+    by: Text | None = None
+    reason: LongText | None = None

@@ -1,0 +1,485 @@
+"""What every `Source` promises, shown on each way to read a broker.
+
+A broker comes in by a `Bus`: how to publish to it and how to open sources on it. What a way cannot
+do is declared in its features, and the suite shows that too.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pytest
+from nats.aio.client import Client
+
+from worker import topology
+from worker.embedded import EmbeddedNats
+from worker.errors import SourceUnavailable
+from worker.nats_connection import NatsOptions, connect
+from worker.ports import Message, Source
+from worker.sources.jetstream import JetStreamSource
+from worker.sources.jetstream_stock import StockJetStreamSource
+
+ACK_WAIT = 2.0
+STREAM, DURABLE = "CONTRACT", "replica"
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a way to read a broker does beyond the port, or not quite."""
+
+    name: str
+    make: Callable[..., Source]
+    status_headers_are_data: bool = True
+    """A user's header ``Status:`` does not keep a message from arriving."""
+
+
+FAST = Features(name="jetstream", make=JetStreamSource)
+STOCK = Features(name="jetstream-stock", make=StockJetStreamSource, status_headers_are_data=False)
+
+
+class Bus(Protocol):
+    """A broker with one empty queue."""
+
+    features: Features
+
+    async def publish(self, bodies: Sequence[bytes], headers: dict[str, str] | None = None) -> None:
+        """Store messages in order, confirmed."""
+
+    def source(self, **options: Any) -> Source:
+        """A replica that is not entered yet, on a connection of its own."""
+
+    async def cut(self, source: Source) -> None:
+        """Lose the connection of a replica as if its process had died."""
+
+
+class JetStreamBus:
+    """One stream and one durable consumer."""
+
+    def __init__(self, features: Features, url: str, stack: AsyncExitStack) -> None:
+        self.features = features
+        self._url = url
+        self._stack = stack
+        self._clients: dict[int, Client] = {}
+
+    async def open(self) -> None:
+        self._admin = await self._connect()
+        await self.provision()
+
+    async def provision(self) -> None:
+        plan = topology.StreamPlan(name=STREAM, subjects=("c.>",))
+        await topology.provision(
+            self._admin, [plan], durable=DURABLE, ack_wait=ACK_WAIT, max_ack_pending=20_000
+        )
+
+    async def remake(self) -> None:
+        await self._admin.jetstream().delete_stream(STREAM)
+        await self.provision()
+
+    async def publish(self, bodies: Sequence[bytes], headers: dict[str, str] | None = None) -> None:
+        stream = self._admin.jetstream()
+        for number, body in enumerate(bodies):
+            await stream.publish(f"c.{number}", body, headers=headers)
+
+    async def ready(self, source: Source) -> Source:
+        return await self._stack.enter_async_context(source)
+
+    async def open_source(self, **options: Any) -> Source:
+        client = await self._connect()
+        given = {"batch_size": 100, "batch_bytes": 1 << 20, "linger": 0.02, "heartbeat": 0.5}
+        source = self.features.make(
+            client, STREAM, durable=DURABLE, ack_wait=ACK_WAIT, **(given | options)
+        )
+        self._clients[id(source)] = client
+        return source
+
+    def client(self, source: Source) -> Client:
+        return self._clients[id(source)]
+
+    async def cut(self, source: Source) -> None:
+        await self._clients[id(source)].close()
+
+    async def _connect(self) -> Client:
+        client = await connect(NatsOptions(url=self._url), name="contract")
+        self._stack.push_async_callback(client.close)
+        return client
+
+
+@pytest.fixture(params=[FAST, STOCK], ids=lambda features: features.name)
+async def bus(nats_url: str, request: pytest.FixtureRequest) -> AsyncIterator[JetStreamBus]:
+    async with AsyncExitStack() as stack:
+        bus = JetStreamBus(request.param, nats_url, stack)
+        await bus.open()
+        yield bus
+
+
+@pytest.fixture
+async def source(bus: JetStreamBus) -> Source:
+    return await bus.ready(await bus.open_source())
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[EmbeddedNats]:
+    async with EmbeddedNats(sync_always=False) as server:
+        yield server
+
+
+@pytest.fixture(params=[FAST, STOCK], ids=lambda features: features.name)
+async def shaky(
+    server: EmbeddedNats, request: pytest.FixtureRequest
+) -> AsyncIterator[JetStreamBus]:
+    """A broker that the test may kill and stop."""
+    async with AsyncExitStack() as stack:
+        bus = JetStreamBus(request.param, server.url, stack)
+        await bus.open()
+        yield bus
+
+
+async def collect(source: Source, count: int, seconds: float = 15.0) -> list[Message]:
+    """Fetch and acknowledge until ``count`` different bodies came."""
+    found: dict[bytes, Message] = {}
+    async with asyncio.timeout(seconds):
+        while len(found) < count:
+            batch = await patient_fetch(source)
+            await source.ack(batch)
+            found |= {message.body: message for message in batch}
+    return list(found.values())
+
+
+async def patient_fetch(source: Source) -> Sequence[Message]:
+    while True:
+        try:
+            return await source.fetch()
+        except SourceUnavailable:
+            await asyncio.sleep(0.05)
+
+
+async def nothing_comes(source: Source, seconds: float) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(source.fetch(), seconds)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def settled(source: Source) -> bool:
+    try:
+        backlog = await source.backlog()
+    except SourceUnavailable:
+        return False
+    return backlog.pending == 0 and backlog.ack_pending == 0
+
+
+def numbered(count: int, start: int = 0) -> list[bytes]:
+    return [b"%d" % number for number in range(start, start + count)]
+
+
+async def test_everything_published_arrives_in_order_with_where_it_stood(
+    bus: JetStreamBus, source: Source
+) -> None:
+    before = time.time()
+    await bus.publish(numbered(250))
+    messages = await collect(source, 250)
+    assert [message.body for message in messages] == numbered(250)
+    assert [message.subject for message in messages] == [f"c.{number}" for number in range(250)]
+    assert [message.position for message in messages] == list(range(1, 251))
+    assert {message.deliveries for message in messages} == {1}
+    assert all(before - 1 <= (message.stored_at or 0) <= time.time() + 1 for message in messages)
+    assert source.healthy
+    assert source.epoch
+
+
+async def test_what_was_acknowledged_never_comes_again(bus: JetStreamBus) -> None:
+    await bus.publish(numbered(50))
+    async with await bus.open_source() as first:
+        await collect(first, 50)
+    async with await bus.open_source() as second:
+        await until(lambda: settled(second))
+        await nothing_comes(second, ACK_WAIT * 1.5)
+
+
+async def test_leaving_gives_back_what_was_not_acknowledged(bus: JetStreamBus) -> None:
+    await bus.publish(numbered(50))
+    async with await bus.open_source(batch_size=10) as first:
+        await first.ack(await first.fetch())
+        assert len(await first.fetch()) == 10
+    async with await bus.open_source() as second:
+        messages = await collect(second, 40, seconds=ACK_WAIT * 0.75)
+    assert sorted(int(message.body) for message in messages) == list(range(10, 50))
+
+
+async def test_what_a_dead_replica_held_comes_again(bus: JetStreamBus) -> None:
+    await bus.publish(numbered(30))
+    async with await bus.open_source() as dead:
+        await dead.fetch()
+        await bus.cut(dead)
+        async with await bus.open_source() as other:
+            messages = await collect(other, 30)
+    assert {message.deliveries for message in messages} == {2}
+
+
+async def test_a_dead_connection_is_said_and_not_waited_for(bus: JetStreamBus) -> None:
+    async with await bus.open_source() as dead:
+        await bus.cut(dead)
+        with pytest.raises(SourceUnavailable):
+            await asyncio.wait_for(dead.fetch(), 10)
+        with pytest.raises(SourceUnavailable):
+            await dead.backlog()
+        assert not dead.healthy
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.8])
+async def test_nack_redelivers_after_the_delay(
+    bus: JetStreamBus, source: Source, delay: float
+) -> None:
+    await bus.publish([b"once more"])
+    [message] = await source.fetch()
+    started = time.monotonic()
+    await source.nack([message], delay)
+    [again] = await asyncio.wait_for(source.fetch(), delay + ACK_WAIT * 0.75)
+    assert time.monotonic() - started >= delay * 0.95
+    assert again.body == message.body
+    assert again.deliveries == 2
+
+
+async def test_two_replicas_share_without_overlap(bus: JetStreamBus) -> None:
+    first = await bus.ready(await bus.open_source(batch_size=20))
+    second = await bus.ready(await bus.open_source(batch_size=20))
+    shares: list[list[bytes]] = [[], []]
+
+    async def work(source: Source, share: list[bytes]) -> None:
+        while batch := await source.fetch():
+            share.extend(message.body for message in batch)
+            await source.ack(batch)
+
+    tasks = [
+        asyncio.create_task(work(source, share))
+        for source, share in zip((first, second), shares, strict=True)
+    ]
+    await bus.publish(numbered(400))
+    await until(lambda: settled(first))
+    first.stop()
+    second.stop()
+    await asyncio.gather(*tasks)
+    assert sorted(shares[0] + shares[1]) == sorted(numbered(400))
+
+
+async def test_headers_arrive_as_sent(bus: JetStreamBus, source: Source) -> None:
+    await bus.publish([b"none"])
+    await bus.publish([b"id"], {"Nats-Msg-Id": "m-1"})
+    await bus.publish([b"binary"], {"ce-type": "tasks.created", "Content-Type": "application/json"})
+    none, marked, binary = await collect(source, 3)
+    assert none.plain
+    assert not none.headers
+    assert marked.plain
+    assert marked.headers == {"Nats-Msg-Id": "m-1"}
+    assert not binary.plain
+    assert binary.headers == {"ce-type": "tasks.created", "Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("status", ["100", "404", "408", "409", "500", "503"])
+async def test_a_status_header_of_a_user_is_data(
+    bus: JetStreamBus, source: Source, status: str
+) -> None:
+    await bus.publish([b"before"])
+    await bus.publish([b"trap"], {"Status": status})
+    await bus.publish([b"after"])
+    if bus.features.status_headers_are_data:
+        trap = (await collect(source, 3))[1]
+        assert trap.body == b"trap"
+        assert trap.headers == {"Status": status}
+    else:
+        await collect(source, 2)
+        backlog = await source.backlog()
+        assert backlog.ack_pending >= 1, "the trap was delivered, but taken for the server's word"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x00",
+        b"\r\n",
+        b"MSG c.0 1 $JS.ACK 5\r\nhello\r\n",
+        b"PING\r\n" * 7,
+        bytes(range(256)),
+        b"\xff" * 900_000,
+    ],
+    ids=["empty", "nul", "crlf", "frame", "pings", "all bytes", "large"],
+)
+async def test_bodies_are_bytes(bus: JetStreamBus, source: Source, body: bytes) -> None:
+    await bus.publish([b"first", body, b"last"])
+    assert [message.body for message in await collect(source, 3)] == [b"first", body, b"last"]
+
+
+async def test_a_batch_is_bounded_by_count(bus: JetStreamBus) -> None:
+    await bus.publish(numbered(95))
+    async with await bus.open_source(batch_size=30, linger=0.5) as source:
+        sizes = []
+        while sum(sizes) < 95:
+            batch = await source.fetch()
+            sizes.append(len(batch))
+            await source.ack(batch)
+    assert max(sizes) <= 30
+
+
+async def test_a_batch_is_bounded_by_bytes_and_a_larger_message_comes_alone(
+    bus: JetStreamBus,
+) -> None:
+    bodies = [b"%d" % number + b"." * 30_000 for number in range(10)]
+    bodies.insert(5, b"huge" + b"." * 300_000)
+    await bus.publish(bodies)
+    async with await bus.open_source(batch_bytes=100_000, linger=0.3) as source:
+        found: list[bytes] = []
+        async with asyncio.timeout(15):
+            while len(found) < len(bodies):
+                batch = [message.body for message in await source.fetch()]
+                assert len(batch) == 1 or sum(map(len, batch)) <= 100_000
+                found += batch
+    assert sorted(found) == sorted(bodies)
+
+
+async def test_linger_waits_for_company(bus: JetStreamBus) -> None:
+    async with await bus.open_source(linger=3.0, batch_size=20) as source:
+        fetching = asyncio.create_task(source.fetch())  # type: ignore[arg-type]
+        await bus.publish(numbered(20))
+        assert len(await asyncio.wait_for(fetching, 10)) == 20
+
+
+async def test_cancelling_fetch_loses_nothing(bus: JetStreamBus) -> None:
+    async with await bus.open_source(linger=0.05, batch_size=500) as source:
+        publishing = asyncio.create_task(bus.publish(numbered(300)))
+        for wait in range(40):
+            fetching = asyncio.ensure_future(source.fetch())
+            await asyncio.wait({fetching}, timeout=wait / 1000)
+            if fetching.done():
+                await source.nack(fetching.result(), 0)
+            else:
+                fetching.cancel()
+                await asyncio.wait({fetching})
+        await publishing
+        messages = await collect(source, 300, seconds=ACK_WAIT * 0.75)
+    assert sorted(message.body for message in messages) == sorted(numbered(300))
+
+
+async def test_stop_ends_a_waiting_fetch(source: Source) -> None:
+    fetching = asyncio.ensure_future(source.fetch())
+    await asyncio.wait({fetching}, timeout=0.1)
+    source.stop()
+    source.stop()
+    assert list(await asyncio.wait_for(fetching, 5)) == []
+    assert list(await asyncio.wait_for(source.fetch(), 5)) == []
+
+
+async def test_backlog_counts_over_all_replicas(bus: JetStreamBus) -> None:
+    await bus.publish(numbered(40))
+    async with await bus.open_source(batch_size=40) as source:
+        assert len(await patient_batch(source, 40)) == 40
+        held = await source.backlog()
+        assert (held.pending, held.ack_pending, held.redelivered) == (0, 40, 0)
+    async with await bus.open_source(batch_size=40) as source:
+        messages = await patient_batch(source, 40)
+        assert (await source.backlog()).redelivered == 40
+        await source.ack(messages)
+        await until(lambda: settled(source))
+
+
+async def patient_batch(source: Source, count: int) -> list[Message]:
+    messages: list[Message] = []
+    async with asyncio.timeout(10):
+        while len(messages) < count:
+            messages += await source.fetch()
+    return messages
+
+
+async def test_work_that_takes_longer_than_the_ack_wait_is_not_redelivered(
+    bus: JetStreamBus, source: Source
+) -> None:
+    await bus.publish(numbered(5))
+    held = await patient_batch(source, 5)
+    await nothing_comes(source, ACK_WAIT * 2)
+    await source.ack(held)
+    await until(lambda: settled(source))
+
+
+async def test_a_killed_server_is_followed_to_its_return(
+    server: EmbeddedNats, shaky: JetStreamBus
+) -> None:
+    source = await shaky.ready(await shaky.open_source(batch_size=10))
+    await shaky.publish(numbered(40))
+    await source.ack(await source.fetch())
+    held = await source.fetch()
+    await server.kill()
+    await until(lambda: went_red(source))
+    await source.ack(held)
+    await server.restart()
+    await until(lambda: turned_green(source))
+    await shaky.publish(numbered(20, start=40))
+    rest = await collect(source, 40)
+    assert {int(message.body) for message in rest} >= set(range(20, 60))
+    await until(lambda: settled(source))
+
+
+async def test_a_server_stopped_for_seconds_is_noticed_and_taken_up_again(
+    server: EmbeddedNats, shaky: JetStreamBus
+) -> None:
+    source = await shaky.ready(await shaky.open_source())
+    await shaky.publish(numbered(10))
+    await collect(source, 10)
+    server.pause()
+    try:
+        await until(lambda: went_red(source))
+    finally:
+        server.resume()
+    await shaky.publish(numbered(10, start=10))
+    assert len(await collect(source, 10, seconds=30)) == 10
+    await until(lambda: turned_green(source))
+
+
+async def test_a_read_loop_that_died_silently_is_revived(bus: JetStreamBus, source: Source) -> None:
+    await bus.publish(numbered(3))
+    await collect(source, 3)
+    client = bus.client(source)
+    assert client._reading_task is not None
+    client._reading_task.cancel()
+    assert client.is_connected
+    await bus.publish(numbered(3, start=3))
+    assert len(await collect(source, 3)) == 3
+
+
+async def test_a_stream_made_anew_is_another_epoch_and_old_acknowledgements_do_no_harm(
+    bus: JetStreamBus,
+) -> None:
+    source = await bus.ready(await bus.open_source(batch_size=5))
+    await bus.publish(numbered(5))
+    old = await patient_batch(source, 5)
+    epoch = source.epoch
+    await bus.remake()
+    await until(lambda: has_epoch_after(source, epoch))
+    await bus.publish(numbered(5, start=100))
+    await source.ack(old)
+    assert (await source.backlog()).ack_pending + (await source.backlog()).pending == 5
+    fresh = await collect(source, 5)
+    assert {int(message.body) for message in fresh} == set(range(100, 105))
+
+
+async def has_epoch_after(source: Source, epoch: str) -> bool:
+    fetching = asyncio.ensure_future(source.fetch())
+    await asyncio.wait({fetching}, timeout=0.2)
+    fetching.cancel()
+    await asyncio.wait({fetching})
+    return source.epoch not in {"", epoch} and source.healthy
+
+
+async def went_red(source: Source) -> bool:
+    return not source.healthy
+
+
+async def turned_green(source: Source) -> bool:
+    return source.healthy

@@ -1,0 +1,174 @@
+"""Every event at least twice, shuffled, to three workers that are killed all the time.
+
+The tables and the bucket must equal those of one undisturbed worker on the ordered events.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import nats
+import pytest
+
+from schemas.catalogue import Catalogue
+from tests.generated import EventMaker
+from tests.mirror import bucket, expected_bucket
+from tests.rows import data_tables
+from tests.workers import WorkerProcess, environment
+from worker.embedded import EmbeddedNats, EmbeddedPostgres
+from worker.migrate import up
+from worker.ports import Message
+
+CATALOGUE = Catalogue.load()
+WEIGHTS = {"agents.heartbeat": 12, "tasks.updated": 12, "agents.state_set": 10, "messages.sent": 8}
+
+_DIGEST = """
+SELECT count(*), md5(string_agg(h, '' ORDER BY h))
+FROM (SELECT md5((to_jsonb(t) - ARRAY['recorded_at', 'updated_at', 'last_run'])::text) AS h
+      FROM {table} AS t) AS rows
+"""
+
+
+def make_events(count: int, seed: int) -> list[Message]:
+    """Mixed events of every type about 400 entities, in the order of their making."""
+    rng = random.Random(seed)
+    kinds = list(CATALOGUE.types.values())
+    weights = [WEIGHTS.get(kind.name, 1) for kind in kinds]
+    maker = EventMaker(rng, [f"entity-{n}" for n in range(400)], 3000)
+    chosen = rng.choices(kinds, weights, k=count)
+    return [maker.message(kind, number) for number, kind in enumerate(chosen)]
+
+
+async def publish(url: str, messages: Sequence[Message]) -> None:
+    """Put the messages into their streams, in this order, without any deduplication."""
+    async with await nats.connect(url) as nc:
+        js = nc.jetstream(publish_async_max_pending=2_000)
+        for chunk in range(0, len(messages), 2_000):
+            part = messages[chunk : chunk + 2_000]
+            await asyncio.gather(
+                *[await js.publish_async(message.subject, message.body) for message in part]
+            )
+
+
+async def digests(dsn: str) -> dict[str, Any]:
+    """For every data table the count of rows and a digest of them, clocks left out."""
+    connection = await asyncpg.connect(dsn)
+    found = {
+        table: tuple(await connection.fetchrow(_DIGEST.format(table=table)))
+        for table in await data_tables(connection)
+    }
+    letters = await connection.fetch("SELECT reason, event_id::text FROM bus.dead_letter")
+    found["distinct dead letters"] = sorted({(row[0], row[1]) for row in letters})
+    await connection.close()
+    return found
+
+
+@asynccontextmanager
+async def servers() -> AsyncIterator[tuple[EmbeddedNats, str]]:
+    """Servers of their own, so that neither run sees anything of the other."""
+    async with (
+        EmbeddedNats(sync_always=False) as bus,
+        EmbeddedPostgres(settings={"fsync": "off"}) as postgres,
+    ):
+        dsn = await postgres.create_database("penstock")
+        await up(dsn)
+        yield bus, dsn
+
+
+async def undisturbed(messages: Sequence[Message], tmp_path: Path) -> tuple[Any, Any]:
+    """One worker on the ordered events."""
+    async with servers() as (bus, dsn):
+        worker = WorkerProcess(environment(bus.url, dsn), tmp_path / "undisturbed.log")
+        await worker.start("--until-idle", "0.1")
+        await worker.wait(60)
+        await publish(bus.url, messages)
+        await worker.start("--until-idle", "2")
+        assert await worker.wait(300) == 0
+        held = await bucket(bus.url)
+        assert held == await expected_bucket(dsn)
+        return await digests(dsn), held
+
+
+async def killed(messages: Sequence[Message], tmp_path: Path, seed: int) -> tuple[Any, Any, int]:
+    """Three workers on every event twice, shuffled; one is killed every second."""
+    twice = [*messages, *messages]
+    random.Random(seed).shuffle(twice)
+    async with servers() as (bus, dsn):
+        settings = environment(bus.url, dsn, batch_size="200")
+        workers = [WorkerProcess(settings, tmp_path / f"worker-{n}.log") for n in range(3)]
+        await workers[0].start("--until-idle", "0.1")
+        await workers[0].wait(60)
+        publishing = asyncio.create_task(publish(bus.url, twice))
+        for worker in workers:
+            await worker.start()
+        killing = asyncio.create_task(kill_in_turn(workers))
+        await publishing
+        kills = await asyncio.wait_for(until_drained(bus.url, killing), 600)
+        for worker in workers:
+            # One that was just started may not have come to catching signals yet.
+            assert await worker.stop() in (0, -signal.SIGTERM)
+        held = await bucket(bus.url)
+        assert held == await expected_bucket(dsn)
+        return await digests(dsn), held, kills
+
+
+async def kill_in_turn(workers: Sequence[WorkerProcess]) -> None:
+    turn = 0
+    while True:
+        await asyncio.sleep(1.0)
+        await workers[turn % len(workers)].kill()
+        await workers[turn % len(workers)].start()
+        turn += 1
+        KILLS.append(turn)
+
+
+KILLS: list[int] = []
+
+
+async def until_drained(url: str, killing: asyncio.Task[None]) -> int:
+    """Kill until nearly nothing is left, then let the workers finish. Returns how many died."""
+    async with await nats.connect(url) as nc:
+        js = nc.jetstream()
+        while await left(js) > 0:
+            await asyncio.sleep(0.2)
+        killing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await killing
+        return len(KILLS)
+
+
+async def left(js: Any) -> int:
+    total = 0
+    for stream in CATALOGUE.streams:
+        info = await js.consumer_info(stream, "penstock")
+        total += info.num_pending + info.num_ack_pending
+    return total
+
+
+async def compare(count: int, seed: int, tmp_path: Path) -> int:
+    """Both runs on the same events. Returns how many workers were killed."""
+    KILLS.clear()
+    messages = make_events(count, seed)
+    rows, keys = await undisturbed(messages, tmp_path)
+    disturbed_rows, disturbed_keys, kills = await killed(messages, tmp_path, seed)
+    assert disturbed_rows == rows
+    assert disturbed_keys == keys
+    print(f"\n{count} events twice, {kills} workers killed, {len(keys)} keys; rows:")
+    for table, found in rows.items():
+        print(f"  {table}: {found[0] if table != 'distinct dead letters' else len(found)}")
+    return kills
+
+
+async def test_a_few_thousand_events(tmp_path: Path) -> None:
+    await compare(4_000, 1, tmp_path)
+
+
+@pytest.mark.faults
+async def test_a_hundred_thousand_events(tmp_path: Path) -> None:
+    assert await compare(100_000, 2, tmp_path) > 10

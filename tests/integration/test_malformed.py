@@ -1,0 +1,217 @@
+"""Every kind of bad input among 500 good neighbours: they are stored, it is kept with its reason."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import msgspec
+import nats
+import pytest
+import pytest_asyncio
+from nats.js.api import PubAck
+
+from tests.running import running, settings_for, until
+from worker.app import Worker
+
+AGENT = "2f9471cb-57cc-562e-8f8b-9e6aad260461"
+NEIGHBOURS = 500
+MEGABYTE = 2**20
+
+
+def heartbeat(**changes: Any) -> dict[str, Any]:
+    event = {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "source": f"/agents/{AGENT}",
+        "type": "agents.heartbeat",
+        "subject": AGENT,
+        "time": datetime.now(UTC).isoformat(),
+        "data": {"status": "busy", "load": 0.2, "metrics": {"queue": 3.0}},
+    }
+    return {name: value for name, value in {**event, **changes}.items() if value is not ...}
+
+
+def body(**changes: Any) -> bytes:
+    return json.dumps(heartbeat(**changes)).encode()
+
+
+def with_raw(text: bytes, **changes: Any) -> bytes:
+    """A heartbeat whose unknown field ``note`` holds these very bytes."""
+    data = {"status": "busy", "note": "HERE"}
+    return body(data=data, **changes).replace(b'"HERE"', text)
+
+
+def task(**data: Any) -> bytes:
+    return body(type="tasks.updated", data={"status": "running", **data})
+
+
+def hours(count: float) -> str:
+    return (datetime.now(UTC) + timedelta(hours=count)).isoformat()
+
+
+HEARTBEAT = f"agents.{AGENT}.heartbeat"
+TASK = f"tasks.{AGENT}.updated"
+
+BAD: dict[str, tuple[str, bytes, str]] = {
+    "not json": (HEARTBEAT, b"hello", "not_json"),
+    "empty": (HEARTBEAT, b"", "not_json"),
+    "byte order mark": (HEARTBEAT, b"\xef\xbb\xbf" + body(), "not_json"),
+    "trailing bytes": (HEARTBEAT, body() + b"}", "not_json"),
+    "gzip": (HEARTBEAT, b"\x1f\x8b\x08\x00rest", "bad_utf8"),
+    "an array": (HEARTBEAT, b"[]", "not_cloudevent"),
+    "no source": (HEARTBEAT, body(source=...), "not_cloudevent"),
+    "other specversion": (HEARTBEAT, body(specversion="0.3"), "not_cloudevent"),
+    "wrong type": (HEARTBEAT, body(data={"load": "high"}), "invalid_data"),
+    "data is a list": (HEARTBEAT, body(data=[1]), "invalid_data"),
+    "unknown status": (HEARTBEAT, body(data={"status": "asleep"}), "invalid_data"),
+    "unknown type": (HEARTBEAT, body(type="agents.vanished"), "unknown_type"),
+    "unknown domain": (HEARTBEAT, body(type="starships.launched"), "unknown_type"),
+    "no time": (HEARTBEAT, body(time=...), "missing_time"),
+    "naive time": (HEARTBEAT, body(time="2026-11-01T00:00:00"), "bad_time"),
+    "time is no time": (HEARTBEAT, body(time="yesterday"), "bad_time"),
+    "year 1": (HEARTBEAT, body(time="0001-01-01T00:00:00Z"), "out_of_window"),
+    "year 9999": (HEARTBEAT, body(time="9999-12-31T23:59:59Z"), "future"),
+    "ten minutes ahead": (HEARTBEAT, body(time=hours(1 / 6)), "future"),
+    "older than kept": (HEARTBEAT, body(time=hours(-24 * 91)), "out_of_window"),
+    "empty id": (HEARTBEAT, body(id=""), "bad_id"),
+    "id is a number": (HEARTBEAT, body(id=7), "bad_id"),
+    "id of 256 letters": (HEARTBEAT, body(id="x" * 256), "bad_id"),
+    "other subject": ("agents.somebody-else.heartbeat", body(), "subject_mismatch"),
+    "other verb": (f"agents.{AGENT}.updated", body(), "subject_mismatch"),
+    "other domain": (TASK, body(), "subject_mismatch"),
+    "nul": (HEARTBEAT, with_raw(b'"a\\u0000b"'), "nul_character"),
+    "nul in a known field": (TASK, task(error="a\0b"), "nul_character"),
+    "nul byte": (HEARTBEAT, with_raw(b'"a\0b"'), "not_json"),
+    "lone surrogate": (HEARTBEAT, with_raw(b'"\\ud800 and more"'), "lone_surrogate"),
+    "lone surrogate at the end": (HEARTBEAT, with_raw(b'"\\ud800"'), "lone_surrogate"),
+    "not utf-8": (HEARTBEAT, with_raw(b'"\xff\xfe"'), "bad_utf8"),
+    "load below zero": (HEARTBEAT, body(data={"load": -1}), "out_of_range"),
+    "number of 200000 digits": (TASK, task(result=0).replace(b": 0", b": 1e200000"), "out_of_range"),
+    "retry count of 2**63": (TASK, task(retry_count=2**63), "out_of_range"),
+    "priority 10": (TASK, task(priority=10), "out_of_range"),
+    "negative sequence": (HEARTBEAT, body(sequence=-1), "out_of_range"),
+    "sequence of 10**40": (HEARTBEAT, body(sequence=10**40), "out_of_range"),
+    "sequence is a word": (HEARTBEAT, body(sequence="first"), "not_cloudevent"),
+    "100,000 levels": (HEARTBEAT, with_raw(b"[" * 100_000 + b"]" * 100_000), "too_deep"),
+    "8 MB": (HEARTBEAT, with_raw(b'"' + b"x" * 8 * MEGABYTE + b'"'), "too_large"),
+}
+
+LEGAL: dict[str, bytes] = {
+    "id that is no uuid": body(id="heartbeat/17 of ü"),
+    "upper-case uuid": body(id=str(uuid4()).upper()),
+    "escaped backslash before u0000": with_raw(b'"a\\\\u0000b"'),
+    "surrogate pair": with_raw(b'"\\ud83d\\ude00"'),
+    "unknown field": body(data={"status": "busy", "mood": "fine"}),
+    "unknown extension": body(shoesize=47),
+    "sequence as text": body(sequence="12"),
+    "duplicate keys": body().replace(b'"specversion"', b'"subject": "x", "specversion"', 1),
+}
+
+
+class Bench:
+    """A running worker, and connections to look at what it does."""
+
+    def __init__(self, worker: Worker, nc: Any, database: asyncpg.Connection) -> None:
+        self.worker = worker
+        self.js = nc.jetstream()
+        self.database = database
+
+    async def send(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
+        """The message in the middle of good neighbours, all delivered in one stretch."""
+        good = [body() for _ in range(NEIGHBOURS)]
+        half = NEIGHBOURS // 2
+        stream: list[tuple[str, bytes, dict[str, str] | None]] = [
+            *((HEARTBEAT, one, None) for one in good[:half]),
+            (subject, payload, headers),
+            *((HEARTBEAT, one, None) for one in good[half:]),
+        ]
+        waiting: list[asyncio.Future[PubAck]] = [
+            await self.js.publish_async(where, what, headers=more) for where, what, more in stream
+        ]
+        await asyncio.gather(*waiting)
+
+    async def stored(self) -> int:
+        found = await self.database.fetchval("SELECT count(*) FROM agents.heartbeat")
+        assert isinstance(found, int)
+        return found
+
+    async def letters(self) -> list[asyncpg.Record]:
+        return await self.database.fetch("SELECT * FROM bus.dead_letter")
+
+
+@pytest_asyncio.fixture
+async def bench(nats_url: str, database: str) -> AsyncIterator[Bench]:
+    settings = settings_for(nats_url, database)
+    nc = await nats.connect(nats_url)
+    connection = await asyncpg.connect(database)
+    async with running(settings) as worker:
+        yield Bench(worker, nc, connection)
+    await connection.close()
+    await nc.close()
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_input_is_kept_and_its_neighbours_are_stored(bench: Bench, name: str) -> None:
+    subject, payload, reason = BAD[name]
+
+    await bench.send(subject, payload)
+
+    async def settled() -> bool:
+        return await bench.stored() >= NEIGHBOURS and bool(await bench.letters())
+
+    await until(settled)
+    (letter,) = await bench.letters()
+    assert (letter["reason"], letter["subject"]) == (reason, subject)
+    assert letter["body"] == payload
+    assert letter["seq"] is not None
+    assert letter["error"]
+    assert await bench.stored() == NEIGHBOURS
+    for pipeline in bench.worker.pipelines:
+        backlog = await pipeline.source.backlog()
+        assert (backlog.pending, backlog.ack_pending) == (0, 0)
+
+
+@pytest.mark.parametrize("name", LEGAL)
+async def test_odd_but_legal_input_is_stored(bench: Bench, name: str) -> None:
+    await bench.send(HEARTBEAT, LEGAL[name])
+
+    async def settled() -> bool:
+        return await bench.stored() >= NEIGHBOURS + 1
+
+    await until(settled)
+    assert await bench.letters() == []
+
+
+@pytest.mark.parametrize("status", ["100", "404", "408", "409", "500", "503", "600"])
+async def test_a_status_header_is_an_ordinary_header(bench: Bench, status: str) -> None:
+    await bench.send(HEARTBEAT, body(), {"Status": status, "Description": "not a control message"})
+
+    async def settled() -> bool:
+        return await bench.stored() >= NEIGHBOURS + 1
+
+    await until(settled)
+    assert await bench.letters() == []
+
+
+async def test_binary_mode_and_messagepack_are_read(bench: Bench) -> None:
+    event = heartbeat()
+    attributes = {f"ce-{name}": str(value) for name, value in event.items() if name != "data"}
+    binary = {**attributes, "content-type": "application/json"}
+    packed = {**attributes, "ce-id": str(uuid4()), "Content-Type": "application/msgpack"}
+    structured = {"content-type": "application/cloudevents+msgpack"}
+
+    await bench.send(HEARTBEAT, json.dumps(event["data"]).encode(), binary)
+    await bench.send(HEARTBEAT, msgspec.msgpack.encode(event["data"]), packed)
+    await bench.send(HEARTBEAT, msgspec.msgpack.encode(heartbeat()), structured)
+    await bench.send(HEARTBEAT, b"<beat/>", {**binary, "content-type": "text/xml"})
+
+    async def settled() -> bool:
+        return await bench.stored() >= 4 * NEIGHBOURS + 3 and bool(await bench.letters())
+
+    await until(settled)
+    assert [letter["reason"] for letter in await bench.letters()] == ["bad_content_type"]
+    assert await bench.stored() == 4 * NEIGHBOURS + 3

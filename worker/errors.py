@@ -1,0 +1,48 @@
+"""Errors, classed by what the caller must do: retry, reject, or stop."""
+
+
+class PenstockError(Exception):
+    """Every error that Penstock raises on purpose."""
+
+
+class Unavailable(PenstockError):
+    """A server is away, overloaded or shutting down. Retry later; the data is not at fault."""
+
+
+class SourceUnavailable(Unavailable):
+    """The message bus does not answer."""
+
+
+class SinkUnavailable(Unavailable):
+    """PostgreSQL does not answer, or asks to be tried again (lock, deadlock, disk, shutdown)."""
+
+
+class StateStoreUnavailable(Unavailable):
+    """The KV bucket does not answer."""
+
+
+class RowRejected(PenstockError):
+    """PostgreSQL refuses the data itself. Never retry; find the row and keep it as a dead letter.
+
+    ``code`` is the SQLSTATE, or the class name of a driver error that has none.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class PartitionMissing(PenstockError):
+    """A row falls into a period that no partition covers yet. Create it, then retry."""
+
+
+class SettingsError(PenstockError):
+    """A setting is unknown or wrong. The message names the key, the value and what was expected."""
+
+
+class MigrationError(PenstockError):
+    """The database schema is not what the migration files say. A person must act."""
+
+
+class TopologyError(PenstockError):
+    """A stream, consumer or bucket is missing or differs from what is needed. A person must act."""

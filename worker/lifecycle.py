@@ -1,0 +1,38 @@
+"""Stopping: the first signal asks, the second does not."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[asyncio.Event]:
+    """Give an event that SIGTERM or SIGINT sets; a second signal ends the process with 128+signal.
+
+    Call it in the main thread, inside a running loop. Former handlers are put back at the end.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    asked = False
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            sys.stderr.flush()
+            os._exit(128 + number)
+        asked = True
+        loop.call_soon_threadsafe(stopping.set)
+
+    # Not loop.add_signal_handler: the second signal must work while the loop is stuck.
+    former = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield stopping
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

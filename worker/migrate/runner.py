@@ -1,0 +1,194 @@
+"""Applying migrations and taking them back."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from time import perf_counter
+from typing import Literal
+
+import asyncpg
+import msgspec
+import structlog
+
+from worker.errors import MigrationError, SinkUnavailable
+from worker.migrate.files import PACKAGE, Migration, Script, find
+from worker.migrate.ledger import Applied, Ledger, Status, compare, pending
+
+log = structlog.get_logger()
+
+_ALONE = "-- penstock: no-transaction"
+_LOCK = "SELECT pg_advisory_lock(hashtextextended('penstock.migrations', 0))"
+_TABLE = """
+CREATE TABLE IF NOT EXISTS public.schema_migrations (
+    package       text NOT NULL,
+    version       integer NOT NULL,
+    name          text NOT NULL,
+    checksum      text NOT NULL,
+    down_checksum text NOT NULL,
+    installed_on  timestamptz NOT NULL DEFAULT now(),
+    installed_by  text NOT NULL DEFAULT current_user,
+    execution_ms  bigint NOT NULL,
+    PRIMARY KEY (package, version)
+)
+"""
+_LEDGER = """
+SELECT package, version, name, checksum, down_checksum, installed_on, installed_by, execution_ms
+FROM public.schema_migrations
+"""
+_RECORD = """
+INSERT INTO public.schema_migrations
+    (package, version, name, checksum, down_checksum, execution_ms)
+VALUES ($1, $2, $3, $4, $5, $6)
+"""
+_FORGET = "DELETE FROM public.schema_migrations WHERE package = $1 AND version = $2"
+
+Direction = Literal["up", "down"]
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One migration that was just applied or taken back, and how long that took."""
+
+    package: str
+    version: int
+    name: str
+    direction: Direction
+    execution_ms: int
+
+
+async def up(dsn: str, packages: Sequence[str] = (), to: int | None = None) -> list[Step]:
+    """Apply what is pending, and return it; an empty list if there was nothing to do.
+
+    ``to`` stops after that version of Penstock's own migrations and leaves ``packages`` alone.
+    Raises MigrationError, also for files that contradict what was applied; SinkUnavailable.
+    """
+    names = [PACKAGE] if to is not None else [PACKAGE, *packages]
+    found = {name: find(name) for name in names}
+    async with _locked(dsn) as connection:
+        ledger = await _read(connection)
+        due = [
+            migration
+            for name, migrations in found.items()
+            for migration in pending(name, migrations, ledger)
+            if to is None or migration.version <= to
+        ]
+        return [await _apply(connection, migration) for migration in due]
+
+
+async def down(dsn: str, steps: int = 1, package: str = PACKAGE) -> list[Step]:
+    """Take back the last ``steps`` migrations of ``package``, the newest first, and return them.
+
+    Raises MigrationError, also if the database refuses because something else needs what would go;
+    SinkUnavailable.
+    """
+    files = {migration.version: migration for migration in find(package)}
+    async with _locked(dsn) as connection:
+        ledger = await _read(connection)
+        pending(package, list(files.values()), ledger)
+        applied = sorted((version for name, version in ledger if name == package), reverse=True)
+        return [await _revert(connection, files[version]) for version in applied[:steps]]
+
+
+async def status(dsn: str, packages: Sequence[str] = ()) -> list[Status]:
+    """Where every migration of Penstock and ``packages`` stands, in order.
+
+    Raises MigrationError only for files that are wrong by themselves; SinkUnavailable.
+    """
+    found = {name: find(name) for name in (PACKAGE, *packages)}
+    async with _connected(dsn) as connection:
+        ledger = await _read(connection)
+    return [
+        line for name, migrations in found.items() for line in compare(name, migrations, ledger)
+    ]
+
+
+async def check(dsn: str, packages: Sequence[str] = ()) -> list[Status]:
+    """What keeps the worker from starting: migrations that are not plainly applied."""
+    return [line for line in await status(dsn, packages) if line.state != "applied"]
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    # A migration may take as long as it needs, and names every object with its schema.
+    session = {"statement_timeout": "0", "lock_timeout": "0", "search_path": "public"}
+    try:
+        connection = await asyncpg.connect(dsn, timeout=10, server_settings=session)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise SinkUnavailable(
+            f"cannot connect to PostgreSQL: {str(error) or 'timed out'}"
+        ) from error
+    try:
+        yield connection
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+        raise SinkUnavailable(f"lost PostgreSQL while migrating: {error}") from error
+    except asyncpg.PostgresError as error:
+        raise MigrationError(f"cannot keep public.schema_migrations: {error}") from error
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _locked(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that alone may migrate; the lock goes with its session."""
+    async with _connected(dsn) as connection:
+        await connection.execute(_LOCK)
+        await connection.execute("SET client_min_messages = warning")
+        await connection.execute(_TABLE)
+        yield connection
+
+
+async def _read(connection: asyncpg.Connection) -> Ledger:
+    if await connection.fetchval("SELECT to_regclass('public.schema_migrations')") is None:
+        return {}
+    return {
+        (row["package"], row["version"]): Applied(*row) for row in await connection.fetch(_LEDGER)
+    }
+
+
+async def _apply(connection: asyncpg.Connection, migration: Migration) -> Step:
+    async def record(milliseconds: int) -> None:
+        await connection.execute(
+            _RECORD,
+            migration.package,
+            migration.version,
+            migration.name,
+            migration.up.checksum,
+            migration.down.checksum,
+            milliseconds,
+        )
+
+    return await _run(connection, migration, "up", migration.up, record)
+
+
+async def _revert(connection: asyncpg.Connection, migration: Migration) -> Step:
+    async def forget(_milliseconds: int) -> None:
+        await connection.execute(_FORGET, migration.package, migration.version)
+
+    return await _run(connection, migration, "down", migration.down, forget)
+
+
+async def _run(
+    connection: asyncpg.Connection,
+    migration: Migration,
+    direction: Direction,
+    script: Script,
+    record: Callable[[int], Awaitable[None]],
+) -> Step:
+    """Run one file and record it: both or neither, unless the file asks for no transaction."""
+    started = perf_counter()
+    try:
+        async with nullcontext() if script.text.startswith(_ALONE) else connection.transaction():
+            await connection.execute(script.text)
+            milliseconds = round((perf_counter() - started) * 1000)
+            await record(milliseconds)
+    except (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
+        raise
+    except asyncpg.PostgresError as error:
+        raise MigrationError(f"{script.name}{_place(error, script.text)}: {error}") from error
+    step = Step(migration.package, migration.version, migration.name, direction, milliseconds)
+    log.info("migration_run", **msgspec.structs.asdict(step))
+    return step
+
+
+def _place(error: asyncpg.PostgresError, text: str) -> str:
+    """Where in the file the server found the fault, if it says so."""
+    position = error.as_dict().get("position")
+    return f", line {text.count(chr(10), 0, int(position) - 1) + 1}" if position else ""

@@ -1,0 +1,108 @@
+"""Watching from inside: is every server there, does every source move, how far behind are we."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from worker.errors import PenstockError
+from worker.metrics import Metrics
+from worker.pipeline import Pipeline
+from worker.ports import Backlog
+
+log = structlog.get_logger()
+
+_PROBE_SECONDS = 1.0
+_LAG_SECONDS = 5.0
+_STALLED_SECONDS = 30.0
+"""A source that has work and settles nothing for this long is stalled."""
+
+
+class Pingable(Protocol):
+    """A server that can be asked whether it is there."""
+
+    async def ping(self) -> None:
+        """Raise Unavailable if it does not answer."""
+
+
+class Monitor:
+    """Keeps the answers that /readyz and /metrics give. `run` keeps them fresh."""
+
+    def __init__(self, sink: Pingable, pipelines: Sequence[Pipeline], metrics: Metrics) -> None:
+        self._sink = sink
+        self._pipelines = pipelines
+        self._metrics = metrics
+        self._sink_trouble: str | None = "not asked yet"
+        self._backlogs: dict[str, Backlog] = {}
+
+    @property
+    def checks(self) -> Mapping[str, Callable[[], str | None]]:
+        """Name to a function that gives None, or a text saying what is wrong."""
+        sources = {f"source {p.source.name}": self._source_check(p) for p in self._pipelines}
+        return {"postgres": lambda: self._sink_trouble, **sources}
+
+    def _source_check(self, pipeline: Pipeline) -> Callable[[], str | None]:
+        def check() -> str | None:
+            if not pipeline.source.healthy:
+                return f"{pipeline.source.transport} is away or silent"
+            quiet = time.monotonic() - pipeline.active
+            backlog = self._backlogs.get(pipeline.source.name)
+            waiting = pipeline.busy or (backlog is not None and backlog.pending > 0)
+            if waiting and quiet > _STALLED_SECONDS:
+                return f"stalled: nothing settled for {quiet:.0f} s though messages are waiting"
+            return None
+
+        return check
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._probe_sink(), name="probe-postgres")
+            for pipeline in self._pipelines:
+                group.create_task(self._watch_lag(pipeline), name=f"lag-{pipeline.source.name}")
+
+    async def _probe_sink(self) -> None:
+        while True:
+            try:
+                await self._sink.ping()
+                self._sink_trouble = None
+            except PenstockError as error:
+                if self._sink_trouble is None:
+                    log.warning("postgres_away", error=str(error))
+                self._sink_trouble = str(error)
+            self._metrics.sink_healthy(healthy=self._sink_trouble is None)
+            await asyncio.sleep(_PROBE_SECONDS)
+
+    async def _watch_lag(self, pipeline: Pipeline) -> None:
+        source = pipeline.source
+        while True:
+            try:
+                backlog = await source.backlog()
+                self._backlogs[source.name] = backlog
+                self._metrics.lag(source.name, backlog)
+            except PenstockError as error:
+                log.debug("lag_unknown", source=source.name, error=str(error))
+            self._metrics.source_healthy(source.name, healthy=source.healthy)
+            self._metrics.in_flight(source.name, pipeline.busy)
+            await asyncio.sleep(_LAG_SECONDS)
+
+
+async def wait_until_idle(pipelines: Sequence[Pipeline], seconds: float) -> None:
+    """Return once nothing is pending anywhere and nothing came for ``seconds``."""
+    while True:
+        await asyncio.sleep(min(seconds, 0.2))
+        now = time.monotonic()
+        if all(p.busy == 0 and now - p.active >= seconds for p in pipelines) and await _drained(
+            pipelines
+        ):
+            return
+
+
+async def _drained(pipelines: Sequence[Pipeline]) -> bool:
+    try:
+        backlogs = [await p.source.backlog() for p in pipelines]
+    except PenstockError:
+        return False
+    return all(b.pending == 0 and b.ack_pending == 0 for b in backlogs)

@@ -1,0 +1,119 @@
+"""`Publisher`: typed events in, confirmations out."""
+
+import asyncio
+from typing import Self, Unpack
+
+from nats.aio.client import Client
+
+from schemas.event import EventData
+from schemas.identity import event_uuid
+from worker.nats_connection import NatsOptions, connect
+from worker.publisher.encoding import Attributes, encode, now, subject_of, uuid7
+from worker.publisher.outgoing import Confirmation
+from worker.publisher.sending import Sender
+from worker.publisher.state import StateValue, read_state
+
+KV_BUCKET = "AGENT_STATE"
+
+
+class Publisher:
+    """A connection for publishing events and for reading one's own state.
+
+    ``source`` names the producer, as ``/agents/a-7``; ``actor`` and ``project`` go with every event
+    that does not name its own. At most ``max_pending`` events and ``max_pending_bytes`` bytes are
+    unconfirmed: when the broker is away, publishing waits and nothing is dropped. An event that was
+    not confirmed is sent again under the same id until it is, or until ``give_up`` seconds have
+    passed. Leaving the context waits for all confirmations; leaving it cancelled does not.
+    """
+
+    def __init__(
+        self,
+        server: str | NatsOptions = "nats://127.0.0.1:4222",
+        *,
+        source: str,
+        actor: str | None = None,
+        project: str | None = None,
+        max_pending: int = 10_000,
+        max_pending_bytes: int = 64 * 1024 * 1024,
+        give_up: float | None = None,
+        atomic: bool = True,
+        bucket: str = KV_BUCKET,
+    ) -> None:
+        self._options = server if isinstance(server, NatsOptions) else NatsOptions(url=server)
+        self._source = source
+        self._actor = actor
+        self._project = project
+        self._limits = {"max_pending": max_pending, "max_pending_bytes": max_pending_bytes}
+        self._give_up = give_up
+        self._atomic = atomic
+        self._bucket = bucket
+        self._nc: Client | None = None
+        self._sender: Sender | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises SourceUnavailable."""
+        self._nc = await connect(self._options, name=f"publisher {self._source}")
+        self._sender = Sender(self._nc, **self._limits, give_up=self._give_up, atomic=self._atomic)
+        await self._sender.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: object
+    ) -> None:
+        sender, nc = self._opened()
+        try:
+            if kind is None or issubclass(kind, Exception):
+                await sender.flush()
+        finally:
+            await sender.close()
+            await nc.close()
+            self._sender = self._nc = None
+
+    async def publish(self, event: EventData, **attributes: Unpack[Attributes]) -> Confirmation:
+        """Publish and wait until the stream has it.
+
+        Raises EventInvalid before anything is sent, PublishRefused if no stream will ever take it,
+        PublishFailed after ``give_up`` or if the connection ends for good.
+        """
+        return await (await self.publish_soon(event, **attributes))
+
+    async def publish_soon(
+        self, event: EventData, **attributes: Unpack[Attributes]
+    ) -> asyncio.Future[Confirmation]:
+        """Publish and wait only for room; the future gives what `publish` returns or raises.
+
+        Raises EventInvalid.
+        """
+        attributes.setdefault("id", uuid7())
+        attributes.setdefault("time", now())
+        attributes.setdefault("source", self._source)
+        attributes.setdefault("actor", self._actor)
+        attributes.setdefault("project", self._project)
+        payload = encode(event, **attributes)
+        # Ids of two producers may be alike; the stream would drop one of them as a duplicate.
+        msg_id = event_uuid(attributes["source"], attributes["id"])
+        return await self.send(subject_of(event), payload, msg_id)
+
+    async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
+        """Publish bytes as they stand. See `Sender.send`."""
+        return await self._opened()[0].send(subject, payload, msg_id)
+
+    async def flush(self) -> None:
+        """Wait until nothing is unconfirmed. What was refused is in its own future."""
+        await self._opened()[0].flush()
+
+    async def state(self, agent_id: str, key: str) -> StateValue:
+        """The value that the agent last set under ``key``, as far as the worker has written it.
+
+        Raises StateMissing, or StateStoreUnavailable.
+        """
+        return await read_state(self._opened()[1], self._bucket, agent_id, key)
+
+    async def status(self, agent_id: str) -> StateValue:
+        """The agent's status: name, type, status and last heartbeat. Raises as `state` does."""
+        return await read_state(self._opened()[1], self._bucket, agent_id, None)
+
+    def _opened(self) -> tuple[Sender, Client]:
+        if self._sender is None or self._nc is None:
+            raise RuntimeError("the Publisher is not open: use `async with Publisher(...)`")
+        return self._sender, self._nc

@@ -1,0 +1,190 @@
+"""How the text of a setting becomes a value, and a value a text again.
+
+A kind says in words what it expects, so that a wrong value is answered with it. Values come as
+text from the environment and from flags, and typed from a TOML file; both forms are understood.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import msgspec
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """``expected`` in words; ``parse`` raises ValueError; ``text`` is what ``parse`` reads back."""
+
+    expected: str
+    parse: Callable[[Any], Any]
+    text: Callable[[Any], str] = str
+
+
+def duration(least: float = 0, most: float = 10 * 365 * 86400.0) -> Kind:
+    """Seconds as a float, written ``250ms``, ``5s``, ``2h``, ``90d`` or a plain number."""
+
+    def parse(raw: Any) -> float:
+        number, unit = _quantity(raw)
+        return _within(number * _SECONDS[unit or "s"], least, most)
+
+    span = f"a duration from {duration_text(least)} to {duration_text(most)}"
+    return Kind(f"{span}, such as 250ms, 5s, 2h or 90d", _strictly(parse), duration_text)
+
+
+def size(least: int = 0, most: int = 2**50) -> Kind:
+    """Bytes as an int, written ``8MiB``, ``512KiB`` or a plain number."""
+
+    def parse(raw: Any) -> int:
+        number, unit = _quantity(raw)
+        return int(_within(number * _BYTES[unit], least, most))
+
+    span = f"a size from {size_text(least)} to {size_text(most)}"
+    return Kind(f"{span}, such as 512KiB or 8MiB", _strictly(parse), size_text)
+
+
+def whole(least: int, most: int) -> Kind:
+    """An int between two bounds, both allowed."""
+
+    def parse(raw: Any) -> int:
+        if isinstance(raw, bool | float):
+            raise TypeError(raw)
+        return int(_within(int(raw), least, most))
+
+    return Kind(f"a whole number from {least} to {most}", _strictly(parse))
+
+
+def choice(*words: str) -> Kind:
+    """One of some words."""
+    return Kind("one of " + ", ".join(words), _strictly(lambda raw: _one_of(raw, words)))
+
+
+def duration_or(*words: str) -> Kind:
+    """A duration, or one of some words."""
+    span = duration()
+
+    def parse(raw: Any) -> str | float:
+        return str(raw) if raw in words else float(span.parse(raw))
+
+    def text(value: str | float) -> str:
+        return value if isinstance(value, str) else duration_text(value)
+
+    return Kind(f"{', '.join(words)}, or {span.expected}", _strictly(parse), text)
+
+
+def matching(pattern: str, expected: str) -> Kind:
+    """A text that matches a regular expression as a whole."""
+
+    def parse(raw: Any) -> str:
+        if not isinstance(raw, str) or not re.fullmatch(pattern, raw):
+            raise ValueError(raw)
+        return raw
+
+    return Kind(expected, parse)
+
+
+def names(pattern: str, expected: str) -> Kind:
+    """A tuple of texts, written with commas in between, or as a list in TOML."""
+
+    def parse(raw: Any) -> tuple[str, ...]:
+        items = raw.split(",") if isinstance(raw, str) else raw
+        found = tuple(item.strip() for item in items if item.strip())
+        if not all(re.fullmatch(pattern, item) for item in found):
+            raise ValueError(raw)
+        return found
+
+    return Kind(expected, _strictly(parse), ",".join)
+
+
+def modules() -> Kind:
+    """A tuple of names of modules that can be found."""
+    dotted = names(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "")
+
+    def parse(raw: Any) -> Any:
+        found = dotted.parse(raw)
+        try:
+            absent = [name for name in found if find_spec(name) is None]
+        except ImportError as error:
+            raise ValueError(raw) from error
+        if absent:
+            raise ValueError(raw)
+        return found
+
+    expected = "modules that Python finds (installed or on PYTHONPATH), with commas in between"
+    return Kind(expected, parse, ",".join)
+
+
+def readable_file() -> Kind:
+    """The path of a file that is there and may be read."""
+
+    def parse(raw: Any) -> str:
+        if not isinstance(raw, str) or not os.access(raw, os.R_OK):
+            raise ValueError(raw)
+        return raw
+
+    return Kind("the path of a file that can be read", parse)
+
+
+def truth() -> Kind:
+    """A bool."""
+
+    def parse(raw: Any) -> bool:
+        return raw if isinstance(raw, bool) else _TRUTH[raw.lower()]
+
+    return Kind("true or false", _strictly(parse), lambda value: str(value).lower())
+
+
+def duration_text(seconds: float) -> str:
+    """The shortest way to write a duration: 300.0 is ``5m``."""
+    for unit, factor in reversed(_SECONDS.items()):
+        count = round(seconds / factor)
+        if count and math.isclose(count * factor, seconds):
+            return f"{count}{unit}"
+    return f"{seconds:g}s"
+
+
+def size_text(count: int) -> str:
+    """The shortest way to write a size: 8388608 is ``8MiB``."""
+    for unit, factor in reversed(_BYTES.items()):
+        if unit and count and count % factor == 0:
+            return f"{count // factor}{unit}"
+    return str(count)
+
+
+def _strictly(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Whatever goes wrong with a value of an odd type is a ValueError."""
+
+    def checked(raw: Any) -> Any:
+        try:
+            return parse(raw)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(raw) from error
+
+    return checked
+
+
+def _quantity(raw: Any) -> tuple[float, str]:
+    if isinstance(raw, bool):
+        raise TypeError(raw)
+    found = _QUANTITY.fullmatch(str(raw).strip())
+    if not found:
+        raise ValueError(raw)
+    return float(found[1]), found[2]
+
+
+def _within(value: float, least: float, most: float) -> float:
+    if not least <= value <= most:
+        raise ValueError(value)
+    return value
+
+
+def _one_of(raw: str, words: tuple[str, ...]) -> str:
+    if raw not in words:
+        raise ValueError(raw)
+    return raw

@@ -1,0 +1,276 @@
+"""The PostgreSQL sink: one transaction per batch.
+
+History goes in by COPY, which is fastest and fails as a whole if one event is there already. So the
+sink is optimistic: it copies under a savepoint, and after a duplicate takes the staged way (COPY to
+a temporary table, INSERT ... ON CONFLICT DO NOTHING) for as long as duplicates keep coming. The
+state changes of an event count only in the transaction that stored its history.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+from asyncpg.pool import PoolConnectionProxy
+
+from schemas.catalogue import Catalogue
+from worker.errors import PartitionMissing, RowRejected
+from worker.plan import HistoryRows, Plan, StateRows
+from worker.ports import DeadLetter, KvRow, KvTouch, Origin, Written
+from worker.sinks import statements
+from worker.sinks.kv import kv_key
+from worker.sinks.postgres_errors import translated
+
+Connection = PoolConnectionProxy
+
+_STAGED_BATCHES = 8
+"""How many batches take the staged way after the last duplicate."""
+
+_KNOWN_PARENTS = 200_000
+"""Parents remembered as present; above that the memory is emptied."""
+
+
+class PostgresSink:
+    """Writes plans. ``Unavailable`` means try again; `RowRejected` that a row is at fault."""
+
+    def __init__(self, pool: asyncpg.Pool, catalogue: Catalogue, *, worker_id: str) -> None:
+        self._pool = pool
+        self._keys = catalogue.keys
+        self._tables = catalogue.tables
+        self._worker_id = worker_id
+        self._types: dict[str, dict[str, str]] = {}
+        self._policies: dict[str, str] = {}
+        self._upserts: dict[Any, str] = {}
+        self._stubs: dict[str, str] = {}
+        self._staged: dict[str, int] = {}
+        self._known: set[tuple[str, str]] = set()
+
+    async def prepare(self) -> Mapping[str, timedelta | None]:
+        """Learn the tables' columns and partitions. Returns how long each table keeps rows."""
+        with translated():
+            columns = await self._pool.fetch(statements.COLUMNS, self._tables)
+            policies = await self._pool.fetch(statements.POLICIES)
+        for relation, name, kind in columns:
+            self._types.setdefault(relation, {})[name] = kind
+        self._policies = {relation: column for relation, column, _ in policies}
+        return {relation: retention for relation, _, retention in policies}
+
+    async def ping(self) -> None:
+        """Raise SinkUnavailable unless PostgreSQL answers within two seconds."""
+        with translated():
+            async with self._pool.acquire(timeout=2) as connection:
+                await connection.execute("SELECT 1", timeout=2)
+
+    async def write(self, plan: Plan, letters: Sequence[DeadLetter], origin: Origin) -> Written:
+        """Commit one batch. A period without a partition gets one, and the batch is tried again."""
+        begun = time.perf_counter()
+        try:
+            new = await self._transaction(plan, letters, origin)
+        except PartitionMissing:
+            await self._make_partitions(plan)
+            try:
+                new = await self._transaction(plan, letters, origin)
+            except PartitionMissing as error:
+                raise RowRejected("23514", f"no partition can be made: {error}") from error
+        return Written(
+            new=new,
+            duplicate=len(plan.events) - new,
+            dead_letters=len(letters),
+            seconds=time.perf_counter() - begun,
+        )
+
+    async def _transaction(self, plan: Plan, letters: Sequence[DeadLetter], origin: Origin) -> int:
+        with translated():
+            async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+                new = await self._write_history(connection, plan)
+                fresh = plan if new is None else plan.only(new)
+                parents = await self._write_stubs(connection, fresh)
+                for state in fresh.states:
+                    await self._write_state(connection, state)
+                await self._write_letters(connection, letters, origin)
+                await self._write_position(connection, origin)
+        self._remember(parents)
+        return len(plan.events) if new is None else _count_new(plan, new)
+
+    async def _write_history(
+        self, connection: Connection, plan: Plan
+    ) -> set[tuple[str, datetime]] | None:
+        """Store what is new. Returns the new events' ids and times, or None if all are."""
+        if not any(self._staged.get(part.rows.table) for part in plan.history):
+            try:
+                async with connection.transaction():
+                    for part in plan.history:
+                        await _copy(connection, part.rows.table, part)
+            except asyncpg.UniqueViolationError:
+                for part in plan.history:
+                    self._staged[part.rows.table] = _STAGED_BATCHES
+            else:
+                return None
+        new: set[tuple[str, datetime]] = set()
+        for part in plan.history:
+            new |= await self._merge(connection, part)
+        complete = len(new) == sum(len(part.records) for part in plan.history)
+        return None if complete else new
+
+    async def _merge(self, connection: Connection, part: HistoryRows) -> set[tuple[str, datetime]]:
+        """The staged way: copy aside, then move what is new."""
+        rows = part.rows
+        await connection.execute(
+            statements.create_stage(rows.table, rows.columns, self._types[rows.table])
+        )
+        await _copy(connection, statements.stage_name(rows.table), part)
+        found = await connection.fetch(statements.merge_stage(rows.table, rows.columns))
+        if len(found) == len(part.records):
+            self._staged[rows.table] = max(0, self._staged.get(rows.table, 0) - 1)
+        else:
+            self._staged[rows.table] = _STAGED_BATCHES
+        return {(event_id, occurred_at) for event_id, occurred_at in found}
+
+    async def _write_stubs(self, connection: Connection, plan: Plan) -> list[tuple[str, str]]:
+        """Make parents that are not there yet. Returns all that are there when this commits."""
+        parents: list[tuple[str, str]] = []
+        for table, pairs in plan.stubs.items():
+            missing = [pair for pair in pairs if (table, pair[0]) not in self._known]
+            if missing:
+                keys = [key for key, _ in missing]
+                texts = [None if key == text.lower() else text for key, text in missing]
+                await connection.execute(self._stub(table), keys, texts)
+                parents.extend((table, key) for key in keys)
+        return parents
+
+    def _stub(self, table: str) -> str:
+        if table not in self._stubs:
+            (key,) = self._keys[table]
+            self._stubs[table] = statements.stubs(table, key, self._types[table])
+        return self._stubs[table]
+
+    def _remember(self, parents: Sequence[tuple[str, str]]) -> None:
+        if len(self._known) > _KNOWN_PARENTS:
+            self._known.clear()
+        self._known.update(parents)
+
+    async def _write_state(self, connection: Connection, state: StateRows) -> None:
+        shape = (state.table, state.groups)
+        if shape not in self._upserts:
+            self._upserts[shape] = statements.upsert(
+                state.table, self._keys[state.table], state.groups, self._types[state.table]
+            )
+        await connection.execute(self._upserts[shape], *state.columns)
+
+    async def _write_letters(
+        self, connection: Connection, letters: Sequence[DeadLetter], origin: Origin
+    ) -> None:
+        if letters:
+            cells = zip(*(_letter_cells(letter) for letter in letters), strict=True)
+            await connection.execute(
+                statements.DEAD_LETTERS,
+                origin.transport,
+                origin.stream,
+                origin.epoch,
+                self._worker_id,
+                *cells,
+            )
+
+    async def _write_position(self, connection: Connection, origin: Origin) -> None:
+        if origin.sequences:
+            await connection.execute(
+                statements.POSITION,
+                origin.transport,
+                origin.stream,
+                origin.epoch,
+                multirange(origin.sequences),
+                self._worker_id,
+            )
+
+    async def _make_partitions(self, plan: Plan) -> None:
+        """Create what the batch needs, outside its transaction, for others to use at once."""
+        with translated():
+            for relation, column in self._policies.items():
+                schema, name = relation.split(".")
+                for moment in _moments(plan, relation, column):
+                    await self._pool.execute(
+                        "SELECT partitions.ensure_for($1, $2, $3)", schema, name, moment
+                    )
+
+    async def read(self, touched: Mapping[KvTouch, Sequence[tuple[Any, ...]]]) -> list[KvRow]:
+        """The committed rows that a batch touched, one per KV key."""
+        found: dict[str, KvRow] = {}
+        with translated():
+            async with self._pool.acquire(timeout=10) as connection:
+                for rule, keys in touched.items():
+                    query = statements.hydrated(rule.view, rule.columns)
+                    columns = [[str(cell) for cell in cells] for cells in zip(*keys, strict=True)]
+                    for row in await connection.fetch(query, *columns):
+                        kv = kv_row(*row)
+                        found[kv.key] = kv
+        return list(found.values())
+
+
+def _count_new(plan: Plan, new: set[tuple[str, datetime]]) -> int:
+    return sum(1 for e in plan.events if e.spec.history is None or (e.id, e.time) in new)
+
+
+async def _copy(connection: Connection, table: str, part: HistoryRows) -> None:
+    schema, _, name = table.rpartition(".")
+    await connection.copy_records_to_table(
+        name, schema_name=schema or None, columns=part.rows.columns, records=part.records
+    )
+
+
+def kv_row(
+    agent_id: str,
+    state_key: str | None,
+    is_status: bool,  # noqa: FBT001  (a row of a view, in its order)
+    live: bool,  # noqa: FBT001
+    guard: bytes,
+    value: str,
+) -> KvRow:
+    """A row of a KV view as the bucket should hold it."""
+    key = kv_key(agent_id, None if is_status else state_key)
+    return KvRow(key=key, guard=msgspec.json.decode(guard), value=value.encode() if live else None)
+
+
+def multirange(sequences: Sequence[int]) -> str:
+    """Sorted sequences as the text of an int8multirange: ``{[1,4),[7,8)}``."""
+    first, last = sequences[0], sequences[-1]
+    if last - first + 1 == len(sequences):
+        return f"{{[{first},{last + 1})}}"
+    parts: list[str] = []
+    previous = first
+    for current in (*sequences[1:], last + 2):
+        if current > previous + 1:
+            parts.append(f"[{first},{previous + 1})")
+            first = current
+        previous = current
+    return f"{{{','.join(parts)}}}"
+
+
+def _letter_cells(letter: DeadLetter) -> tuple[Any, ...]:
+    message = letter.message
+    return (
+        message.position,
+        _storable(message.subject),
+        _storable(json.dumps(dict(message.headers), ensure_ascii=False)).replace(
+            "\\u0000", "\\ufffd"
+        ),
+        message.body,
+        letter.reason,
+        _storable(letter.error),
+        letter.event_id,
+        message.deliveries,
+    )
+
+
+def _storable(text: str) -> str:
+    """Text that PostgreSQL takes: what it cannot hold is shown as the replacement character."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _moments(plan: Plan, relation: str, column: str) -> list[datetime]:
+    """One moment of every UTC day that the batch writes to ``relation``."""
+    table, _, domain = relation.partition(".log_")
+    times = plan.times(f"{table}.log" if domain else relation, column)
+    return sorted({moment.date(): moment for moment in times}.values())

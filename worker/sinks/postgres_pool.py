@@ -1,0 +1,57 @@
+"""Connections to PostgreSQL, set up so that a silent server is noticed."""
+
+import asyncpg
+
+from worker.errors import SinkUnavailable
+from worker.sinks.postgres_errors import DRIVER_ERRORS
+
+_CLIENT_GRACE = 5.0
+"""Seconds that the client waits longer than the server's own statement timeout."""
+
+
+async def open_pool(
+    dsn: str,
+    *,
+    size: int,
+    statement_timeout: float,
+    lock_timeout: float,
+    name: str,
+) -> asyncpg.Pool:
+    """A pool of up to ``size`` connections; timeouts in seconds.
+
+    The transaction commits durably whatever the server's default is. Raises SinkUnavailable.
+    """
+    try:
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            max_inactive_connection_lifetime=300,
+            command_timeout=statement_timeout + _CLIENT_GRACE,
+            timeout=10,
+            init=prepare_connection,
+            server_settings={
+                "application_name": f"penstock {name}"[:63],
+                "statement_timeout": str(int(statement_timeout * 1000)),
+                "lock_timeout": str(int(lock_timeout * 1000)),
+                "idle_in_transaction_session_timeout": "60000",
+                "tcp_keepalives_idle": "30",
+                "synchronous_commit": "on",
+                "timezone": "UTC",
+            },
+        )
+    except (*DRIVER_ERRORS, ValueError) as error:
+        raise SinkUnavailable(
+            f"cannot connect to PostgreSQL: {type(error).__name__}: {error}; check postgres_dsn"
+        ) from error
+
+
+async def prepare_connection(connection: asyncpg.Connection) -> None:
+    """Pass jsonb as the bytes that it travels as: one version byte, then the text."""
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda text: b"\x01" + text,
+        decoder=lambda data: bytes(data[1:]),
+        format="binary",
+    )

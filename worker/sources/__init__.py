@@ -1,0 +1,1 @@
+"""Where messages come from: one adapter per broker, and beside it its fast data path."""
