@@ -26,7 +26,8 @@ CREATE TABLE bus.dead_letter (
     -- A redelivered broken message is the same letter; brokers without sequences have seq NULL.
     UNIQUE NULLS NOT DISTINCT (transport, stream, epoch, seq, body_sha256)
 );
-COMMENT ON TABLE bus.dead_letter IS 'Messages that could not become rows, as they came, with the reason';
+COMMENT ON TABLE bus.dead_letter IS
+    'Messages that could not become rows, as they came, with the reason';
 CREATE INDEX dead_letter_reason ON bus.dead_letter (reason);
 CREATE INDEX dead_letter_recorded_at ON bus.dead_letter (recorded_at);
 
@@ -58,7 +59,8 @@ COMMENT ON TABLE bus.consumer IS 'The replicas, and how far each has come';
 CREATE FUNCTION bus.utc_text(moment timestamptz) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 RETURN to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
-COMMENT ON FUNCTION bus.utc_text IS 'RFC 3339 of fixed width: its order as text is the order in time';
+COMMENT ON FUNCTION bus.utc_text IS
+    'RFC 3339 of fixed width: its order as text is the order in time';
 
 CREATE FUNCTION bus.compact_positions(settled interval DEFAULT '1 minute') RETURNS bigint
 LANGUAGE plpgsql AS $$

@@ -42,6 +42,19 @@ $$;
 COMMENT ON FUNCTION partitions.period IS
     'The UTC day, ISO week or month that holds a moment, and the end of its partition''s name';
 
+-- Asks the catalogue with a snapshot of its own: to_regclass may answer from before the lock.
+CREATE FUNCTION partitions.is_attached(in_schema text, in_name text) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.relispartition
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = in_schema AND c.relname = in_name
+$$;
+COMMENT ON FUNCTION partitions.is_attached IS
+    'Whether a table is a partition of another; NULL if there is no such table';
+
 CREATE FUNCTION partitions.ensure_for(in_schema text, in_table text, at timestamptz)
 RETURNS text
 LANGUAGE plpgsql
@@ -51,7 +64,7 @@ DECLARE
     step text;
     span record;
     child text;
-    found regclass;
+    attached boolean;
 BEGIN
     SELECT p."interval" INTO step
     FROM partitions.policy AS p
@@ -62,22 +75,21 @@ BEGIN
     END IF;
     span := partitions.period(step, at);
     child := format('%I.%I', in_schema, in_table || span.suffix);
-    found := to_regclass(child);
-    IF found IS NULL THEN
+    attached := partitions.is_attached(in_schema, in_table || span.suffix);
+    IF attached IS NULL THEN
         -- Taken on the miss only, so that the usual case waits for nobody.
         PERFORM pg_advisory_xact_lock(
             hashtextextended(format('penstock.partitions.%I.%I', in_schema, in_table), 0)
         );
-        found := to_regclass(child);
+        attached := partitions.is_attached(in_schema, in_table || span.suffix);
     END IF;
-    IF found IS NOT NULL THEN
-        IF pg_partition_root(found) IS NULL THEN
-            RAISE EXCEPTION '% exists, but is not attached to %.%', child, in_schema, in_table
-                USING ERRCODE = 'object_not_in_prerequisite_state',
-                      HINT = 'Retention detached it and has not moved it yet; '
-                             'attach it, or finish the retention run.';
-        END IF;
+    IF attached THEN
         RETURN child;
+    ELSIF NOT attached THEN
+        RAISE EXCEPTION '% exists, but is not attached to %.%', child, in_schema, in_table
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Retention detached it and has not moved it yet; '
+                         'attach it, or finish the retention run.';
     END IF;
     -- Made alone and attached: that lets writers of the other partitions go on, which
     -- CREATE TABLE .. PARTITION OF does not. It is empty, so there is nothing to scan on attaching.
@@ -149,7 +161,8 @@ JOIN pg_catalog.pg_class AS child ON child.oid = i.inhrelid
 CROSS JOIN LATERAL (
     SELECT pg_catalog.pg_get_expr(child.relpartbound, child.oid)
 ) AS bound (text);
-COMMENT ON VIEW partitions.partition IS 'Every partition of a range-partitioned table, with its bounds';
+COMMENT ON VIEW partitions.partition IS
+    'Every partition of a range-partitioned table, with its bounds';
 
 CREATE FUNCTION partitions.expired() RETURNS SETOF partitions.partition
 LANGUAGE sql STABLE AS $$

@@ -138,7 +138,8 @@ CREATE TABLE agents.state (
     updated_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent_id, state_key)
 ) PARTITION BY HASH (agent_id);
-COMMENT ON TABLE agents.state IS 'What each agent remembers, key by key; mirrored into the KV bucket';
+COMMENT ON TABLE agents.state IS
+    'What each agent remembers, key by key; mirrored into the KV bucket';
 
 DO $$
 BEGIN
@@ -271,8 +272,16 @@ FROM events.log AS l
 WHERE l.domain = 'agents' AND l.event_type IN ('agents.status_changed', 'agents.retired');
 
 CREATE VIEW agents.lifecycle_events AS
-SELECT l.event_id, l.occurred_at, l.recorded_at, l.entity_id AS agent, l.event_type, l.actor, l.source,
-    l.corr, l.data
+SELECT
+    l.event_id,
+    l.occurred_at,
+    l.recorded_at,
+    l.entity_id AS agent,
+    l.event_type,
+    l.actor,
+    l.source,
+    l.corr,
+    l.data
 FROM events.log AS l
 WHERE l.domain = 'agents'
   AND l.event_type IN (

@@ -91,10 +91,10 @@ CREATE INDEX execution_task ON tasks.execution (task_id, started_at DESC);
 CREATE INDEX execution_agent ON tasks.execution (agent_id, started_at DESC);
 CREATE INDEX execution_started_at ON tasks.execution USING brin (started_at);
 
--- An agent's record changes by what the statement's rows contribute now, less what they contributed
--- before. That stays right when a task is inserted finished, reopened, corrected or given to another
--- agent, and it is one statement for a whole batch. Rows of agents in their order: two batches never
--- wait for each other in a circle.
+-- An agent's record changes by what the statement's rows contribute now, less what they did before.
+-- That stays right when a task is inserted finished, reopened, corrected or given to another agent,
+-- and it is one statement for a whole batch. Records are written in the agents' order: two batches
+-- never wait for each other in a circle.
 CREATE FUNCTION tasks.apply_stats() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -110,7 +110,8 @@ BEGIN
                 t.sign,
                 t.status,
                 CASE WHEN t.status = 'completed' THEN t.quality_score::numeric END AS quality,
-                CASE WHEN t.status = 'completed' THEN
+                -- The two clocks may be of different machines; NULL is not 0 to greatest().
+                CASE WHEN t.status = 'completed' AND t.completed_at - t.started_at IS NOT NULL THEN
                     greatest(round(extract(epoch FROM t.completed_at - t.started_at) * 1000), 0)
                 END AS duration_ms
             FROM (%s) AS t

@@ -30,7 +30,8 @@ CREATE TABLE collab.vote_session (
     is_stub        boolean NOT NULL DEFAULT false,
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON COLUMN collab.vote_session.results IS 'Derived from the ballots by a tally; NULL until then';
+COMMENT ON COLUMN collab.vote_session.results IS
+    'Derived from the ballots by a tally; NULL until then';
 CREATE INDEX vote_session_external_id ON collab.vote_session (external_id)
     WHERE external_id IS NOT NULL;
 CREATE INDEX vote_session_open ON collab.vote_session (deadline) WHERE status = 'open';

@@ -1,9 +1,9 @@
 -- What the KV bucket AGENT_STATE should hold, row by row.
 --
--- guard is a JSON array that grows, compared element by element, with every change of the row: it is
--- made of the guards of the row's groups, each of which only grows, and NULL is the least of its
--- kind. live is false where the bucket should not hold the key; value is NULL then. Expiry is left to
--- the reader, who has exp: a row must not change because time goes by.
+-- guard is a JSON array that grows, compared element by element, with every change of the row: it
+-- is made of the guards of the row's groups, each of which only grows, and NULL is the least of its
+-- kind. live is false where the bucket should not hold the key; value is NULL then. Expiry is left
+-- to the reader, who has exp: a row must not change because time goes by.
 
 CREATE VIEW agents.kv_state AS
 SELECT

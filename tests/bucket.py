@@ -10,6 +10,7 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 from nats.js.api import PersistMode, StreamConfig
+from nats.js.errors import ServerError
 from nats.js.kv import KeyValue
 
 from worker.ports import KvRow
@@ -42,7 +43,15 @@ async def make_bucket(client: Client, name: str, *, atomic: bool, history: int =
         allow_rollup_hdrs=True,
         deny_delete=True,
     )
-    await js.add_stream(config)
+
+    async def made() -> bool:
+        try:
+            await js.add_stream(config)
+        except ServerError:  # the files of a deleted stream of this name are still going away
+            return False
+        return True
+
+    await eventually(made)
     return await js.key_value(name)
 
 

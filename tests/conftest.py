@@ -6,6 +6,7 @@ Without wheels and addresses, containers are started where Docker answers.
 """
 
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from worker.embedded import (
     nats_server,
     postgres_programs,
 )
+from worker.migrate import up
 
 GIVEN_POSTGRES = os.environ.get("PENSTOCK_TEST_POSTGRES_DSN")
 GIVEN_NATS = os.environ.get("PENSTOCK_TEST_NATS_URL")
@@ -96,8 +98,6 @@ async def postgres_dsn(postgres_address: str) -> AsyncIterator[str]:
 async def migrated(postgres_address: str) -> AsyncIterator[str]:
     """The name of the database that `database` copies. Nobody may connect to it."""
     async with fresh_database(postgres_address) as dsn:
-        from worker.migrate import up  # noqa: PLC0415
-
         await up(dsn)
         yield urlsplit(dsn).path[1:]
 
@@ -120,3 +120,12 @@ async def nats_url(nats_address: str) -> str:
     finally:
         await client.close()
     return nats_address
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of the loopback that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

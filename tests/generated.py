@@ -65,7 +65,7 @@ class EventMaker:
             return self._value(self._rng.choice(kind.types))
         return self._plain(kind)
 
-    def _plain(self, kind: inspect.Type) -> Any:  # noqa: C901, PLR0911  (a table of cases)
+    def _plain(self, kind: inspect.Type) -> Any:  # noqa: PLR0911  (a table of cases)
         match kind:
             case inspect.NoneType():
                 return None

@@ -19,7 +19,7 @@ async def bucket(url: str) -> dict[str, Any]:
             if entry is None:
                 break
             found[entry.key] = json.loads(entry.value or b"null")
-        await watcher.stop()
+        await watcher.stop()  # type: ignore[no-untyped-call]
         return found
 
 

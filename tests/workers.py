@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 
 class WorkerProcess:
@@ -33,9 +34,19 @@ class WorkerProcess:
             )
 
     @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.kill()
 
     async def kill(self) -> None:
         """End it without a chance to say goodbye."""

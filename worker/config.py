@@ -77,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["fast", "stock"], choice("fast", "stock"), "Own batch parser, or nats-py's fetch."
     ] = "fast"
     ack_wait: Annotated[float, duration(1), "Unacknowledged this long: delivered again."] = 30
-    max_ack_pending: Annotated[int, COUNT, "Delivered and not acknowledged, all replicas."] = 20_000
+    max_ack_pending: Annotated[int, COUNT, "Delivered and not acknowledged, all replicas."] = 50_000
     heartbeat: Annotated[float, duration(0.1), "How often a batch in work is reported."] = 5
     provision: Annotated[bool, truth(), "Create streams, consumers and bucket at start."] = True
     stream_replicas: Annotated[int, whole(1, 5), "Copies of a stream that is created."] = 1
@@ -86,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     stream_max_bytes: Annotated[int, size(), "Largest size of a stream; 0: no limit."] = 0
 
-    batch_size: Annotated[int, whole(1, 50_000), "Messages in a batch, at most."] = 2000
+    batch_size: Annotated[int, whole(1, 50_000), "Messages in a batch, at most."] = 5000
     batch_bytes: Annotated[int, size(1024), "Bytes in a batch, at most."] = 8 * 2**20
     linger: Annotated[float, duration(0, 60), "How long a batch waits for more messages."] = 0.005
     in_flight: Annotated[int, whole(1, 64), "Batches of a stream in work at once."] = 3

@@ -9,7 +9,9 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
+
+_FIRST = ("timestamp", "level", "event", "logger")
 
 
 def configure(level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
@@ -65,4 +67,9 @@ def _console(*, colors: bool) -> list[Processor]:
 
 
 def _json() -> list[Processor]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [structlog.processors.format_exc_info, _ordered, structlog.processors.JSONRenderer()]
+
+
+def _ordered(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Put first what a person looks for first."""
+    return {key: line[key] for key in _FIRST if key in line} | dict(line)

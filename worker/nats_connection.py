@@ -146,11 +146,20 @@ async def connect(
         listener.attempt.cancel()
         raise
     if failure is not None:
-        with contextlib.suppress(Exception):
-            await client.close()
+        await _abandon(client)
         raise SourceUnavailable(f"NATS at {options.redacted}: {failure!r}") from failure
     listener.attempt = None
     return client
+
+
+async def _abandon(client: Client) -> None:
+    """Close what a failed attempt has opened; ``close()`` leaves the socket of one."""
+    with contextlib.suppress(Exception):  # whatever it is, the attempt has failed already
+        await client.close()
+        transport: Any = client._transport
+        if transport is not None:
+            transport.close()
+            await transport.wait_closed()
 
 
 def _failure(listener: _Listener) -> BaseException | None:

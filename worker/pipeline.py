@@ -7,8 +7,7 @@ so a crash anywhere means redelivery, and redelivery changes nothing.
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
 
 import structlog
 
@@ -16,18 +15,12 @@ from schemas.event import Event
 from worker.commit import Committer, Decoded
 from worker.decode import Decoder
 from worker.errors import SourceUnavailable, Unavailable
+from worker.hydrate import Hydrator
 from worker.metrics import Metrics
-from worker.plan import Plan, make_plan
-from worker.ports import DeadLetter, KvRow, KvTouch, Message, Source, StateStore, Written
+from worker.plan import make_plan
+from worker.ports import DeadLetter, Message, Source, Written
 
 log = structlog.get_logger()
-
-
-class Reader(Protocol):
-    """Reads committed rows back."""
-
-    async def read(self, touched: Mapping[KvTouch, Sequence[tuple[Any, ...]]]) -> list[KvRow]:
-        """The rows that the keys name, one per KV key. Raises Unavailable."""
 
 
 class Pipeline:
@@ -38,8 +31,7 @@ class Pipeline:
         source: Source,
         decoder: Decoder,
         committer: Committer,
-        reader: Reader,
-        store: StateStore,
+        hydrator: Hydrator,
         metrics: Metrics,
         *,
         in_flight: int,
@@ -51,8 +43,7 @@ class Pipeline:
         self.active = time.monotonic()
         self._decoder = decoder
         self._committer = committer
-        self._reader = reader
-        self._store = store
+        self._hydrator = hydrator
         self._metrics = metrics
         self._slots = asyncio.Semaphore(in_flight)
         self._isolate_after = isolate_after
@@ -91,11 +82,12 @@ class Pipeline:
         while True:
             try:
                 messages = await self.source.fetch()
-                stages.end("fetch")
-                return messages
             except SourceUnavailable as error:
                 log.warning("fetch_retried", source=self.source.name, error=str(error))
                 await asyncio.sleep(1.0)
+            else:
+                stages.end("fetch")
+                return messages
 
     async def _settle(self, messages: Sequence[Message]) -> None:
         """Store and acknowledge; what cannot be stored now is given back for later."""
@@ -134,7 +126,7 @@ class Pipeline:
             stages.end("plan")
             written, letters = await self._committer.commit(batch, plan, self.source.epoch)
             stages.end("write")
-            await self._hydrate(plan)
+            await self._hydrator.hydrate(plan.touched)
             stages.end("kv")
             await self.source.ack(messages)
             stages.end("ack")
@@ -165,11 +157,6 @@ class Pipeline:
         letter = DeadLetter(message=message, reason="internal_error", error=repr(error))
         await self._committer.commit([(message, letter)], make_plan([]), self.source.epoch)
         await self.source.ack([message])
-
-    async def _hydrate(self, plan: Plan) -> None:
-        if plan.touched:
-            puts = await self._store.put(await self._reader.read(plan.touched))
-            self._metrics.kv_puts(self._store.bucket, puts)
 
     def _report(
         self,

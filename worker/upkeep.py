@@ -53,9 +53,7 @@ async def hydrate(database: Database, store: Store, agent: str | None = None) ->
     return seen, written
 
 
-async def keep_hydrated(
-    database: Database, store: Store, due: asyncio.Event, every: float
-) -> None:
+async def keep_hydrated(database: Database, store: Store, due: asyncio.Event, every: float) -> None:
     """Compare the bucket with PostgreSQL at start, whenever ``due`` is set, and ``every`` seconds.
 
     ``due`` is set after a reconnect and when the bucket is found missing: its stream may have lost

@@ -20,6 +20,7 @@ from schemas.catalogue import Catalogue
 from tests.generated import EventMaker
 from tests.mirror import bucket, expected_bucket
 from tests.rows import data_tables
+from tests.running import until
 from tests.workers import WorkerProcess, environment
 from worker.embedded import EmbeddedNats, EmbeddedPostgres
 from worker.migrate import up
@@ -59,10 +60,10 @@ async def publish(url: str, messages: Sequence[Message]) -> None:
 async def digests(dsn: str) -> dict[str, Any]:
     """For every data table the count of rows and a digest of them, clocks left out."""
     connection = await asyncpg.connect(dsn)
-    found = {
-        table: tuple(await connection.fetchrow(_DIGEST.format(table=table)))
-        for table in await data_tables(connection)
-    }
+    found: dict[str, Any] = {}
+    for table in await data_tables(connection):
+        (row,) = await connection.fetch(_DIGEST.format(table=table))
+        found[table] = tuple(row)
     letters = await connection.fetch("SELECT reason, event_id::text FROM bus.dead_letter")
     found["distinct dead letters"] = sorted({(row[0], row[1]) for row in letters})
     await connection.close()
@@ -99,7 +100,7 @@ async def killed(messages: Sequence[Message], tmp_path: Path, seed: int) -> tupl
     """Three workers on every event twice, shuffled; one is killed every second."""
     twice = [*messages, *messages]
     random.Random(seed).shuffle(twice)
-    async with servers() as (bus, dsn):
+    async with servers() as (bus, dsn), contextlib.AsyncExitStack() as stack:
         settings = environment(bus.url, dsn, batch_size="200")
         workers = [WorkerProcess(settings, tmp_path / f"worker-{n}.log") for n in range(3)]
         await workers[0].start("--until-idle", "0.1")
@@ -107,9 +108,11 @@ async def killed(messages: Sequence[Message], tmp_path: Path, seed: int) -> tupl
         publishing = asyncio.create_task(publish(bus.url, twice))
         for worker in workers:
             await worker.start()
+            await stack.enter_async_context(worker)
         killing = asyncio.create_task(kill_in_turn(workers))
+        stack.callback(killing.cancel)
         await publishing
-        kills = await asyncio.wait_for(until_drained(bus.url, killing), 600)
+        kills = await until_drained(bus.url, killing)
         for worker in workers:
             # One that was just started may not have come to catching signals yet.
             assert await worker.stop() in (0, -signal.SIGTERM)
@@ -135,20 +138,16 @@ async def until_drained(url: str, killing: asyncio.Task[None]) -> int:
     """Kill until nearly nothing is left, then let the workers finish. Returns how many died."""
     async with await nats.connect(url) as nc:
         js = nc.jetstream()
-        while await left(js) > 0:
-            await asyncio.sleep(0.2)
+        await until(lambda: drained(js), 600)
         killing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await killing
         return len(KILLS)
 
 
-async def left(js: Any) -> int:
-    total = 0
-    for stream in CATALOGUE.streams:
-        info = await js.consumer_info(stream, "penstock")
-        total += info.num_pending + info.num_ack_pending
-    return total
+async def drained(js: Any) -> bool:
+    infos = [await js.consumer_info(stream, "penstock") for stream in CATALOGUE.streams]
+    return not any(info.num_pending or info.num_ack_pending for info in infos)
 
 
 async def compare(count: int, seed: int, tmp_path: Path) -> int:

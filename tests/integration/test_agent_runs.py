@@ -42,7 +42,7 @@ async def test_real_agent_runs(nats_url: str, database: str) -> None:
     assert held == await expected_bucket(database)
     assert len([key for key in held if not key.endswith("._status")]) == 13
 
-    assert await publish_file(settings, str(RUNS), None, again="second time") == 0
+    assert await publish_file(settings, str(RUNS), None, again=True) == 0
     assert await run(settings, until_idle=1.0) == 0
     assert await snapshot(connection) == rows
     assert await bucket(nats_url) == held
@@ -60,7 +60,9 @@ async def check_history(connection: asyncpg.Connection, sent: list[dict[str, Any
     messages = [event for event in sent if event["type"] == "messages.sent"]
     others = [event for event in sent if event["type"] != "messages.sent"]
     assert stored == Counter(event["id"] for event in others)
-    found = await connection.fetch("SELECT message_id::text, created_event::text FROM messages.message")
+    found = await connection.fetch(
+        "SELECT message_id::text, created_event::text FROM messages.message"
+    )
     assert len(messages) == len(found) == 270
     assert {tuple(row) for row in found} == {(e["data"]["message_id"], e["id"]) for e in messages}
 

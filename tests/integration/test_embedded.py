@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -127,11 +128,13 @@ asyncio.run(main())
         [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment
     ) as owner:
         assert owner.stdout is not None
-        pids = [int(word) for word in owner.stdout.readline().split()[:2]]
-        family = [found for pid in pids for found in tree(pid)]
+        nats, postgres, *folders = owner.stdout.readline().split()
+        family = [found for pid in (int(nats), int(postgres)) for found in tree(pid)]
         owner.kill()
     assert len(family) > 2
     soon(lambda: not any(found.is_running() for found in family))
+    for folder in folders:
+        shutil.rmtree(folder)
 
 
 def tree(pid: int) -> list[psutil.Process]:

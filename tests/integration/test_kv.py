@@ -10,7 +10,7 @@ from nats.js.kv import KeyValue
 
 from tests.bucket import connected, eventually, make_bucket, row
 from worker.embedded import EmbeddedNats
-from worker.errors import StateStoreUnavailable
+from worker.errors import StateStoreUnavailable, TopologyError
 from worker.sinks.kv import JetStreamKv
 
 BUCKET = "STATE"
@@ -130,6 +130,14 @@ async def test_a_missing_bucket_is_asked_for_and_filled(client: Client) -> None:
     assert await store.put([row(f"k{n}", 2) for n in range(10)]) == 10
     assert asked == 2
     assert len(await versions(store)) == 10
+
+
+async def test_a_bucket_that_cannot_be_made_is_no_reason_to_stop(client: Client) -> None:
+    async def refuse() -> None:
+        raise TopologyError("no right to create streams")
+
+    with pytest.raises(StateStoreUnavailable, match="no right to create streams"):
+        await JetStreamKv(client, "NOWHERE", on_missing=refuse).put([row("k", 1)])
 
 
 async def test_a_bucket_made_anew_behind_our_back_is_reported(client: Client) -> None:

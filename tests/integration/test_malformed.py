@@ -1,4 +1,4 @@
-"""Every kind of bad input among 500 good neighbours: they are stored, it is kept with its reason."""
+"""Bad input of every kind among 500 good neighbours: kept with its reason, they are stored."""
 
 import asyncio
 import json
@@ -90,7 +90,11 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "lone surrogate at the end": (HEARTBEAT, with_raw(b'"\\ud800"'), "lone_surrogate"),
     "not utf-8": (HEARTBEAT, with_raw(b'"\xff\xfe"'), "bad_utf8"),
     "load below zero": (HEARTBEAT, body(data={"load": -1}), "out_of_range"),
-    "number of 200000 digits": (TASK, task(result=0).replace(b": 0", b": 1e200000"), "out_of_range"),
+    "number of 200000 digits": (
+        TASK,
+        task(result=0).replace(b": 0", b": 1e200000"),
+        "out_of_range",
+    ),
     "retry count of 2**63": (TASK, task(retry_count=2**63), "out_of_range"),
     "priority 10": (TASK, task(priority=10), "out_of_range"),
     "negative sequence": (HEARTBEAT, body(sequence=-1), "out_of_range"),
@@ -120,7 +124,9 @@ class Bench:
         self.js = nc.jetstream()
         self.database = database
 
-    async def send(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> None:
+    async def send(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> None:
         """The message in the middle of good neighbours, all delivered in one stretch."""
         good = [body() for _ in range(NEIGHBOURS)]
         half = NEIGHBOURS // 2

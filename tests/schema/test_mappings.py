@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from msgspec import inspect
 
-from schemas.catalogue import Catalogue, EventType
+from schemas.catalogue import Catalogue
 from schemas.mapping import Attribute, AuditLog, EventSpec, Field, History, Log, Ref, Upsert
 from schemas.rows import LOG_COLUMNS, field_types
 from schemas.vocabulary import DOMAINS
@@ -21,7 +21,7 @@ ATTRIBUTES = {
     Attribute.VERSION: "bigint",
 }
 GUARD = {"version": "bigint", "at": "timestamp with time zone", "event": "uuid"}
-DOMAIN_OF = {words: f"vocab.{name}" for name, words in DOMAINS.items()}
+DOMAIN_OF: Mapping[type, str] = {words: f"vocab.{name}" for name, words in DOMAINS.items()}
 
 Columns = Mapping[str, str]
 """The columns of a table with their types, domains by their own names."""
@@ -54,17 +54,13 @@ class Schema:
             parts = [part for part in kind.types if not isinstance(part, inspect.NoneType)]
             return all(self.holds(column_type, part) for part in parts)
         if isinstance(kind, inspect.Metadata):
-            extra = kind.extra or {}
-            if "id" in extra:
-                return column_type == "uuid"
-            return column_type == "jsonb" if "json" in extra else self.holds(column_type, kind.type)
+            named = {"id": "uuid", "json": "jsonb"}.get(next(iter(kind.extra or {}), ""))
+            return column_type == named if named else self.holds(column_type, kind.type)
         if isinstance(kind, inspect.EnumType):
             return column_type == DOMAIN_OF[kind.cls]
         if isinstance(kind, inspect.IntType):
             return _fits(kind, INTEGERS.get(self.bases[column_type], -1))
-        if isinstance(kind, inspect.CollectionType | inspect.DictType | inspect.StructType):
-            return column_type == "jsonb"
-        return SCALARS[type(kind)] == self.bases[column_type]
+        return SCALARS.get(type(kind), "jsonb") == self.bases[column_type]
 
 
 SCALARS: Mapping[type, str] = {
@@ -128,21 +124,20 @@ def fits(schema: Schema, spec: EventSpec, column_type: str, source: Any) -> bool
     return {bool: "boolean", int: "integer", str: "text"}[type(source)] == column_type
 
 
-@pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
-async def test_every_column_exists_and_can_hold_its_values(schema: Schema, kind: EventType) -> None:
-    for table, column, source in written(kind.spec):
-        assert column in schema.tables[table], f"{kind.name} writes {table}.{column}"
-        column_type = schema.tables[table][column]
-        assert fits(schema, kind.spec, column_type, source), f"{table}.{column} is {column_type}"
+async def test_every_column_exists_and_can_hold_its_values(schema: Schema) -> None:
+    assert len(TYPES) > 30
+    for kind in TYPES:
+        for table, column, source in written(kind.spec):
+            assert column in schema.tables[table], f"{kind.name} writes {table}.{column}"
+            found = schema.tables[table][column]
+            assert fits(schema, kind.spec, found, source), f"{kind.name}: {table}.{column} {found}"
 
 
-@pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
-async def test_every_guard_has_its_columns(schema: Schema, kind: EventType) -> None:
-    for state in kind.states:
-        for group, _ in state.groups:
-            for column in group.guard:
-                expected = GUARD[column.rpartition("_")[2]]
-                assert schema.tables[group.table][column] == expected
+async def test_every_guard_has_its_columns(schema: Schema) -> None:
+    for group in (group for kind in TYPES for state in kind.states for group, _ in state.groups):
+        for column in group.guard:
+            expected = GUARD[column.rpartition("_")[2]]
+            assert schema.tables[group.table][column] == expected, f"{group.table}.{column}"
 
 
 async def test_the_generic_histories_have_their_columns(schema: Schema) -> None:

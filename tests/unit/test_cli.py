@@ -77,7 +77,7 @@ def test_config_hides_secrets() -> None:
 
 
 def test_the_example_is_printed() -> None:
-    assert "# batch_size = 2000\n" in penstock("config", "--format", "example").stdout
+    assert "# batch_size = 5000\n" in penstock("config", "--format", "example").stdout
 
 
 @pytest.mark.parametrize("command", ["run", "provision", "hydrate", "doctor", "events"])

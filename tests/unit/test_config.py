@@ -37,7 +37,7 @@ def toml(tmp_path: Path) -> Path:
 
 def test_without_anything_every_setting_has_its_default() -> None:
     settings = load({}, {})
-    assert settings.batch_size == 2000
+    assert settings.batch_size == 5000
     assert settings.linger == 0.005
     assert settings.stream_max_age == 7 * 86400
     assert settings.nats_user is None
@@ -164,7 +164,7 @@ def test_a_wrong_secret_is_not_repeated() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"batch_size": "10000"}, "max_ack_pending = 20000 is less than batch_size = 10000 times"),
+        ({"batch_size": "20000"}, "max_ack_pending = 50000 is less than batch_size = 20000 times"),
         ({"heartbeat": "20s"}, "ack_wait = 30s is less than 3 times heartbeat = 20s"),
         ({"max_event_bytes": "9MiB"}, "max_event_bytes = 9MiB is more than batch_bytes = 8MiB"),
         ({"isolate_after": "100"}, "isolate_after = 100 is not less than max_deliveries = 100"),

@@ -141,6 +141,7 @@ def test_lines_of_ours_and_of_libraries_are_json_off_a_terminal() -> None:
     assert (ours["event"], ours["messages"], ours["level"]) == ("batch_written", 3, "info")
     assert (theirs["event"], theirs["logger"]) == ("slow consumer x", "nats")
     assert ours["timestamp"].endswith("Z")
+    assert list(ours)[:3] == ["timestamp", "level", "event"]
 
 
 @pytest.mark.usefixtures("logging_restored")

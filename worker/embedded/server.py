@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any, Self
@@ -128,11 +128,12 @@ class EmbeddedServer:
         if self._given is None:
             await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
-    def _spawn(self, *command: str | Path) -> None:
+    def _spawn(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  (a program of an installed wheel)
                 command,
                 cwd=self.folder,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

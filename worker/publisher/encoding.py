@@ -7,6 +7,7 @@ import os
 import time as clock
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from math import isfinite
 from typing import Any, TypedDict, Unpack
 from uuid import UUID
@@ -51,14 +52,13 @@ def encode(event: EventData, **attributes: Unpack[Attributes]) -> bytes:
         msgspec.json.decode(data, type=type(event))
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as exc:
         raise EventInvalid(f"{spec.name}: {exc}") from exc
-    fields: dict[str, Any] = {name: getattr(event, name) for name in event.__struct_fields__}
     envelope: dict[str, Any] = {
         "specversion": "1.0",
         "type": spec.name,
-        "subject": fields.pop(spec.key),
+        "subject": getattr(event, spec.key),
         "datacontenttype": "application/json",
         **{name: value for name, value in attributes.items() if value is not None},
-        "data": fields,
+        "data": _data(event, spec),
     }
     _check_attributes(spec, envelope)
     try:
@@ -93,6 +93,22 @@ def uuid7() -> str:
 def now() -> datetime:
     """The present, in UTC."""
     return datetime.now(UTC)
+
+
+def _data(event: EventData, spec: EventSpec) -> dict[str, Any]:
+    """The fields that travel as data: not the key, and not what is None anyway."""
+    values = ((name, getattr(event, name)) for name in event.__struct_fields__)
+    optional = _optional(type(event))
+    return {
+        name: value
+        for name, value in values
+        if name != spec.key and (value is not None or name not in optional)
+    }
+
+
+@cache
+def _optional(struct: type[EventData]) -> frozenset[str]:
+    return frozenset(f.encode_name for f in msgspec.structs.fields(struct) if f.default is None)
 
 
 def _spec(event: EventData) -> EventSpec:

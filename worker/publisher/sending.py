@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from functools import partial
 
 import nats.errors
 import structlog
@@ -60,7 +61,7 @@ class Sender:
         self._atomic = atomic
         self._singly: dict[str, int] = {}
         self._queues: dict[str, Queue] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pending = 0
         self._bytes = 0
         self._settled = asyncio.Event()
@@ -98,9 +99,9 @@ class Sender:
 
     async def close(self) -> None:
         """End at once. What is unconfirmed fails with PublishFailed. Idempotent."""
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
         self._fail_all(PublishFailed("the publisher was closed before this was confirmed"))
 
@@ -121,12 +122,19 @@ class Sender:
 
     def _queue(self, domain: str) -> Queue:
         """Of a domain, and so of a stream: only messages of one stream can be a batch."""
-        queue = self._queues.get(domain)
-        if queue is None:
-            queue = self._queues[domain] = Queue()
+        queue = self._queues.setdefault(domain, Queue())
+        if domain not in self._tasks:
             work = self._work(domain, queue)
-            self._tasks.append(asyncio.create_task(work, name=f"publish {domain}"))
+            task = self._tasks[domain] = asyncio.create_task(work, name=f"publish {domain}")
+            task.add_done_callback(partial(self._ended, domain))
         return queue
+
+    def _ended(self, domain: str, task: asyncio.Task[None]) -> None:
+        """A defect of ours must not leave callers waiting; the next message starts anew."""
+        if not task.cancelled() and (error := task.exception()):
+            log.error("publish_failed", domain=domain, exc_info=error)
+            del self._tasks[domain]
+            self._fail_all(PublishFailed(f"the publisher itself failed: {error!r}"))
 
     async def _work(self, domain: str, queue: Queue) -> None:
         while True:
@@ -160,6 +168,8 @@ class Sender:
         already, is too large or finds no room.
         """
         batch = self._unsettled(batch)
+        if not batch:
+            return
         generation = self._wire.generation
         if self._atomic and len(batch) > 1 and self._singly.get(domain) != generation:
             reply = await self._wire.send_atomic(batch)
@@ -170,7 +180,7 @@ class Sender:
                 _confirm_all(batch, reply)
                 return
             if reply.error is None or reply.error.err_code == _ATOMIC_DISABLED:
-                # Without a count an older server took each by itself. Tried again after a reconnect.
+                # Without a count an older server took each by itself. Until the next reconnect.
                 self._singly[domain] = generation
         replies = await self._wire.send_each(batch)
         for index, reply in replies.items():
@@ -242,6 +252,7 @@ class Sender:
                 if message.subject.lower() == subject.lower():
                     text = f"not allowed to publish on {message.subject!r}: ask for the permission"
                     message.fail(PublishRefused(text))
+        self._wire.interrupt()
 
 
 def _confirm_all(batch: Sequence[Outgoing], reply: Reply) -> None:

@@ -52,7 +52,7 @@ async def read_state(nc: Client, bucket: str, agent_id: str, key: str | None) ->
         )
     except nats.errors.NoRespondersError as exc:
         raise StateStoreUnavailable(
-            f"{name}: there is no bucket {bucket}; the worker makes it, or `penstock provision`"
+            f"{name}: no bucket {bucket} answers; the worker makes it, or `penstock provision`"
         ) from exc
     except (nats.errors.Error, TimeoutError, OSError) as exc:
         raise StateStoreUnavailable(f"{name}: bucket {bucket} does not answer: {exc!r}") from exc

@@ -99,6 +99,11 @@ class Wire:
             return f"a Nats-Msg-Id is printable ASCII, not {msg_id!r}"
         return None
 
+    def interrupt(self) -> None:
+        """End all attempts with the answers they have: one of their messages gets none."""
+        for attempt in self._attempts.values():
+            attempt.done.set()
+
     async def send_atomic(self, messages: Sequence[Outgoing]) -> Reply | None:
         """All or none of 2 to `BATCH_LIMIT` messages. None if nothing was heard."""
         last = len(messages)

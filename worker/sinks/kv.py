@@ -20,7 +20,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from schemas.identity import escape
-from worker.errors import StateStoreUnavailable
+from worker.errors import PenstockError, StateStoreUnavailable
 from worker.ports import KvRow
 from worker.sinks.kv_entries import bucket_entries
 from worker.sinks.kv_guard import guard_of, is_ahead, without_value
@@ -216,15 +216,22 @@ class JetStreamKv:
         """Revisions only grow, so a lower one than was seen before comes from another life."""
         self.forget()
         self._highest = highest
-        if self._on_missing is not None:
-            await self._on_missing()
+        await self._ask_for_bucket()
 
     async def _make(self, missing: BucketMissing) -> None:
         if self._on_missing is None:
             raise self._unavailable(str(missing)) from missing
         self.forget()
         self._highest = 0
-        await self._on_missing()
+        await self._ask_for_bucket()
+
+    async def _ask_for_bucket(self) -> None:
+        if self._on_missing is None:
+            return
+        try:
+            await self._on_missing()
+        except PenstockError as exc:
+            raise self._unavailable(f"it cannot be made: {exc}") from exc
 
 
 def _next_rows(puts: list[Put], outcomes: list[Outcome]) -> list[KvRow]:

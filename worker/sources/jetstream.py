@@ -185,9 +185,9 @@ class JetStreamSource:
             await self._renew()
 
     def _watch_ended(self, task: asyncio.Task[None]) -> None:
-        self._running = False
         if task.cancelled() or (error := task.exception()) is None:
             return
+        self._running = False
         log.error("source_failed", source=self.name, error=str(error), exc_info=error)
         if not isinstance(error, PenstockError):
             error = SourceUnavailable(f"{self.name}: {error!r}")
@@ -214,7 +214,7 @@ class JetStreamSource:
     async def _listen(self) -> None:
         self._pulls.give_up_overdue()
         self._ask()
-        if self._pulls.open:
+        if self._pulls.owed:
             self._quiet_ticks += 1
         if self._quiet_ticks >= self._quiet_limit:
             await self._break_silence()
@@ -273,16 +273,23 @@ class JetStreamSource:
         self._ask()
 
     async def _give_back(self) -> None:
-        """Settle what nobody will: it is redelivered at once, here or elsewhere."""
-        await self._pulls.stop_deliveries()
+        """Settle what nobody will: it is redelivered at once, here or elsewhere.
+
+        A request cannot be taken back, and what is sent to an inbox that is gone comes again only
+        after the ack wait. So let arrive what is coming first.
+        """
+        owed = -1
         with contextlib.suppress(SourceUnavailable):
-            # The server answers in order: after this, nothing more is on its way to us.
+            while self._pulls.owed not in {0, owed}:
+                owed = self._pulls.owed
+                await self._consumer.info(_ANSWER_SECONDS)
+            await self._pulls.stop_deliveries()
             await self._consumer.info(_ANSWER_SECONDS)
         replies = [*self._handed_out, *self._intake.replies]
         if replies:
             send(self._nc, publishes(replies, _NAK))
         with contextlib.suppress(SourceUnavailable):
-            # And after this, it has read every acknowledgement.
+            # The server reads in order: once it answers this, it has read every acknowledgement.
             await self._consumer.info(_ANSWER_SECONDS)
 
     async def _end(self) -> None:

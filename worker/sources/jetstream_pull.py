@@ -184,9 +184,9 @@ class Pulls:
             self._pulls.append(await Pull.on_new_inbox(self._nc, self._plan, self._receiver))
 
     @property
-    def open(self) -> bool:
-        """True while the server owes us anything, a heartbeat at least."""
-        return any(pull.open for pull in self._pulls)
+    def owed(self) -> int:
+        """Messages the server may still send. While there are any it owes heartbeats too."""
+        return sum([pull.messages for pull in self._pulls])
 
     def ask(self, waiting: int, waiting_bytes: int) -> None:
         """Keep as many requests open as there is room beside what already waits.

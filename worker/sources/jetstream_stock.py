@@ -200,8 +200,16 @@ class StockJetStreamSource:
     async def _fetch(self) -> list[Msg]:
         """One message within the poll time, then more within the linger. May be empty."""
         deliveries = await self._ask(1, _POLL_SECONDS)
-        if deliveries and self._batch_size > 1:
-            deliveries += await self._ask(self._batch_size - 1, self._linger)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._linger
+        while deliveries and (lacking := self._batch_size - len(deliveries)) > 0:
+            if (left := deadline - loop.time()) < _LEAST_SECONDS / 2:
+                break
+            try:
+                deliveries += await self._ask(lacking, left)
+            except (nats.errors.Error, OSError) as exc:
+                log.warning("fetch_interrupted", source=self.name, error=repr(exc))
+                break
         return deliveries
 
     async def _ask(self, count: int, seconds: float) -> list[Msg]:

@@ -1,0 +1,26 @@
+"""Two orders: one paid before it is known, one told twice."""
+
+import asyncio
+import os
+from datetime import UTC, datetime
+
+from shop_events import OrderPaid, OrderPlaced
+from worker.publisher import Attributes, Publisher, uuid7
+
+
+async def main() -> None:
+    """Publish them, each confirmed by the stream."""
+    url = os.environ.get("PENSTOCK_NATS_URL", "nats://127.0.0.1:4222")
+    async with Publisher(url, source="/shop") as bus:
+        await bus.publish(OrderPaid(order_id="o-1", amount_cents=500), sequence=2)
+        await bus.publish(
+            OrderPlaced(order_id="o-1", customer="Ada", total_cents=500, sold_by="a-7"), sequence=1
+        )
+        second = OrderPlaced(order_id="o-2", customer="Bob", items=["tea"], total_cents=300)
+        identity = Attributes(id=uuid7(), time=datetime.now(UTC))
+        await bus.publish(second, sequence=1, **identity)
+        again = await bus.publish(second, sequence=1, **identity)
+        print(f"4 published, the last one a duplicate: {again.duplicate}")  # noqa: T201
+
+
+asyncio.run(main())

@@ -1,0 +1,1 @@
+"""The pure domain: typed events and how they become rows. msgspec and the standard library only."""

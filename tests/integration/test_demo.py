@@ -1,0 +1,82 @@
+"""``penstock demo`` as a newcomer runs it."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from worker.demo.agents import Crowd
+from worker.publisher import subject_of
+
+
+def demo(*flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "worker", "demo", "--agents", "20", *flags]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_every_message_that_was_published_is_accounted_for() -> None:
+    done = demo("--seconds", "4", "--rate", "400", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    assert sorted(result) == sorted(
+        [
+            "published",
+            "stored",
+            "duplicates",
+            "dead_letters",
+            "kv_keys",
+            "events_per_second",
+            "p50_ms",
+            "p99_ms",
+        ]
+    )
+    settled = result["stored"] + result["duplicates"] + result["dead_letters"]
+    assert settled == result["published"] > 1000
+    assert min(result["duplicates"], result["dead_letters"]) > 0
+    assert result["kv_keys"] >= 20
+    assert 0 < result["p50_ms"] <= result["p99_ms"]
+
+
+def test_kept_servers_can_be_looked_at_and_stopped_as_told() -> None:
+    done = demo("--seconds", "2", "--rate", "300", "--keep")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "rows in PostgreSQL" in done.stdout
+    psql = next(line for line in lines if "FROM agents.agent" in line)
+    stop = lines[lines.index("To stop and remove them:") + 1]
+    try:
+        shown = subprocess.run(shlex.split(psql), capture_output=True, text=True, check=True)
+        assert "Agent 0" in shown.stdout
+    finally:
+        subprocess.run(["sh", "-c", stop], check=True)
+    words = stop.replace(";", "").split()
+    assert not any(Path(word).exists() for word in words if word.startswith("/"))
+    pids = [int(word) for word in words if word.isdigit() and int(word) > 1]
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_crowd_registers_first_and_then_says_everything_there_is_to_say() -> None:
+    crowd = Crowd(5)
+    first = [crowd.next() for _ in range(5)]
+    assert {said.event.spec.name for said in first} == {"agents.registered"}
+    rest = [crowd.next() for _ in range(2000)]
+    assert all(subject_of(said.event) for said in rest)
+    assert {said.event.spec.domain for said in rest} == {"agents", "tasks", "messages", "votes"}

@@ -1,0 +1,276 @@
+"""The fast JetStream source against servers and consumers that misbehave."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from worker.embedded import EmbeddedNats
+from worker.errors import SourceUnavailable, TopologyError
+from worker.jetstream_api import call
+from worker.nats_connection import NatsOptions, connect
+from worker.ports import Message
+from worker.sources.jetstream import JetStreamSource
+from worker.topology import StreamPlan, provision
+
+PLAN = StreamPlan(name="S", subjects=("s.>",))
+ACK_WAIT = 2.0
+
+
+@pytest.fixture
+async def client(nats_url: str) -> AsyncIterator[Client]:
+    async with connected(nats_url) as client:
+        yield client
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Client]:
+    client = await connect(NatsOptions(url=url), name="faults")
+    try:
+        await make(client)
+        yield client
+    finally:
+        await client.close()
+
+
+async def make(client: Client, **consumer: Any) -> None:
+    await provision(client, [PLAN], durable="D", ack_wait=ACK_WAIT, max_ack_pending=1000)
+    if consumer:
+        await call(client, "CONSUMER.DELETE.S.D")
+        config = {"name": "D", "durable_name": "D", "ack_policy": "explicit", **consumer}
+        request = {"stream_name": "S", "config": config}
+        await call(client, "CONSUMER.CREATE.S.D", request)
+
+
+def source_on(client: Client, **options: Any) -> JetStreamSource:
+    given: dict[str, Any] = {
+        "durable": "D",
+        "batch_size": 10,
+        "batch_bytes": 1 << 20,
+        "linger": 0.01,
+        "ack_wait": ACK_WAIT,
+        "heartbeat": 0.4,
+    }
+    return JetStreamSource(client, "S", **(given | options))
+
+
+async def publish(client: Client, *bodies: bytes) -> None:
+    for body in bodies:
+        await client.jetstream().publish("s.x", body)
+
+
+async def fetch_all(source: JetStreamSource, *bodies: bytes, seconds: float = 15) -> list[Message]:
+    """Fetch and acknowledge until all of these came."""
+    found: list[Message] = []
+    async with asyncio.timeout(seconds):
+        while not set(bodies) <= {message.body for message in found}:
+            try:
+                batch = await source.fetch()
+            except SourceUnavailable:
+                await asyncio.sleep(0.05)
+                continue
+            await source.ack(batch)
+            found += batch
+    return found
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_a_ping_that_timed_out_does_not_silence_the_connection(client: Client) -> None:
+    async with source_on(client) as source:
+        given_up: asyncio.Future[bool] = asyncio.Future()
+        await client._send_ping(given_up)
+        given_up.cancel()
+        await publish(client, b"after the late pong")
+        await fetch_all(source, b"after the late pong")
+        assert client.stats["reconnects"] == 0
+
+
+async def test_a_deleted_consumer_is_said_and_taken_up_again_when_it_returns(
+    client: Client,
+) -> None:
+    async with source_on(client) as source:
+        await call(client, "CONSUMER.DELETE.S.D")
+        with pytest.raises(SourceUnavailable, match="penstock provision"):
+            await asyncio.wait_for(source.fetch(), 10)
+        assert not source.healthy
+        await make(client)
+        await publish(client, b"back")
+        await fetch_all(source, b"back")
+        assert source.healthy
+
+
+async def test_acknowledgements_of_a_stream_that_was_made_anew_are_dropped(
+    client: Client,
+) -> None:
+    async with source_on(client) as source:
+        await publish(client, b"old")
+        old = await source.fetch()
+        epoch = source.epoch
+        await client.jetstream().delete_stream("S")
+        await make(client)
+        await publish(client, b"new")
+        [new] = await asyncio.wait_for(first_batch(source), 10)
+        assert source.epoch != epoch
+        assert new.position == old[0].position == 1
+        await source.ack(old)
+        assert (await source.backlog()).ack_pending == 1
+        await source.ack([new])
+
+
+async def first_batch(source: JetStreamSource) -> list[Message]:
+    while True:
+        try:
+            return list(await source.fetch())
+        except SourceUnavailable:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_consumer_that_forbids_such_requests_is_an_error_for_a_person(
+    client: Client,
+) -> None:
+    await make(client, max_batch=2)
+    async with source_on(client) as source:
+        with pytest.raises(TopologyError, match="MaxRequestBatch"):
+            await asyncio.wait_for(source.fetch(), 10)
+        assert not source.healthy
+
+
+async def test_waiting_at_the_limit_of_unacknowledged_messages_is_not_silence(
+    client: Client,
+) -> None:
+    await make(client, max_ack_pending=3, ack_wait=30_000_000_000)
+    async with source_on(client, ack_wait=30.0) as source:
+        await publish(client, *(b"%d" % number for number in range(6)))
+        held = list(await source.fetch())
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            assert source.healthy
+            await asyncio.sleep(0.05)
+        await source.ack(held)
+        await fetch_all(source, b"5")
+        assert client.stats["reconnects"] == 0
+
+
+async def test_what_waits_is_bounded_by_count_and_by_bytes(client: Client) -> None:
+    await publish(client, *(b"%d" % number + b"." * 50_000 for number in range(60)))
+    async with source_on(client, batch_size=20, batch_bytes=200_000) as source:
+        assert await source.fetch()
+        await until(lambda: source._pulls.owed == 0)
+        held = sum(message.size for message in source._intake.drain())
+        assert 0 < held <= 2 * 200_000
+
+
+async def test_a_message_larger_than_all_limits_still_comes(client: Client) -> None:
+    large = b"." * 500_000
+    await publish(client, b"a", large, b"b", large, large, b"c")
+    async with source_on(client, batch_bytes=1_000) as source:
+        found = await fetch_all(source, b"a", b"b", b"c", large)
+        assert [message.deliveries for message in found] == [1] * 6
+
+
+async def test_a_silent_server_is_noticed_by_its_missing_heartbeats() -> None:
+    async with (
+        EmbeddedNats() as server,
+        connected(server.url) as client,
+        source_on(client) as source,
+    ):
+        await publish(client, b"before")
+        await fetch_all(source, b"before")
+        server.pause()
+        started = time.monotonic()
+        await until(lambda: not source.healthy)
+        noticed = time.monotonic() - started
+        server.resume()
+        assert noticed < 8, "nats-py's own pings need 15 s"
+        await until(lambda: source.healthy)
+        await publish(client, b"after")
+        await fetch_all(source, b"after")
+
+
+async def test_what_is_acknowledged_while_away_is_not_delivered_again(client: Client) -> None:
+    async with source_on(client) as source:
+        await publish(client, *(b"%d" % number for number in range(10)))
+        done: list[Message] = []
+        while len(done) < 10:
+            done += await source.fetch()
+        await client.force_reconnect()
+        assert not source.healthy
+        await source.ack(done)
+        await until(lambda: source.healthy)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(source.fetch(), ACK_WAIT * 1.5)
+        assert (await source.backlog()).ack_pending == 0
+
+
+async def test_ten_kills_lose_nothing() -> None:
+    async with (
+        EmbeddedNats() as server,
+        connected(server.url) as client,
+        source_on(client, batch_size=50) as source,
+    ):
+        confirmed: set[bytes] = set()
+        seen: set[bytes] = set()
+
+        async def work() -> None:
+            while True:
+                batch = await first_batch(source)
+                seen.update(message.body for message in batch)
+                await source.ack(batch)
+
+        working = asyncio.create_task(work())
+        for kill in range(10):
+            for number in range(50):
+                await publish(client, body := b"%d.%d" % (kill, number))
+                confirmed.add(body)
+            server.kill()
+            await server.restart()
+            await until(lambda: client.is_connected and source.healthy)
+        await until(lambda: confirmed <= seen)
+        working.cancel()
+
+
+async def test_several_sources_share_a_connection(client: Client) -> None:
+    other = StreamPlan(name="T", subjects=("t.>",))
+    await provision(client, [other], durable="D", ack_wait=ACK_WAIT, max_ack_pending=1000)
+    second = JetStreamSource(
+        client,
+        "T",
+        durable="D",
+        batch_size=10,
+        batch_bytes=1 << 20,
+        linger=0.0,
+        ack_wait=ACK_WAIT,
+        heartbeat=0.4,
+    )
+    async with source_on(client) as first, second:
+        await publish(client, b"for s")
+        await client.jetstream().publish("t.x", b"for t")
+        assert [m.body for m in await fetch_all(first, b"for s")] == [b"for s"]
+        assert [m.body for m in await fetch_all(second, b"for t")] == [b"for t"]
+        await client.force_reconnect()
+        await until(lambda: first.healthy and second.healthy)
+        await client.jetstream().publish("t.x", b"again")
+        await fetch_all(second, b"again")
+
+
+async def test_fifty_starts_and_stops_in_a_row_leave_nothing_behind(client: Client) -> None:
+    await publish(client, *(b"%d" % number for number in range(30)))
+    subscriptions = None
+    for round_ in range(50):
+        async with source_on(client) as source:
+            await source.fetch()
+        if round_ == 0:
+            subscriptions = len(client._subs)
+    assert len(client._subs) == subscriptions
+    async with source_on(client) as source:
+        await fetch_all(source, *(b"%d" % number for number in range(30)), seconds=ACK_WAIT)

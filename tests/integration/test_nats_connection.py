@@ -1,0 +1,114 @@
+"""Connecting: what fails fast, what is kept secret, what is taken up again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from worker.embedded import EmbeddedNats
+from worker.errors import SourceUnavailable
+from worker.nats_connection import NatsOptions, connect, reads, revive
+
+
+@asynccontextmanager
+async def eavesdropper() -> AsyncIterator[tuple[int, asyncio.Queue[bytes]]]:
+    """A server that offers no TLS and writes down what it is told."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"X","version":"2.12.0","auth_required":true}\r\n')
+        heard.put_nowait(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], heard
+
+
+@pytest.mark.parametrize("scheme", ["tls", "nats"])
+async def test_no_password_is_sent_to_a_server_without_tls(scheme: str) -> None:
+    async with eavesdropper() as (port, heard):
+        options = NatsOptions(
+            url=f"{scheme}://127.0.0.1:{port}", user="penstock", password="hunter2", tls_first=False
+        )
+        if scheme == "nats":
+            options = NatsOptions(url=f"tls://penstock:hunter2@127.0.0.1:{port}")
+        with pytest.raises(SourceUnavailable, match="TLS is demanded") as caught:
+            await connect(options, name="test")
+        assert "hunter2" not in str(caught.value)
+        assert await asyncio.wait_for(heard.get(), 5) == b""
+
+
+async def test_a_server_that_is_away_fails_at_once_naming_it_without_secrets() -> None:
+    options = NatsOptions(url="nats://me:hunter2@127.0.0.1:1, 127.0.0.1:2")
+    with pytest.raises(SourceUnavailable, match=r"nats://127\.0\.0\.1:1,") as caught:
+        await asyncio.wait_for(connect(options, name="test"), 10)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_the_wrong_password_fails_at_once() -> None:
+    config = 'authorization { user: "u", password: "right" }\n'
+    async with EmbeddedNats(extra_config=config) as server:
+        with pytest.raises(SourceUnavailable, match=r"(?i)authorization violation"):
+            await connect(NatsOptions(url=server.url, user="u", password="wrong"), name="test")
+        client = await connect(NatsOptions(url=server.url, user="u", password="right"), name="test")
+        assert client.is_connected
+        await client.close()
+
+
+async def test_a_list_of_servers_needs_one(nats_url: str) -> None:
+    client = await connect(NatsOptions(url=f"nats://127.0.0.1:1,{nats_url}"), name="test")
+    assert client.is_connected
+    await client.close()
+
+
+async def test_a_missing_tls_file_is_named() -> None:
+    with pytest.raises(SourceUnavailable, match="TLS files"):
+        await connect(NatsOptions(url="nats://127.0.0.1:1", tls_ca="/nowhere.pem"), name="test")
+
+
+async def test_callbacks_tell_of_reconnects_and_of_the_end() -> None:
+    told: list[str] = []
+    reconnected = asyncio.Event()
+
+    async def on_reconnected() -> None:
+        told.append("reconnected")
+        reconnected.set()
+
+    async def on_closed() -> None:
+        told.append("closed")
+
+    async with EmbeddedNats() as server:
+        client = await connect(
+            NatsOptions(url=server.url),
+            name="test",
+            on_reconnected=on_reconnected,
+            on_closed=on_closed,
+        )
+        server.kill()
+        await server.restart()
+        await asyncio.wait_for(reconnected.wait(), 20)
+        await client.close()
+    assert told == ["reconnected", "closed"]
+
+
+async def test_a_dead_read_loop_and_dead_reconnecting_are_seen_and_revived(nats_url: str) -> None:
+    client = await connect(NatsOptions(url=nats_url), name="test")
+    assert client._reading_task is not None
+    client._reading_task.cancel()
+    await asyncio.wait({client._reading_task})
+    assert client.is_connected
+    assert not reads(client)
+    await revive(client)
+    assert client._reconnection_task is not None
+    client._reconnection_task.cancel()
+    await asyncio.wait({client._reconnection_task})
+    await revive(client)
+    deadline = time.monotonic() + 20
+    while not reads(client):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    assert await client.rtt() > 0
+    await client.close()

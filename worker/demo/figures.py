@@ -1,0 +1,98 @@
+"""What can be counted: in PostgreSQL, in the bucket and in the worker's metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from schemas.catalogue import Catalogue
+from worker.sinks.kv_entries import bucket_entries
+
+_SETTLED = """
+SELECT coalesce(sum(upper(one) - lower(one)), 0)::bigint FROM (
+    SELECT unnest(range_agg(seqs)) AS one FROM bus.position GROUP BY transport, stream, epoch
+) AS ranges
+"""
+"""Messages of the streams that a committed batch has dealt with, redeliveries counted once."""
+
+_LETTERS = "SELECT reason, count(*) FROM bus.dead_letter GROUP BY reason ORDER BY 2 DESC, 1"
+_KV_ROWS = "SELECT count(*) FROM agents.kv WHERE live"
+_MESSAGES = """
+SELECT count(created_event) + count(delivered_at) FROM messages.message
+"""
+"""Messages have no history: an event about one is a column of its row that is set."""
+
+_LATENCY = """
+SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY
+    extract(epoch FROM pg_xact_commit_timestamp(xmin) - occurred_at) * 1000)
+FROM {table} WHERE occurred_at > now() - make_interval(secs => $1)
+"""
+"""From the time in the event, taken as it is published, to the commit of its row, in ms."""
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """The database at one moment. ``settled`` messages were stored, duplicates or dead letters."""
+
+    settled: int
+    stored: int
+    dead_letters: Mapping[str, int]
+    kv_rows: int
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def rejected(self) -> int:
+        """Dead letters of all reasons."""
+        return sum(self.dead_letters.values())
+
+    @property
+    def duplicates(self) -> int:
+        """Messages that were dealt with and left no trace: their event was there already."""
+        return self.settled - self.stored - self.rejected
+
+
+class Ledger:
+    """Counts in one database, which keeps commit times (``track_commit_timestamp``)."""
+
+    def __init__(self, pool: Any, catalogue: Catalogue) -> None:
+        self._pool = pool
+        self._tables = catalogue.tables
+        histories = {kind.history.table for kind in catalogue.types.values() if kind.history}
+        parts = [f"SELECT event_id, occurred_at, xmin FROM {name}" for name in sorted(histories)]  # noqa: S608  (names of the catalogue)
+        self._histories = f"({' UNION ALL '.join(parts)}) AS histories"
+
+    async def settled(self) -> int:
+        """Messages that committed batches have dealt with."""
+        return int(await self._pool.fetchval(_SETTLED))
+
+    async def latency(self, seconds: float) -> tuple[float, float]:
+        """Median and 99th percentile, in ms, over the events of the last ``seconds``."""
+        found = await self._pool.fetchval(_LATENCY.format(table=self._histories), seconds)
+        return (found[0], found[1]) if found else (0.0, 0.0)
+
+    async def count(self, seconds: float) -> Counted:
+        """Everything; the latency is that of the last ``seconds``."""
+        events = f"SELECT count(DISTINCT event_id) FROM {self._histories}"  # noqa: S608  (as above)
+        stored = await self._pool.fetchval(events) + await self._pool.fetchval(_MESSAGES)
+        p50, p99 = await self.latency(seconds)
+        return Counted(
+            settled=await self.settled(),
+            stored=stored,
+            dead_letters=dict(await self._pool.fetch(_LETTERS)),
+            kv_rows=await self._pool.fetchval(_KV_ROWS),
+            p50_ms=p50,
+            p99_ms=p99,
+        )
+
+    async def tables(self) -> dict[str, int]:
+        """Rows of every table that has some."""
+        counts = {
+            name: await self._pool.fetchval(f"SELECT count(*) FROM {name}")  # noqa: S608  (as above)
+            for name in (*self._tables, "bus.dead_letter")
+        }
+        return {name: count for name, count in counts.items() if count}
+
+
+async def kv_keys(nc: Any, bucket: str) -> int:
+    """Keys that the bucket holds."""
+    return len({entry.key async for entry in bucket_entries(nc, bucket, 10.0)})

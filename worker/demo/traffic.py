@@ -1,0 +1,91 @@
+"""Publishes what simulated agents say, some of it twice and some of it broken."""
+
+import asyncio
+from collections import deque
+
+import msgspec
+
+from worker.demo.agents import Crowd, Said, broken
+from worker.publisher import Attributes, Confirmation, Publisher, encode, subject_of, uuid7
+from worker.publisher.encoding import now
+
+_TICK_SECONDS = 0.02
+_TWICE = 100
+"""Every how manieth event is sent again, past the streams' own check for duplicates."""
+_BROKEN = 150
+"""After how many events a broken one follows."""
+_LATER_SECONDS = 1.0
+
+
+class Sent(msgspec.Struct):
+    """What was published so far. ``confirmed`` messages are in the streams, each a message there.
+
+    ``twice`` and ``broken`` are how many of them were meant to be duplicates and dead letters.
+    """
+
+    confirmed: int = 0
+    twice: int = 0
+    broken: int = 0
+    failures: list[str] = []
+
+    def settled(self, done: asyncio.Future[Confirmation]) -> None:
+        """Count a confirmation, or keep what went wrong."""
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self.failures.append(str(error))
+        elif not done.cancelled() and not done.result().duplicate:
+            self.confirmed += 1
+
+
+class Traffic:
+    """Publishes ``rate`` events per second of a crowd, evenly; counts in ``sent``."""
+
+    def __init__(self, bus: Publisher, crowd: Crowd, rate: float) -> None:
+        self._bus = bus
+        self._crowd = crowd
+        self._rate = rate
+        self._again: deque[tuple[float, Said, Attributes]] = deque()
+        self.sent = Sent()
+
+    async def run(self, seconds: float) -> None:
+        """Publish for so long, then what is still to be sent again, and wait for all of it."""
+        loop = asyncio.get_running_loop()
+        begun, said = loop.time(), 0
+        while (elapsed := loop.time() - begun) < seconds:
+            while said < elapsed * self._rate:
+                said += 1
+                await self._say(said)
+            await self._repeat(loop.time())
+            await asyncio.sleep(_TICK_SECONDS)
+        await self._repeat(float("inf"))
+        await self._bus.flush()
+
+    async def _say(self, number: int) -> None:
+        said = self._crowd.next()
+        attributes = Attributes(
+            id=uuid7(),
+            time=said.time or now(),
+            source=f"/agents/{said.agent}",
+            sequence=said.sequence,
+            actor=said.agent,
+        )
+        sent = await self._bus.publish_soon(said.event, **attributes)
+        sent.add_done_callback(self.sent.settled)
+        if number % _TWICE == 0:
+            due = asyncio.get_running_loop().time() + _LATER_SECONDS
+            self._again.append((due, said, attributes))
+        if number % _BROKEN == 0:
+            subject, body = broken(number // _BROKEN)
+            self.sent.broken += 1
+            await self._send(subject, body, uuid7())
+
+    async def _repeat(self, present: float) -> None:
+        """Send again, under a Nats-Msg-Id that the stream does not know, what is due."""
+        while self._again and self._again[0][0] <= present:
+            _, said, attributes = self._again.popleft()
+            body = encode(said.event, **attributes)
+            self.sent.twice += 1
+            await self._send(subject_of(said.event), body, f"again-{attributes['id']}")
+
+    async def _send(self, subject: str, body: bytes, msg_id: str) -> None:
+        (await self._bus.send(subject, body, msg_id)).add_done_callback(self.sent.settled)
