@@ -79,3 +79,19 @@ def escape(text: str) -> str:
 def unescape(token: str) -> str:
     """The text that `escape` made ``token`` from; raises UnicodeDecodeError for foreign bytes."""
     return unquote_to_bytes(token.replace("=", "%")).decode()
+
+
+STATUS_KEY = "_status"
+"""The last token of the KV key that holds an agent's status."""
+
+
+def kv_key(agent_uuid: str, state_key: str | None) -> str:
+    """The KV key of an agent's state, or of its status if ``state_key`` is None.
+
+    Any text works: what a key may not hold is escaped, and so is a leading underscore, which keeps
+    the names that begin with one for Penstock.
+    """
+    if state_key is None:
+        return f"{agent_uuid}.{STATUS_KEY}"
+    token = escape(state_key) or "="
+    return f"{agent_uuid}.{'=5F' + token[1:] if token[0] == '_' else token}"

@@ -1,6 +1,7 @@
 """The composition root: the only file that puts concrete adapters together."""
 
 import asyncio
+import difflib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,7 @@ from worker import migrate, topology
 from worker.commit import Committer
 from worker.config import Settings
 from worker.decode import Decoder, Window
-from worker.errors import MigrationError, PenstockError, Unavailable
+from worker.errors import MigrationError, PenstockError, SettingsError, Unavailable
 from worker.health import HealthServer
 from worker.hydrate import Hydrator
 from worker.lifecycle import stop_on_signals
@@ -103,7 +104,7 @@ class Worker:
         window = Window(
             self._catalogue, kept, past=settings.window_past, future=settings.window_future
         )
-        names = settings.streams or tuple(self._catalogue.streams)
+        names = stream_names(settings, self._catalogue)
         self.pipelines = [await self._pipeline(name, window) for name in names]
         self._monitor = Monitor(self._sink, self.pipelines, self._metrics)
         if settings.http_port >= 0:
@@ -130,19 +131,14 @@ class Worker:
         plans = stream_plans(settings, self._catalogue)
         if settings.provision:
             found = await topology.provision(self._nc, plans, **consumer_options(settings))
-            found += await topology.ensure_bucket(
-                self._nc, settings.kv_bucket, replicas=settings.stream_replicas
-            )
+            found += await ensure_bucket(self._nc, settings)
             for difference in found:
                 log.info("topology", difference=str(difference))
         else:
             await topology.check(self._nc, plans, **consumer_options(settings))
 
     async def _bucket_missing(self) -> None:
-        settings = self._settings
-        await topology.ensure_bucket(
-            self._nc, settings.kv_bucket, replicas=settings.stream_replicas
-        )
+        await ensure_bucket(self._nc, self._settings)
         self._reconcile.set()
 
     async def _reconnected(self) -> None:
@@ -316,18 +312,29 @@ def nats_options(settings: Settings) -> NatsOptions:
     )
 
 
+def stream_names(settings: Settings, catalogue: Catalogue) -> tuple[str, ...]:
+    """The streams to work on. Raises SettingsError for one that no event travels on."""
+    for name in settings.streams:
+        if name not in catalogue.streams:
+            near = difflib.get_close_matches(name, catalogue.streams, n=1, cutoff=0)
+            raise SettingsError(
+                f"streams = {name!r}: the catalogue has {', '.join(catalogue.streams)}; "
+                f"did you mean {near[0]}?"
+            )
+    return settings.streams or tuple(catalogue.streams)
+
+
 def stream_plans(settings: Settings, catalogue: Catalogue) -> list[topology.StreamPlan]:
     """The streams that the settings and the catalogue ask for."""
     return [
         topology.StreamPlan(
             name=name,
-            subjects=subjects,
+            subjects=catalogue.streams[name],
             replicas=settings.stream_replicas,
             max_age=settings.stream_max_age,
             max_bytes=settings.stream_max_bytes,
         )
-        for name, subjects in catalogue.streams.items()
-        if not settings.streams or name in settings.streams
+        for name in stream_names(settings, catalogue)
     ]
 
 
@@ -340,6 +347,19 @@ def consumer_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+async def ensure_bucket(
+    nc: Client, settings: Settings, *, dry_run: bool = False
+) -> list[topology.Difference]:
+    """Make the bucket. One replica alone persists asynchronously: PostgreSQL can refill it."""
+    return await topology.ensure_bucket(
+        nc,
+        settings.kv_bucket,
+        replicas=settings.stream_replicas,
+        asynchronous=settings.stream_replicas == 1,
+        dry_run=dry_run,
+    )
+
+
 async def provision(settings: Settings, dry_run: bool) -> int:  # noqa: FBT001  (a flag of the CLI)
     """Create what is missing on the bus and print what differs. 1 if a difference remains."""
     catalogue = Catalogue.load(settings.event_packages)
@@ -347,9 +367,7 @@ async def provision(settings: Settings, dry_run: bool) -> int:  # noqa: FBT001  
         found = await topology.provision(
             nc, stream_plans(settings, catalogue), dry_run=dry_run, **consumer_options(settings)
         )
-        found += await topology.ensure_bucket(
-            nc, settings.kv_bucket, replicas=settings.stream_replicas, dry_run=dry_run
-        )
+        found += await ensure_bucket(nc, settings, dry_run=dry_run)
     for difference in found:
         print(difference)  # noqa: T201  (the command's answer)
     if not found:
@@ -360,7 +378,7 @@ async def provision(settings: Settings, dry_run: bool) -> int:  # noqa: FBT001  
 async def hydrate(settings: Settings, agent: str | None) -> int:
     """Fill the bucket from PostgreSQL, for one agent or all."""
     async with database(settings) as pool, bus(settings) as nc:
-        await topology.ensure_bucket(nc, settings.kv_bucket, replicas=settings.stream_replicas)
+        await ensure_bucket(nc, settings)
         store = JetStreamKv(nc, settings.kv_bucket)
         seen, written = await hydrate_bucket(PostgresUpkeep(pool), store, agent)
     if agent is not None and not seen:

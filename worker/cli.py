@@ -152,11 +152,12 @@ def demo(**options: Any) -> int:
 @main.command(cls=SettingsCommand)
 @click.argument("path", metavar="FILE|-")
 @click.option("--rate", type=click.FloatRange(min=0.1), metavar="N", help="Events per second.")
-def publish(settings: Settings, path: str, rate: float | None) -> int:
+@click.option("--again", is_flag=True, help="Let streams take what they have seen just before.")
+def publish(settings: Settings, path: str, rate: float | None, again: bool) -> int:  # noqa: FBT001
     """Publish CloudEvents, one JSON document a line, from FILE or standard input."""
     from worker import publishing  # noqa: PLC0415
 
-    return asyncio.run(publishing.publish_file(settings, path, rate))
+    return asyncio.run(publishing.publish_file(settings, path, rate, again=again))
 
 
 @main.command(cls=SettingsCommand)

@@ -129,9 +129,7 @@ async def _nats(settings: Settings) -> AsyncIterator[Finding]:
             dry_run=True,
             **app.consumer_options(settings),
         )
-        found += await topology.ensure_bucket(
-            nc, settings.kv_bucket, replicas=settings.stream_replicas, dry_run=True
-        )
+        found += await app.ensure_bucket(nc, settings, dry_run=True)
     for difference in found:
         yield Finding(Verdict.BAD, str(difference), "run `penstock provision`")
     if not found:

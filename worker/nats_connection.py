@@ -20,6 +20,7 @@ log = structlog.get_logger()
 PING_SECONDS = 5
 CONNECT_SECONDS = 3
 RECONNECT_WAIT_SECONDS = 0.5
+_CLOSE_SECONDS = 0.5
 
 
 class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,13 +154,17 @@ async def connect(
 
 
 async def _abandon(client: Client) -> None:
-    """Close what a failed attempt has opened; ``close()`` leaves the socket of one."""
+    """Close what a failed attempt has opened; ``close()`` may leave its socket.
+
+    asyncio does not always tell when a socket whose TLS handshake failed is closed.
+    """
+    transport: Any = client._transport
     with contextlib.suppress(Exception):  # whatever it is, the attempt has failed already
-        await client.close()
-        transport: Any = client._transport
-        if transport is not None:
-            transport.close()
-            await transport.wait_closed()
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await client.close()
+            if transport is not None:
+                transport.close()
+                await transport.wait_closed()
 
 
 def _failure(listener: _Listener) -> BaseException | None:

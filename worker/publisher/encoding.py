@@ -108,7 +108,7 @@ def _data(event: EventData, spec: EventSpec) -> dict[str, Any]:
 
 @cache
 def _optional(struct: type[EventData]) -> frozenset[str]:
-    return frozenset(f.encode_name for f in msgspec.structs.fields(struct) if f.default is None)
+    return frozenset(f.name for f in msgspec.structs.fields(struct) if f.default is None)
 
 
 def _spec(event: EventData) -> EventSpec:

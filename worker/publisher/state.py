@@ -8,7 +8,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from schemas.identity import entity_uuid, escape
+from schemas.identity import entity_uuid, kv_key
 from worker.errors import PenstockError, StateStoreUnavailable
 
 _TIMEOUT_SECONDS = 5.0
@@ -19,32 +19,25 @@ class StateMissing(PenstockError):
 
 
 class StateValue(msgspec.Struct, frozen=True):
-    """A value as last committed: ``version`` is the event's sequence, ``updated`` its time."""
+    """A value as last committed: ``version`` is the event's sequence, ``updated`` its time.
+
+    ``omitted`` is 0, or the size of a value that the bucket could not take.
+    """
 
     value: Any = msgspec.field(name="val", default=None)
     version: int = msgspec.field(name="v", default=0)
     updated: datetime | None = msgspec.field(name="t", default=None)
     expires: datetime | None = msgspec.field(name="exp", default=None)
     checksum: str | None = msgspec.field(name="sum", default=None)
+    omitted: int = 0
 
 
 _decode = msgspec.json.Decoder(StateValue).decode
 
 
-def state_key(agent_id: str, key: str | None) -> str:
-    """The bucket's key of an agent's ``key``, or of its status if that is None.
-
-    The same as the worker writes: a leading underscore is escaped, which keeps ``_status`` apart.
-    """
-    token = "_status" if key is None else escape(key)
-    if key is not None and token.startswith("_"):
-        token = f"=5F{token[1:]}"
-    return f"{entity_uuid('agent', agent_id)}.{token}"
-
-
 async def read_state(nc: Client, bucket: str, agent_id: str, key: str | None) -> StateValue:
     """Read one key by JetStream Direct Get. Raises StateMissing or StateStoreUnavailable."""
-    subject = f"$KV.{bucket}.{state_key(agent_id, key)}"
+    subject = f"$KV.{bucket}.{kv_key(entity_uuid('agent', agent_id), key)}"
     name = f"{key or '_status'!r} of agent {agent_id!r}"
     try:
         found = await nc.request(
@@ -67,6 +60,11 @@ def _value(found: Msg, name: str, bucket: str) -> StateValue:
         state = _decode(found.data)
     except (ValueError, RecursionError) as exc:
         raise StateMissing(f"{name}: bucket {bucket} holds something else there: {exc}") from exc
+    if state.omitted:
+        raise StateMissing(
+            f"{name}: its {state.omitted} bytes do not fit into bucket {bucket}; "
+            "read it from agents.state in PostgreSQL"
+        )
     if state.expires is not None and state.expires <= datetime.now(UTC):
         raise StateMissing(f"{name}: expired at {state.expires.isoformat()}")
     return state

@@ -19,7 +19,6 @@ from contextlib import aclosing
 import nats.errors
 from nats.aio.client import Client
 
-from schemas.identity import escape
 from worker.errors import PenstockError, StateStoreUnavailable
 from worker.ports import KvRow
 from worker.sinks.kv_entries import bucket_entries
@@ -36,25 +35,11 @@ from worker.sinks.kv_wire import (
     StreamError,
 )
 
-STATUS_KEY = "_status"
-"""The last token of the key that holds an agent's status."""
-
 _ROUNDS = 12
 _ATOMIC_ROUNDS = 3
+_PAUSE_SECONDS = 0.005
 _CHUNK_BYTES = 4 * 1024 * 1024
 _HEADER_ROOM = 4 * 1024
-
-
-def kv_key(agent_uuid: str, state_key: str | None) -> str:
-    """The key of an agent's state, or of its status if ``state_key`` is None.
-
-    Any text works: what a key may not hold is escaped, and so is a leading underscore, which keeps
-    the names that begin with one for Penstock.
-    """
-    if state_key is None:
-        return f"{agent_uuid}.{STATUS_KEY}"
-    token = escape(state_key) or "="
-    return f"{agent_uuid}.{'=5F' + token[1:] if token[0] == '_' else token}"
 
 
 def _chunks(rows: Sequence[KvRow]) -> Iterator[list[KvRow]]:
@@ -152,6 +137,8 @@ class JetStreamKv:
         written = 0
         setbacks: set[type[Exception]] = set()
         for round_ in range(_ROUNDS):
+            if round_ > _ATOMIC_ROUNDS:  # in a cluster a replica that lags may answer the reads
+                await asyncio.sleep(_PAUSE_SECONDS * round_)
             try:
                 puts = await self._behind(rows)
                 if not puts:

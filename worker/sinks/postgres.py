@@ -17,11 +17,11 @@ import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
 from schemas.catalogue import Catalogue
+from schemas.identity import kv_key
 from worker.errors import PartitionMissing, RowRejected
 from worker.plan import HistoryRows, Plan, StateRows
 from worker.ports import DeadLetter, KvRow, KvTouch, Origin, Written
 from worker.sinks import statements
-from worker.sinks.kv import kv_key
 from worker.sinks.postgres_errors import translated
 
 Connection = PoolConnectionProxy

@@ -144,8 +144,6 @@ class JetStreamSource:
         else:
             self._unsent.append(commands)
 
-    # Asking and receiving: called by the parser and by fetch, never waiting.
-
     def _ask(self) -> None:
         if self._running and not self._intake.stopped:
             self._pulls.ask(len(self._intake), self._intake.size)
@@ -176,8 +174,6 @@ class JetStreamSource:
         """The requests are void. The watcher begins the next generation."""
         self._running = False
         self._broken.set()
-
-    # Watching: one task that begins generations, listens for silence and asks for patience.
 
     async def _watch(self) -> None:
         while True:
