@@ -44,17 +44,16 @@ COMMENT ON TABLE bus.position IS
     'Stream sequences whose effect is committed, written in the transaction that committed it';
 CREATE INDEX position_stream ON bus.position (transport, stream, epoch);
 
-CREATE TABLE bus.consumer (
-    worker_id text NOT NULL,
+CREATE TABLE bus.suspect (
+    transport text NOT NULL,
     stream    text NOT NULL,
-    last_seq  bigint,
-    lag       bigint,
-    acked     bigint NOT NULL DEFAULT 0,
-    dead      bigint NOT NULL DEFAULT 0,
-    last_seen timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (worker_id, stream)
+    digest    bytea NOT NULL,
+    attempts  integer NOT NULL DEFAULT 1,
+    seen_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (transport, stream, digest)
 );
-COMMENT ON TABLE bus.consumer IS 'The replicas, and how far each has come';
+COMMENT ON TABLE bus.suspect IS
+    'Messages that came back too often, while a worker handles them; what stays had ended one';
 
 CREATE FUNCTION bus.utc_text(moment timestamptz) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE

@@ -106,6 +106,7 @@ class Catalogue:
                 raise MappingError(f"{compiled.name} is declared twice")
             self.types[compiled.name] = compiled
         self.keys = self._key_columns()
+        self._check_histories()
         self._check_groups()
         self._check_references()
         self.streams = self._subjects()
@@ -140,6 +141,19 @@ class Catalogue:
                 )
         return keys
 
+    def _check_histories(self) -> None:
+        """All rows of a table go in by one COPY, so they must have the same columns."""
+        columns: dict[str, tuple[str, ...]] = {}
+        for kind in self.types.values():
+            if kind.history is None:
+                continue
+            table, own = kind.history.table, kind.history.columns
+            if columns.setdefault(table, own) != own:
+                raise MappingError(
+                    f"{kind.name}: writes {own} to the history {table}, "
+                    f"but another type writes {columns[table]}"
+                )
+
     def _check_groups(self) -> None:
         """An event states a whole guard group, or arrival order would decide the rest."""
         groups: dict[tuple[str, tuple[str, ...]], Group] = {}
@@ -161,7 +175,13 @@ class Catalogue:
 
     def _subjects(self) -> dict[str, tuple[str, ...]]:
         domains: dict[str, list[str]] = {name: list(known) for name, known in STREAMS.items()}
+        chosen: dict[str, str] = {}
         for kind in self.types.values():
+            if chosen.setdefault(kind.spec.domain, kind.stream) != kind.stream:
+                raise MappingError(
+                    f"{kind.name}: stream={kind.stream!r}, but other events of the domain travel "
+                    f"on {chosen[kind.spec.domain]!r}; a subject belongs to one stream"
+                )
             own = domains.setdefault(kind.stream, [])
             if kind.spec.domain not in own:
                 own.append(kind.spec.domain)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +11,13 @@ from typing import Self
 class WorkerProcess:
     """One ``penstock run`` in a process of its own; its log goes to ``log``."""
 
-    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        log: Path,
+        program: Sequence[str] = ("-m", "worker"),
+    ) -> None:
+        self._program = program
         self._environ = {
             **{name: value for name, value in os.environ.items() if "PENSTOCK" not in name},
             "PYTHONPATH": str(Path(__file__).parents[1]),
@@ -24,8 +30,7 @@ class WorkerProcess:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "worker",
+                *self._program,
                 "run",
                 *arguments,
                 env=self._environ,

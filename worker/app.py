@@ -30,8 +30,10 @@ from worker.sinks.kv import JetStreamKv
 from worker.sinks.postgres import PostgresSink
 from worker.sinks.postgres_pool import open_pool
 from worker.sinks.postgres_upkeep import PostgresUpkeep
+from worker.sinks.suspects import PostgresSuspects
 from worker.sources.jetstream import JetStreamSource
 from worker.sources.jetstream_stock import StockJetStreamSource
+from worker.topology_rules import Difference
 from worker.upkeep import hydrate as hydrate_bucket
 from worker.upkeep import keep_hydrated, keep_partitions
 
@@ -124,7 +126,8 @@ class Worker:
             lambda: migrate.check(settings.postgres_dsn, settings.event_packages)
         )
         if found:
-            raise MigrationError("; ".join(str(item) for item in found))
+            problems = "; ".join(str(item) for item in found)
+            raise MigrationError(f"{problems}; run `penstock migrate up`, or set migrate = true")
 
     async def _check_topology(self) -> None:
         settings = self._settings
@@ -169,8 +172,9 @@ class Worker:
             self._hydrator,
             self._metrics,
             in_flight=settings.in_flight,
-            isolate_after=settings.isolate_after,
-            max_deliveries=settings.max_deliveries,
+            suspects=PostgresSuspects(self._pool, transport=source.transport, stream=stream),
+            watch_after=settings.watch_after,
+            max_crashes=settings.max_crashes,
             nack_delay=settings.nack_delay,
         )
 
@@ -349,7 +353,7 @@ def consumer_options(settings: Settings) -> dict[str, Any]:
 
 async def ensure_bucket(
     nc: Client, settings: Settings, *, dry_run: bool = False
-) -> list[topology.Difference]:
+) -> list[Difference]:
     """Make the bucket. One replica alone persists asynchronously: PostgreSQL can refill it."""
     return await topology.ensure_bucket(
         nc,

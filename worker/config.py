@@ -78,7 +78,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "fast"
     ack_wait: Annotated[float, duration(1), "Unacknowledged this long: delivered again."] = 30
     max_ack_pending: Annotated[int, COUNT, "Delivered and not acknowledged, all replicas."] = 50_000
-    heartbeat: Annotated[float, duration(0.1), "How often a batch in work is reported."] = 5
+    heartbeat: Annotated[
+        float, duration(0.1), "How often NATS shows that it is there while idle."
+    ] = 5
     provision: Annotated[bool, truth(), "Create streams, consumers and bucket at start."] = True
     stream_replicas: Annotated[int, whole(1, 5), "Copies of a stream that is created."] = 1
     stream_max_age: Annotated[float, duration(), "How long streams keep messages; 0: for ever."] = (
@@ -90,8 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_bytes: Annotated[int, size(1024), "Bytes in a batch, at most."] = 8 * 2**20
     linger: Annotated[float, duration(0, 60), "How long a batch waits for more messages."] = 0.005
     in_flight: Annotated[int, whole(1, 64), "Batches of a stream in work at once."] = 3
-    isolate_after: Annotated[int, COUNT, "Delivered more often: goes in a batch of its own."] = 5
-    max_deliveries: Annotated[int, COUNT, "Delivered more often: becomes a dead letter."] = 100
+    watch_after: Annotated[int, COUNT, "Delivered more often: attempts are written down first."] = 3
+    max_crashes: Annotated[int, COUNT, "Workers that may die on a message till it is kept."] = 5
     retry_for: Annotated[float, duration(), "How long a batch waits for PostgreSQL."] = 60
     nack_delay: Annotated[float, duration(), "When a batch given back is delivered again."] = 10
 
@@ -205,11 +207,6 @@ def _contradictions(s: Settings) -> Iterator[str]:
         )
     if s.max_event_bytes > s.batch_bytes:
         yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: it fits no batch"
-    if s.isolate_after >= s.max_deliveries:
-        yield (
-            f"{text('isolate_after')} is not less than {text('max_deliveries')}: "
-            "a message would be given up before it was tried alone"
-        )
     if s.lock_timeout > s.statement_timeout:
         yield f"{text('lock_timeout')} is more than {text('statement_timeout')}: it has no effect"
     yield from _credentials(s)

@@ -42,7 +42,7 @@ REASONS: Mapping[str, str] = {
     "nul_character": "a text contains the character NUL, which PostgreSQL cannot store",
     "lone_surrogate": "a text contains half of a surrogate pair, which is no character",
     "row_rejected": "PostgreSQL refuses the row",
-    "deliveries_exhausted": "delivered max_deliveries times without success",
+    "crashes_workers": "max_crashes workers died while they handled it",
     "internal_error": "Penstock itself failed on this message; please report it",
 }
 """Why a message became a dead letter: the closed list, with what each means."""

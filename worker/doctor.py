@@ -97,8 +97,11 @@ FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL
 
 async def _schema(settings: Settings) -> AsyncIterator[Finding]:
     catalogue = Catalogue.load(settings.event_packages)
-    for problem in await migrate.check(settings.postgres_dsn, settings.event_packages):
+    problems = await migrate.check(settings.postgres_dsn, settings.event_packages)
+    for problem in problems:
         yield Finding(Verdict.BAD, f"schema: {problem}", "run `penstock migrate up`")
+    if problems:
+        return
     async with app.database(settings) as pool:
         with translated():
             rights = await pool.fetch(

@@ -124,9 +124,7 @@ class Metrics:
         letters: Sequence[DeadLetter],
     ) -> None:
         """Count a settled batch."""
-        redelivered = sum(message.deliveries > 1 for message in messages)
         self._count("penstock_received_total", len(messages), source)
-        self._count("penstock_redelivered_total", redelivered, source)
         self._count("penstock_events_total", written.new, source, "written")
         self._count("penstock_events_total", written.duplicate, source, "duplicate")
         self._count("penstock_events_total", len(letters), source, "rejected")
@@ -137,6 +135,10 @@ class Metrics:
         if messages and (stored := messages[0].stored_at) is not None:
             self._oldest[source] = stored
             self._age(source)
+
+    def redelivered(self, source: str, messages: int) -> None:
+        """Count messages that the broker had delivered before."""
+        self._count("penstock_redelivered_total", messages, source)
 
     def stage(self, stage: str, seconds: float) -> None:
         """Record how long a stage of a batch took."""

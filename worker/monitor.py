@@ -47,7 +47,7 @@ class Monitor:
         def check() -> str | None:
             if not pipeline.source.healthy:
                 return f"{pipeline.source.transport} is away or silent"
-            quiet = time.monotonic() - pipeline.active
+            quiet = time.monotonic() - pipeline.progressed
             backlog = self._backlogs.get(pipeline.source.name)
             waiting = pipeline.busy or (backlog is not None and backlog.pending > 0)
             if waiting and quiet > _STALLED_SECONDS:
@@ -67,6 +67,8 @@ class Monitor:
         while True:
             try:
                 await self._sink.ping()
+                if self._sink_trouble is not None:
+                    log.info("postgres_there")
                 self._sink_trouble = None
             except PenstockError as error:
                 if self._sink_trouble is None:

@@ -7,7 +7,9 @@ so a crash anywhere means redelivery, and redelivery changes nothing.
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 
@@ -23,8 +25,25 @@ from worker.ports import DeadLetter, Message, Source, Written
 log = structlog.get_logger()
 
 
+class Suspects(Protocol):
+    """Remembers, beyond the life of a worker, which messages workers did not survive."""
+
+    async def crashes(self, messages: Sequence[Message]) -> list[int]:
+        """How often handling of each began and never ended. Raises Unavailable."""
+
+    async def begin(self, messages: Sequence[Message]) -> None:
+        """Note that handling begins. Raises Unavailable."""
+
+    async def end(self, messages: Sequence[Message]) -> None:
+        """Forget them: this worker survived. Raises Unavailable."""
+
+
 class Pipeline:
-    """Moves messages of one source into PostgreSQL and KV until it is told to stop."""
+    """Moves messages of one source into PostgreSQL and KV until it is told to stop.
+
+    ``active`` is when something last came or was settled, ``progressed`` when a batch was last
+    stored and acknowledged, or came after a time without work (both on the monotonic clock).
+    """
 
     def __init__(
         self,
@@ -35,19 +54,21 @@ class Pipeline:
         metrics: Metrics,
         *,
         in_flight: int,
-        isolate_after: int,
-        max_deliveries: int,
+        suspects: Suspects,
+        watch_after: int,
+        max_crashes: int,
         nack_delay: float,
     ) -> None:
         self.source = source
-        self.active = time.monotonic()
+        self.active = self.progressed = time.monotonic()
         self._decoder = decoder
         self._committer = committer
         self._hydrator = hydrator
         self._metrics = metrics
         self._slots = asyncio.Semaphore(in_flight)
-        self._isolate_after = isolate_after
-        self._max_deliveries = max_deliveries
+        self._suspects = suspects
+        self._watch_after = watch_after
+        self._max_crashes = max_crashes
         self._nack_delay = nack_delay
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,6 +85,8 @@ class Pipeline:
             if not messages:
                 break
             self.active = time.monotonic()
+            if not self._tasks:
+                self.progressed = self.active
             task = asyncio.create_task(self._settle(messages), name=f"batch-{self.source.name}")
             self._tasks.add(task)
             task.add_done_callback(self._finished)
@@ -91,30 +114,57 @@ class Pipeline:
 
     async def _settle(self, messages: Sequence[Message]) -> None:
         """Store and acknowledge; what cannot be stored now is given back for later."""
-        for part in self._parts(messages):
-            try:
-                await self._process(part)
-            except Unavailable as error:
-                log.warning(
-                    "batch_returned",
-                    source=self.source.name,
-                    messages=len(part),
-                    delay=self._nack_delay,
-                    error=str(error),
-                )
-                await self.source.nack(part, self._nack_delay)
+        deliveries = [message.deliveries for message in messages]
+        self._metrics.redelivered(self.source.name, sum(count > 1 for count in deliveries))
+        watched = self._watch_after
+        suspects = [m for m, n in zip(messages, deliveries, strict=True) if n > watched]
+        left = deque([messages])
+        try:
+            if suspects:
+                left = deque(await self._parts(messages, suspects))
+            while left:
+                await (self._try(left[0]) if suspects else self._process(left[0]))
+                left.popleft()
+        except Unavailable as error:
+            await self._give_back([message for part in left for message in part], error)
+        else:
+            self.progressed = time.monotonic()
 
-    def _parts(self, messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-        """Messages that were often delivered go alone: one of them may be what kills workers."""
-        suspects = [m for m in messages if m.deliveries > self._isolate_after]
-        if not suspects:
-            yield messages
-            return
-        trusted = [m for m in messages if m.deliveries <= self._isolate_after]
-        if trusted:
-            yield trusted
-        for message in suspects:
-            yield [message]
+    async def _give_back(self, messages: Sequence[Message], error: Unavailable) -> None:
+        log.warning(
+            "batch_returned",
+            source=self.source.name,
+            messages=len(messages),
+            delay=self._nack_delay,
+            error=str(error),
+        )
+        await self.source.nack(messages, self._nack_delay)
+
+    async def _parts(
+        self, messages: Sequence[Message], suspects: Sequence[Message]
+    ) -> list[Sequence[Message]]:
+        """Those that a worker died of go alone, after the others, the most suspect last."""
+        found = await self._suspects.crashes(suspects)
+        crashes = {id(m): count for m, count in zip(suspects, found, strict=True) if count}
+        together = [m for m in messages if id(m) not in crashes]
+        parts: list[Sequence[Message]] = [together] if together else []
+        for message in sorted(suspects, key=lambda m: crashes.get(id(m), 0)):
+            died = crashes.get(id(message), 0)
+            if died >= self._max_crashes:
+                error = f"{died} workers died while they handled it, max_crashes is reached"
+                await self._keep(message, "crashes_workers", error)
+                await self._suspects.end([message])
+            elif died:
+                parts.append([message])
+        return parts
+
+    async def _try(self, messages: Sequence[Message]) -> None:
+        """Process with a note of it, which stays if this worker dies of them."""
+        await self._suspects.begin(messages)
+        try:
+            await self._process(messages)
+        finally:
+            await self._suspects.end(messages)
 
     async def _process(self, messages: Sequence[Message]) -> None:
         """The whole way of a batch. An error of our own is narrowed down like a poisoned row."""
@@ -136,7 +186,7 @@ class Pipeline:
         except Exception as error:  # the worker stays up; the message at fault is found and kept
             log.exception("batch_split", source=self.source.name, messages=len(messages))
             if len(messages) == 1:
-                await self._keep(messages[0], error)
+                await self._keep(messages[0], "internal_error", repr(error))
                 return
             middle = len(messages) // 2
             await self._process(messages[:middle])
@@ -145,16 +195,11 @@ class Pipeline:
     def _decode(self, messages: Sequence[Message]) -> list[Decoded]:
         self._decoder.tick()
         decode = self._decoder.decode
-        if messages[0].deliveries > self._max_deliveries:
-            return [(message, self._exhausted(message)) for message in messages]
         return [(message, decode(message)) for message in messages]
 
-    def _exhausted(self, message: Message) -> DeadLetter:
-        text = f"delivered {message.deliveries} times, max_deliveries is {self._max_deliveries}"
-        return DeadLetter(message=message, reason="deliveries_exhausted", error=text)
-
-    async def _keep(self, message: Message, error: Exception) -> None:
-        letter = DeadLetter(message=message, reason="internal_error", error=repr(error))
+    async def _keep(self, message: Message, reason: str, error: str) -> None:
+        """Make a dead letter of a message without looking into it."""
+        letter = DeadLetter(message=message, reason=reason, error=error)
         await self._committer.commit([(message, letter)], make_plan([]), self.source.epoch)
         await self.source.ack([message])
 

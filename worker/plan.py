@@ -196,14 +196,14 @@ def _combine(choose: Callable[[Any, Any], Any]) -> Callable[..., None]:
     def fold(folded: Folded, key: Key, e: Event, item: Any, cells: Cells, _group: Group) -> None:
         new = cells(e, item)
         held = folded.get(key)
-        folded[key] = (
-            new
-            if held is None
-            else tuple(
-                b if a is None else a if b is None else choose(a, b)
-                for a, b in zip(held, new, strict=True)
+        if held is not None:
+            new = tuple(
+                [
+                    b if a is None else a if b is None else choose(a, b)
+                    for a, b in zip(held, new, strict=True)
+                ]
             )
-        )
+        folded[key] = new
 
     return fold
 

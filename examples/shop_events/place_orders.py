@@ -17,9 +17,9 @@ async def main() -> None:
             OrderPlaced(order_id="o-1", customer="Ada", total_cents=500, sold_by="a-7"), sequence=1
         )
         second = OrderPlaced(order_id="o-2", customer="Bob", items=["tea"], total_cents=300)
-        identity = Attributes(id=uuid7(), time=datetime.now(UTC))
-        await bus.publish(second, sequence=1, **identity)
-        again = await bus.publish(second, sequence=1, **identity)
+        same = Attributes(id=uuid7(), time=datetime.now(UTC), sequence=1)
+        await bus.publish(second, **same)
+        again = await bus.publish(second, **same)
         print(f"4 published, the last one a duplicate: {again.duplicate}")  # noqa: T201
 
 

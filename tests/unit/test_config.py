@@ -167,7 +167,6 @@ def test_a_wrong_secret_is_not_repeated() -> None:
         ({"batch_size": "20000"}, "max_ack_pending = 50000 is less than batch_size = 20000 times"),
         ({"heartbeat": "20s"}, "ack_wait = 30s is less than 3 times heartbeat = 20s"),
         ({"max_event_bytes": "9MiB"}, "max_event_bytes = 9MiB is more than batch_bytes = 8MiB"),
-        ({"isolate_after": "100"}, "isolate_after = 100 is not less than max_deliveries = 100"),
         ({"lock_timeout": "1m"}, "lock_timeout = 1m is more than statement_timeout = 30s"),
         ({"nats_user": "u"}, "nats_user and nats_password are needed together"),
         ({"nats_user": "u", "nats_password": "p", "nats_token": "t"}, "nats_user and nats_token"),

@@ -39,6 +39,7 @@ def written(new: int, duplicate: int, dead_letters: int) -> Written:
 
 
 def use_all(metrics: Metrics) -> None:
+    metrics.redelivered("TASKS", 1)
     metrics.batch("TASKS", messages(1, stored=time.time()), written(0, 0, 1), [letter("not_json")])
     metrics.stage("write", 0.1)
     metrics.batch_retried("TASKS")
@@ -77,6 +78,7 @@ def test_a_batch_is_counted() -> None:
     metrics = Metrics()
     batch = [*messages(6), *messages(4, times=2)]
     letters = [letter("not_json"), letter("not_json"), letter("too_deep")]
+    metrics.redelivered("TASKS", 4)
     metrics.batch("TASKS", batch, written(5, 2, 3), letters)
 
     def value(name: str, **labels: str) -> float | None:

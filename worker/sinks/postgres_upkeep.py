@@ -19,6 +19,9 @@ WHERE $1::uuid IS NULL OR agent_id = $1::uuid
 """
 
 
+_FORGET_SUSPECTS = "DELETE FROM bus.suspect WHERE seen_at < now() - interval '7 days'"
+
+
 class PostgresUpkeep:
     """Housekeeping over a pool."""
 
@@ -30,6 +33,7 @@ class PostgresUpkeep:
         with translated():
             await self._pool.execute("SELECT partitions.maintain()")
             await self._pool.execute("SELECT bus.compact_positions()")
+            await self._pool.execute(_FORGET_SUSPECTS)
 
     async def hydrated(self, agent: str | None = None) -> AsyncGenerator[list[KvRow]]:
         """All rows of the KV views in chunks, or those of one agent.

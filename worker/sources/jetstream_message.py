@@ -26,15 +26,15 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
 
     @property
     def position(self) -> int:
-        return int(_numbers(self.reply)[1])
+        return int(self.reply.split(b".", _after(self.reply) + 2)[-2])
 
     @property
     def deliveries(self) -> int:
-        return int(_numbers(self.reply)[0])
+        return int(self.reply.split(b".", _after(self.reply) + 1)[-2])
 
     @property
     def stored_at(self) -> float:
-        return int(_numbers(self.reply)[3]) / _NANOSECONDS
+        return int(self.reply.split(b".", _after(self.reply) + 4)[-2]) / _NANOSECONDS
 
     @property
     def size(self) -> int:
@@ -54,12 +54,12 @@ def message_of(frame: Frame) -> JetStreamMessage:
     )
 
 
-def _numbers(reply: bytes) -> list[bytes]:
-    """Deliveries, stream sequence, consumer sequence, time in ns and messages pending."""
-    tokens = reply.split(b".")
-    # Nine tokens, or with domain and account at least eleven and a random one at the end.
-    first = 4 if len(tokens) == 9 else 6  # noqa: PLR2004
-    return tokens[first : first + 5]
+def _after(reply: bytes) -> int:
+    """How many tokens stand before deliveries, sequences and time.
+
+    Of nine tokens four; with domain and account six, and a random one at the end.
+    """
+    return 4 if reply.count(b".") == 8 else 6  # noqa: PLR2004
 
 
 def parse_headers(block: bytes) -> dict[str, str]:
