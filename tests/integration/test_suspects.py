@@ -95,4 +95,4 @@ async def delivered_often(url: str, times: int) -> bool:
     async with await nats.connect(url) as nc:
         info = await nc.jetstream().consumer_info("AGENT_STATE", "penstock")
         assert info.delivered is not None
-        return info.delivered.consumer_seq >= 50 * times
+        return bool(info.delivered.consumer_seq >= 50 * times)
