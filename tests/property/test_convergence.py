@@ -15,12 +15,15 @@ from tests.generated import EventMaker
 from tests.rows import clear, snapshot
 from worker.commit import Committer
 from worker.decode import Decoder, Window
+from worker.migrate import up
 from worker.plan import make_plan
 from worker.ports import DeadLetter, Message
 from worker.sinks.postgres import PostgresSink
 from worker.sinks.postgres_pool import open_pool
 
-CATALOGUE = Catalogue.load()
+CATALOGUE = Catalogue.load(("shop_events",))
+"""The built-in events, and with the example's also sums."""
+
 Delivered = tuple[Message, Event]
 
 
@@ -68,6 +71,7 @@ def disturbed(draw: st.DrawFn, sent: list[Delivered]) -> list[list[Delivered]]:
 
 def test_state_does_not_depend_on_delivery(database: str) -> None:
     with asyncio.Runner() as runner:
+        runner.run(up(database, packages=("shop_events",)))
         pool = runner.run(
             open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="")
         )
