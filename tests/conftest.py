@@ -3,19 +3,27 @@
 The servers come from wheels, one of each per test process. `PENSTOCK_TEST_POSTGRES_DSN` and
 `PENSTOCK_TEST_NATS_URL` name servers to use instead; every stream on that NATS server is deleted.
 Without wheels and addresses, containers are started where Docker answers.
+
+RabbitMQ comes from Debian's package, as a private node, or from `PENSTOCK_TEST_RABBITMQ_URL`, where
+queues of Penstock are deleted, or from a container. Without any of them its tests are skipped, with
+one loud line at the end of the run; where `CI` is set they fail instead.
 """
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import aiormq
 import pytest
 import pytest_asyncio
 from nats import connect
 
+from schemas.streams import STREAMS
 from worker.embedded import (
     EmbeddedNats,
     EmbeddedPostgres,
@@ -25,10 +33,14 @@ from worker.embedded import (
     nats_server,
     postgres_programs,
 )
+from worker.embedded.rabbitmq import EmbeddedRabbit, rabbitmq_programs
 from worker.migrate import up
+from worker.rabbitmq_topology import DEAD_QUEUE, EXCHANGE, RETRY_SECONDS, dead_exchange, retry_queue
 
 GIVEN_POSTGRES = os.environ.get("PENSTOCK_TEST_POSTGRES_DSN")
 GIVEN_NATS = os.environ.get("PENSTOCK_TEST_NATS_URL")
+GIVEN_RABBITMQ = os.environ.get("PENSTOCK_TEST_RABBITMQ_URL")
+NO_RABBITMQ = "RabbitMQ is not to be had"
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
 """What a test database may lose does not matter; that of the fault tests has its own server."""
 
@@ -112,14 +124,118 @@ async def database(postgres_address: str, migrated: str) -> AsyncIterator[str]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def nats_url(nats_address: str) -> str:
     """A server without any stream or bucket."""
-    client = await connect(nats_address)
-    try:
+    await empty_nats(nats_address)
+    return nats_address
+
+
+async def empty_nats(address: str) -> None:
+    async with await connect(address) as client:
         stream = client.jetstream()
         for found in await stream.streams_info():
             await stream.delete_stream(str(found.config.name))
-    finally:
-        await client.close()
-    return nats_address
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def rabbit(rabbitmq_package: None) -> AsyncIterator[EmbeddedRabbit]:
+    """The private node itself, shared by the tests of this process: leave it running."""
+    assert rabbitmq_package is None
+    async with EmbeddedRabbit() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shaky_rabbit(rabbitmq_package: None) -> AsyncIterator[EmbeddedRabbit]:
+    """A second node, which a test may kill and stop; the next one finds it running again."""
+    assert rabbitmq_package is None
+    async with EmbeddedRabbit() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbit_address(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server, with whatever other tests have left there."""
+    if GIVEN_RABBITMQ:
+        yield GIVEN_RABBITMQ
+        return
+    try:
+        rabbitmq_programs()
+    except ServerFailed as missing:
+        with ExitStack() as stack:
+            yield rabbit_container(stack, missing)
+    else:
+        yield request.getfixturevalue("rabbit").url
+
+
+def rabbit_container(stack: ExitStack, missing: ServerFailed) -> str:
+    """The address of a container that lives as long as ``stack``."""
+    if "DOCKER_HOST" not in os.environ and not Path("/var/run/docker.sock").exists():
+        without_rabbitmq(f"{missing}; there is no Docker either")
+    try:
+        core = pytest.importorskip("testcontainers.core.container")
+        logs = pytest.importorskip("testcontainers.core.waiting_utils")
+        server = core.DockerContainer("rabbitmq:4.1").with_exposed_ports(5672)
+        stack.enter_context(server)
+        logs.wait_for_logs(server, "Server startup complete", timeout=60)
+    except Exception as error:  # noqa: BLE001  (whatever it is, there is no Docker for us)
+        without_rabbitmq(f"{missing}; Docker: {error!r}"[:500])
+    host, port = server.get_container_host_ip(), server.get_exposed_port(5672)
+    return f"amqp://guest:guest@{host}:{port}/"
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_package() -> None:
+    """For tests that need a server as a child of their own, to kill it or to configure it."""
+    try:
+        rabbitmq_programs()
+    except ServerFailed as missing:
+        without_rabbitmq(str(missing))
+
+
+def without_rabbitmq(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"{NO_RABBITMQ}: {reason}")
+    pytest.skip(f"{NO_RABBITMQ}: {reason}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> Generator[None]:
+    """Last of all, so that it is read."""
+    yield
+    skipped = terminalreporter.stats.get("skipped", [])
+    missed = [report for report in skipped if NO_RABBITMQ in str(report.longrepr)]
+    if missed:
+        terminalreporter.write_line(
+            f"!!! {len(missed)} TESTS WITH RABBITMQ DID NOT RUN: apt-get install rabbitmq-server, "
+            "or name a server in PENSTOCK_TEST_RABBITMQ_URL",
+            red=True,
+            bold=True,
+        )
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def rabbit_url(rabbit_address: str) -> str:
+    """A server without any queue or exchange of Penstock."""
+    await empty_rabbit(rabbit_address)
+    return rabbit_address
+
+
+async def empty_rabbit(address: str) -> None:
+    queues = [
+        DEAD_QUEUE,
+        *(name for stream in STREAMS for name in (stream, *retry_queues(stream))),
+    ]
+    async with aiormq.connect(address) as connection:
+        channel = await connection.channel()
+        for queue in queues:
+            await channel.queue_delete(queue)
+        for exchange in (EXCHANGE, dead_exchange(EXCHANGE)):
+            await channel.exchange_delete(exchange)
+
+
+def retry_queues(stream: str) -> list[str]:
+    return [retry_queue(stream, seconds) for seconds in RETRY_SECONDS]
 
 
 @pytest.fixture

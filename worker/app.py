@@ -1,47 +1,34 @@
-"""The composition root: the only file that puts concrete adapters together."""
+"""The composition root: everything that one process runs, put together as the settings say."""
 
 import asyncio
-import difflib
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Self, TypeVar
+from contextlib import AsyncExitStack
+from typing import Any, Self
 
-import asyncpg
 import structlog
-from nats.aio.client import Client
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from schemas.catalogue import Catalogue
-from worker import migrate, topology
+from worker import migrate
+from worker.brokers import Broker, NatsBroker, RabbitMqBroker, ensure_bucket, stream_names
 from worker.commit import Committer
 from worker.config import Settings
+from worker.connections import bus, database, patiently, rabbit
 from worker.decode import Decoder, Window
-from worker.errors import MigrationError, PenstockError, SettingsError, Unavailable
+from worker.errors import MigrationError, PenstockError
 from worker.health import HealthServer
-from worker.hydrate import Hydrator
+from worker.hydrate import Hydrator, NotMirrored
 from worker.lifecycle import stop_on_signals
 from worker.metrics import Metrics
 from worker.monitor import Monitor, wait_until_idle
-from worker.nats_connection import NatsOptions, connect
 from worker.pipeline import Pipeline
-from worker.ports import Source
 from worker.sinks.kv import JetStreamKv
 from worker.sinks.postgres import PostgresSink
-from worker.sinks.postgres_pool import open_pool
 from worker.sinks.postgres_upkeep import PostgresUpkeep
 from worker.sinks.suspects import PostgresSuspects
-from worker.sources.jetstream import JetStreamSource
-from worker.sources.jetstream_stock import StockJetStreamSource
-from worker.topology_rules import Difference
 from worker.upkeep import hydrate as hydrate_bucket
 from worker.upkeep import keep_hydrated, keep_partitions
 
 log = structlog.get_logger()
-Opened = TypeVar("Opened")
-
-_START_SECONDS = 30.0
-"""How long a server that does not answer yet is waited for at start."""
 
 
 async def run(settings: Settings, until_idle: float | None = None) -> int:
@@ -71,6 +58,8 @@ class Worker:
         self._metrics = Metrics()
         self._reconcile = asyncio.Event()
         self._failed: list[str] = []
+        self._store: JetStreamKv | None = None
+        self._hydrator: Hydrator | NotMirrored = NotMirrored()
 
     async def __aenter__(self) -> Self:
         try:
@@ -88,61 +77,69 @@ class Worker:
         self._catalogue = Catalogue.load(settings.event_packages)
         await self._check_schema()
         self._pool = await self._stack.enter_async_context(database(settings))
-        self._nc = await self._stack.enter_async_context(
-            bus(settings, self._reconnected, self._closed)
-        )
-        await self._check_topology()
         self._sink = PostgresSink(self._pool, self._catalogue, worker_id=settings.worker_id)
         self._upkeep = PostgresUpkeep(self._pool)
         await self._upkeep.maintain()
-        self._store = JetStreamKv(
-            self._nc,
-            settings.kv_bucket,
-            on_conflict=lambda count: self._metrics.kv_conflicts(settings.kv_bucket, count),
-            on_missing=self._bucket_missing,
-        )
-        self._hydrator = Hydrator(self._sink, self._store, self._metrics)
+        brokers = await self._open_brokers()
         kept = await self._sink.prepare()
         window = Window(
             self._catalogue, kept, past=settings.window_past, future=settings.window_future
         )
-        names = stream_names(settings, self._catalogue)
-        self.pipelines = [await self._pipeline(name, window) for name in names]
+        self.pipelines = [
+            await self._pipeline(broker, name, window)
+            for broker in brokers
+            for name in stream_names(settings, self._catalogue)
+        ]
         self._monitor = Monitor(self._sink, self.pipelines, self._metrics)
-        if settings.http_port >= 0:
-            server = HealthServer(
-                settings.http_host, settings.http_port, self._metrics.registry, self._monitor.checks
-            )
-            await self._stack.enter_async_context(server)
-            log.info("health_served", host=settings.http_host, port=server.port)
+        await self._serve_health()
 
     async def _check_schema(self) -> None:
-        settings = self._settings
-        if settings.migrate:
-            await patiently(
-                lambda: migrate.up(settings.postgres_dsn, packages=settings.event_packages)
-            )
-        found = await patiently(
-            lambda: migrate.check(settings.postgres_dsn, settings.event_packages)
-        )
+        dsn, packages = self._settings.postgres_dsn, self._settings.event_packages
+        if self._settings.migrate:
+            await patiently(lambda: migrate.up(dsn, packages=packages))
+        found = await patiently(lambda: migrate.check(dsn, packages))
         if found:
             problems = "; ".join(str(item) for item in found)
             raise MigrationError(f"{problems}; run `penstock migrate up`, or set migrate = true")
 
-    async def _check_topology(self) -> None:
-        settings = self._settings
-        plans = stream_plans(settings, self._catalogue)
-        if settings.provision:
-            found = await topology.provision(self._nc, plans, **consumer_options(settings))
-            found += await ensure_bucket(self._nc, settings)
-            for difference in found:
+    async def _open_brokers(self) -> list[Broker]:
+        """Connect to what the settings name, and see that it is as it has to be."""
+        settings, brokers = self._settings, list[Broker]()
+        if settings.needs_nats:
+            nc = await self._stack.enter_async_context(
+                bus(settings, self._reconnected, self._closed)
+            )
+            if "nats" in settings.brokers:
+                brokers.append(NatsBroker(settings, self._catalogue, nc))
+            if settings.kv:
+                await self._open_bucket(nc)
+        if "rabbitmq" in settings.brokers:
+            connection = await self._stack.enter_async_context(rabbit(settings))
+            brokers.append(RabbitMqBroker(settings, self._catalogue, connection, self._pool))
+        for broker in brokers:
+            for difference in await (
+                broker.provision(dry_run=False) if settings.provision else broker.check()
+            ):
                 log.info("topology", difference=str(difference))
-        else:
-            await topology.check(self._nc, plans, **consumer_options(settings))
+        return brokers
 
-    async def _bucket_missing(self) -> None:
-        await ensure_bucket(self._nc, self._settings)
-        self._reconcile.set()
+    async def _open_bucket(self, nc: Any) -> None:
+        settings = self._settings
+
+        async def missing() -> None:
+            await ensure_bucket(nc, settings)
+            self._reconcile.set()
+
+        if settings.provision:
+            for difference in await ensure_bucket(nc, settings):
+                log.info("topology", difference=str(difference))
+        self._store = JetStreamKv(
+            nc,
+            settings.kv_bucket,
+            on_conflict=lambda count: self._metrics.kv_conflicts(settings.kv_bucket, count),
+            on_missing=missing,
+        )
+        self._hydrator = Hydrator(self._sink, self._store, self._metrics)
 
     async def _reconnected(self) -> None:
         self._reconcile.set()
@@ -154,16 +151,17 @@ class Worker:
             self._failed.append("nats")
             self._stopping.set()
 
-    async def _pipeline(self, stream: str, window: Window) -> Pipeline:
+    async def _pipeline(self, broker: Broker, stream: str, window: Window) -> Pipeline:
         settings = self._settings
-        source = await self._stack.enter_async_context(self._source(stream))
+        source = await self._stack.enter_async_context(broker.source(stream))
+        name = stream if len(settings.brokers) == 1 else f"{source.transport} {stream}"
         committer = Committer(
             self._sink,
             transport=source.transport,
             stream=stream,
             retry_for=settings.retry_for,
             stopping=self._stopping,
-            on_retry=lambda: self._metrics.batch_retried(stream),
+            on_retry=lambda: self._metrics.batch_retried(name),
         )
         return Pipeline(
             source,
@@ -171,6 +169,7 @@ class Worker:
             committer,
             self._hydrator,
             self._metrics,
+            name=name,
             in_flight=settings.in_flight,
             suspects=PostgresSuspects(self._pool, transport=source.transport, stream=stream),
             watch_after=settings.watch_after,
@@ -178,34 +177,30 @@ class Worker:
             nack_delay=settings.nack_delay,
         )
 
-    def _source(self, stream: str) -> Source:
+    async def _serve_health(self) -> None:
         settings = self._settings
-        kind = JetStreamSource if settings.source_path == "fast" else StockJetStreamSource
-        return kind(
-            self._nc,
-            stream,
-            durable=settings.consumer,
-            batch_size=settings.batch_size,
-            batch_bytes=settings.batch_bytes,
-            linger=settings.linger,
-            ack_wait=settings.ack_wait,
-            heartbeat=settings.heartbeat,
+        if settings.http_port < 0:
+            return
+        server = HealthServer(
+            settings.http_host, settings.http_port, self._metrics.registry, self._monitor.checks
         )
+        await self._stack.enter_async_context(server)
+        log.info("health_served", host=settings.http_host, port=server.port)
 
     async def work(self, until_idle: float | None) -> int:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
         background = [
             self._spawn(keep_partitions(self._upkeep), "partitions"),
-            self._spawn(self._keep_hydrated(), "hydrate"),
             self._spawn(self._monitor.run(), "monitor"),
         ]
         running = [
-            self._spawn(pipeline.run(), f"pipeline {pipeline.source.name}")
-            for pipeline in self.pipelines
+            self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
         ]
+        if self._store is not None:
+            background.append(self._spawn(self._keep_hydrated(self._store), "hydrate"))
         if until_idle is not None:
             background.append(self._spawn(self._stop_when_idle(until_idle), "idle"))
-        log.info("worker_started", streams=[p.source.name for p in self.pipelines])
+        log.info("worker_started", sources=[p.name for p in self.pipelines])
         await self._stopping.wait()
         log.info("worker_stopping", deadline=self._settings.drain_timeout)
         for task in background:
@@ -231,151 +226,32 @@ class Worker:
             self._failed.append(task.get_name())
             self._stopping.set()
 
-    async def _keep_hydrated(self) -> None:
-        await keep_hydrated(self._upkeep, self._store, self._reconcile, self._settings.kv_reconcile)
+    async def _keep_hydrated(self, store: JetStreamKv) -> None:
+        await keep_hydrated(self._upkeep, store, self._reconcile, self._settings.kv_reconcile)
 
     async def _stop_when_idle(self, seconds: float) -> None:
         await wait_until_idle(self.pipelines, seconds)
         self._stopping.set()
 
 
-@asynccontextmanager
-async def database(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
-    """A pool as the settings say, closed at the end."""
-    pool = await patiently(
-        lambda: open_pool(
-            settings.postgres_dsn,
-            size=settings.pool_size,
-            statement_timeout=settings.statement_timeout,
-            lock_timeout=settings.lock_timeout,
-            name=settings.worker_id,
-        )
-    )
-    try:
-        yield pool
-    finally:
-        try:
-            await asyncio.wait_for(pool.close(), 5)
-        except TimeoutError:
-            pool.terminate()
-
-
-@asynccontextmanager
-async def bus(
-    settings: Settings,
-    reconnected: Callable[[], Awaitable[None]] | None = None,
-    closed: Callable[[], Awaitable[None]] | None = None,
-) -> AsyncIterator[Client]:
-    """A connection to NATS as the settings say, closed at the end."""
-    options = nats_options(settings)
-    nc = await patiently(
-        lambda: connect(
-            options,
-            name=f"penstock {settings.worker_id}",
-            on_reconnected=reconnected,
-            on_closed=closed,
-        )
-    )
-    try:
-        yield nc
-    finally:
-        await nc.close()
-
-
-async def patiently(attempt: Callable[[], Awaitable[Opened]]) -> Opened:
-    """Try until the server is there: at start, servers and workers come up together."""
-
-    @retry(
-        retry=retry_if_exception_type(Unavailable),
-        wait=wait_random_exponential(multiplier=0.3, max=3.0),
-        stop=stop_after_delay(_START_SECONDS),
-        before_sleep=lambda state: log.warning(
-            "waiting_for_server", error=str(state.outcome.exception()) if state.outcome else ""
-        ),
-        reraise=True,
-    )
-    async def trying() -> Opened:
-        return await attempt()
-
-    return await trying()
-
-
-def nats_options(settings: Settings) -> NatsOptions:
-    """The part of the settings that a connection to NATS needs."""
-    return NatsOptions(
-        url=settings.nats_url,
-        credentials=settings.nats_credentials,
-        nkey=settings.nats_nkey,
-        user=settings.nats_user,
-        password=settings.nats_password,
-        token=settings.nats_token,
-        tls_ca=settings.nats_tls_ca,
-        tls_cert=settings.nats_tls_cert,
-        tls_key=settings.nats_tls_key,
-        tls_first=settings.nats_tls_first,
-    )
-
-
-def stream_names(settings: Settings, catalogue: Catalogue) -> tuple[str, ...]:
-    """The streams to work on. Raises SettingsError for one that no event travels on."""
-    for name in settings.streams:
-        if name not in catalogue.streams:
-            near = difflib.get_close_matches(name, catalogue.streams, n=1, cutoff=0)
-            raise SettingsError(
-                f"streams = {name!r}: the catalogue has {', '.join(catalogue.streams)}; "
-                f"did you mean {near[0]}?"
-            )
-    return settings.streams or tuple(catalogue.streams)
-
-
-def stream_plans(settings: Settings, catalogue: Catalogue) -> list[topology.StreamPlan]:
-    """The streams that the settings and the catalogue ask for."""
-    return [
-        topology.StreamPlan(
-            name=name,
-            subjects=catalogue.streams[name],
-            replicas=settings.stream_replicas,
-            max_age=settings.stream_max_age,
-            max_bytes=settings.stream_max_bytes,
-        )
-        for name in stream_names(settings, catalogue)
-    ]
-
-
-def consumer_options(settings: Settings) -> dict[str, Any]:
-    """The settings of the durable consumers."""
-    return {
-        "durable": settings.consumer,
-        "ack_wait": settings.ack_wait,
-        "max_ack_pending": settings.max_ack_pending,
-    }
-
-
-async def ensure_bucket(
-    nc: Client, settings: Settings, *, dry_run: bool = False
-) -> list[Difference]:
-    """Make the bucket. One replica alone persists asynchronously: PostgreSQL can refill it."""
-    return await topology.ensure_bucket(
-        nc,
-        settings.kv_bucket,
-        replicas=settings.stream_replicas,
-        asynchronous=settings.stream_replicas == 1,
-        dry_run=dry_run,
-    )
-
-
 async def provision(settings: Settings, dry_run: bool) -> int:  # noqa: FBT001  (a flag of the CLI)
-    """Create what is missing on the bus and print what differs. 1 if a difference remains."""
+    """Create what is missing on the brokers and print what differs."""
     catalogue = Catalogue.load(settings.event_packages)
-    async with bus(settings) as nc:
-        found = await topology.provision(
-            nc, stream_plans(settings, catalogue), dry_run=dry_run, **consumer_options(settings)
-        )
-        found += await ensure_bucket(nc, settings, dry_run=dry_run)
+    found = []
+    if settings.needs_nats:
+        async with bus(settings) as nc:
+            if "nats" in settings.brokers:
+                found += await NatsBroker(settings, catalogue, nc).provision(dry_run=dry_run)
+            if settings.kv:
+                found += await ensure_bucket(nc, settings, dry_run=dry_run)
+    if "rabbitmq" in settings.brokers:
+        async with rabbit(settings) as connection:
+            broker = RabbitMqBroker(settings, catalogue, connection)
+            found += await broker.provision(dry_run=dry_run)
     for difference in found:
         print(difference)  # noqa: T201  (the command's answer)
     if not found:
-        print("nothing to do: streams, consumers and buckets are as they should be")  # noqa: T201
+        print("nothing to do: everything is as it should be")  # noqa: T201
     return 0
 
 

@@ -22,6 +22,7 @@ from worker.setting_kinds import (
     matching,
     modules,
     names,
+    offset_or_time,
     readable_file,
     size,
     truth,
@@ -41,6 +42,9 @@ SECRET = _Secret()
 TEXT = matching(r"[^\x00-\x1f]+", "a text")
 NAME = matching(r"[A-Za-z0-9_-]{1,64}", "up to 64 letters, digits, - and _")
 BUS = matching(r"(nats|tls|wss?)://[^\s,]+(,\s*(nats|tls|wss?)://[^\s,]+)*", "nats://host:port")
+RABBIT = matching(r"amqps?://\S+", "amqp://user:password@host:port/vhost")
+BROKERS = names(r"nats|rabbitmq", "nats, rabbitmq, or both with a comma in between")
+OFFSET = offset_or_time()
 DATABASE = matching(r"postgres(ql)?://\S+", "postgresql://user@host:port/database")
 STREAMS = names(r"[A-Za-z0-9_-]+", "stream names with commas in between")
 FILE = readable_file()
@@ -63,6 +67,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_tls_cert: Annotated[str | None, FILE, "Client certificate for NATS (PEM)."] = None
     nats_tls_key: Annotated[str | None, FILE, "Key of nats_tls_cert (PEM)."] = None
     nats_tls_first: Annotated[bool, truth(), "TLS before the NATS greeting."] = False
+
+    brokers: Annotated[tuple[str, ...], BROKERS, "Where events come from."] = ("nats",)
+    rabbitmq_url: Annotated[str, RABBIT, SECRET, "RabbitMQ; the path is the virtual host."] = (
+        "amqp://guest:guest@127.0.0.1:5672/"
+    )
+    rabbitmq_user: Annotated[str | None, TEXT, "User name for RabbitMQ."] = None
+    rabbitmq_password: Annotated[str | None, TEXT, SECRET, "Password of rabbitmq_user."] = None
+    rabbitmq_tls_ca: Annotated[str | None, FILE, "CA that signed RabbitMQ (PEM), for amqps."] = None
+    rabbitmq_tls_cert: Annotated[str | None, FILE, "Client certificate for RabbitMQ."] = None
+    rabbitmq_tls_key: Annotated[str | None, FILE, "Key of rabbitmq_tls_cert."] = None
+    rabbitmq_exchange: Annotated[str, NAME, "Topic exchange that agents publish to."] = "events"
+    rabbitmq_queue_type: Annotated[
+        Literal["quorum", "classic", "stream"],
+        choice("quorum", "classic", "stream"),
+        "Kind of the queues; a stream can be read again, by one worker.",
+    ] = "quorum"
+    rabbitmq_stream_from: Annotated[
+        str | int | None, OFFSET, "Read streams from this offset or time, not where it stopped."
+    ] = None
 
     postgres_dsn: Annotated[str, DATABASE, SECRET, "The database."] = (
         "postgresql://127.0.0.1:5432/penstock"
@@ -107,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     event_packages: Annotated[tuple[str, ...], modules(), "Modules with events of your own."] = ()
 
     migrate: Annotated[bool, truth(), "Apply pending migrations at start."] = False
+    kv: Annotated[bool, truth(), "Mirror agents' state into a KV bucket; needs NATS."] = True
     kv_bucket: Annotated[str, NAME, "KV bucket that holds the agents' state."] = "AGENT_STATE"
     kv_reconcile: Annotated[float, duration(1), "How often KV is compared with PostgreSQL."] = 600
 
@@ -124,6 +148,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "auto"
     drain_timeout: Annotated[float, duration(), "Longest that stopping may take."] = 20
     worker_id: Annotated[str, WORKER, "Name in logs and rows; none: host and process."] = ""
+
+    @property
+    def needs_nats(self) -> bool:
+        """True if NATS carries events, or holds the bucket."""
+        return "nats" in self.brokers or self.kv
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -207,9 +236,19 @@ def _contradictions(s: Settings) -> Iterator[str]:
         )
     if s.max_event_bytes > s.batch_bytes:
         yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: it fits no batch"
+    if not s.brokers:
+        yield "brokers is empty: name nats, rabbitmq or both"
     if s.lock_timeout > s.statement_timeout:
         yield f"{text('lock_timeout')} is more than {text('statement_timeout')}: it has no effect"
     yield from _credentials(s)
+
+
+_PAIRS = (
+    ("nats_user", "nats_password"),
+    ("nats_tls_cert", "nats_tls_key"),
+    ("rabbitmq_user", "rabbitmq_password"),
+    ("rabbitmq_tls_cert", "rabbitmq_tls_key"),
+)
 
 
 def _credentials(s: Settings) -> Iterator[str]:
@@ -217,6 +256,6 @@ def _credentials(s: Settings) -> Iterator[str]:
     used = [way for way in ways if getattr(s, way) is not None]
     if len(used) > 1:
         yield f"{' and '.join(used)} are given: NATS takes one way to log in"
-    for one, other in (("nats_user", "nats_password"), ("nats_tls_cert", "nats_tls_key")):
+    for one, other in _PAIRS:
         if (getattr(s, one) is None) != (getattr(s, other) is None):
             yield f"{one} and {other} are needed together, only one of them is given"

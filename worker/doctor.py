@@ -1,6 +1,6 @@
 """``penstock doctor``: reach every server, look at what matters, say what to do."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from enum import StrEnum
 
 import asyncpg
@@ -9,10 +9,11 @@ from nats.aio.client import Client
 from rich.console import Console
 
 from schemas.catalogue import Catalogue
-from worker import app, migrate, topology
+from worker import brokers, connections, migrate
 from worker.config import Settings
 from worker.errors import PenstockError
 from worker.sinks.postgres_errors import translated
+from worker.topology_rules import Difference
 
 _OLDEST_POSTGRES = 15
 _OLDEST_NATS = (2, 10)
@@ -51,7 +52,7 @@ async def examine(settings: Settings) -> int:
 
 async def findings(settings: Settings) -> AsyncIterator[Finding]:
     """Everything there is to find, server by server."""
-    for look in (_postgres, _schema, _nats):
+    for look in (_postgres, _schema, _nats, _rabbitmq):
         try:
             async for finding in look(settings):
                 yield finding
@@ -60,7 +61,7 @@ async def findings(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _postgres(settings: Settings) -> AsyncIterator[Finding]:
-    async with app.database(settings) as pool:
+    async with connections.database(settings) as pool:
         with translated():
             version = await pool.fetchval("SHOW server_version")
             number = int(await pool.fetchval("SHOW server_version_num")) // 10_000
@@ -102,7 +103,7 @@ async def _schema(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(Verdict.BAD, f"schema: {problem}", "run `penstock migrate up`")
     if problems:
         return
-    async with app.database(settings) as pool:
+    async with connections.database(settings) as pool:
         with translated():
             rights = await pool.fetch(
                 _RIGHTS, [*catalogue.tables, "bus.dead_letter", "bus.position"]
@@ -123,20 +124,36 @@ async def _schema(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _nats(settings: Settings) -> AsyncIterator[Finding]:
+    if not settings.needs_nats:
+        return
     catalogue = Catalogue.load(settings.event_packages)
-    async with app.bus(settings) as nc:
+    found: list[Difference] = []
+    async with connections.bus(settings) as nc:
         yield _nats_version(nc)
-        found = await topology.provision(
-            nc,
-            app.stream_plans(settings, catalogue),
-            dry_run=True,
-            **app.consumer_options(settings),
-        )
-        found += await app.ensure_bucket(nc, settings, dry_run=True)
+        if "nats" in settings.brokers:
+            found += await brokers.NatsBroker(settings, catalogue, nc).provision(dry_run=True)
+        if settings.kv:
+            found += await brokers.ensure_bucket(nc, settings, dry_run=True)
+    for finding in _compared(found, "NATS: streams, consumers and bucket"):
+        yield finding
+
+
+async def _rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
+    if "rabbitmq" not in settings.brokers:
+        return
+    catalogue = Catalogue.load(settings.event_packages)
+    async with connections.rabbit(settings) as connection:
+        broker = brokers.RabbitMqBroker(settings, catalogue, connection)
+        found = await broker.provision(dry_run=True)
+    for finding in _compared(found, "RabbitMQ: exchanges and queues"):
+        yield finding
+
+
+def _compared(found: Sequence[Difference], what: str) -> Iterator[Finding]:
     for difference in found:
         yield Finding(Verdict.BAD, str(difference), "run `penstock provision`")
     if not found:
-        yield Finding(Verdict.GOOD, "streams, consumers and bucket are as they should be")
+        yield Finding(Verdict.GOOD, f"{what} are as they should be")
 
 
 def _nats_version(nc: Client) -> Finding:

@@ -21,6 +21,13 @@ class Reader(Protocol):
         """The rows that the keys name, one per KV key. Raises Unavailable."""
 
 
+class NotMirrored:
+    """For a worker without a bucket."""
+
+    async def hydrate(self, touched: Touched) -> None:
+        """Nothing is mirrored."""
+
+
 class Hydrator:
     """Mirrors rows for any number of pipelines."""
 

@@ -40,7 +40,7 @@ class Monitor:
     @property
     def checks(self) -> Mapping[str, Callable[[], str | None]]:
         """Name to a function that gives None, or a text saying what is wrong."""
-        sources = {f"source {p.source.name}": self._source_check(p) for p in self._pipelines}
+        sources = {f"source {p.name}": self._source_check(p) for p in self._pipelines}
         return {"postgres": lambda: self._sink_trouble, **sources}
 
     def _source_check(self, pipeline: Pipeline) -> Callable[[], str | None]:
@@ -48,7 +48,7 @@ class Monitor:
             if not pipeline.source.healthy:
                 return f"{pipeline.source.transport} is away or silent"
             quiet = time.monotonic() - pipeline.progressed
-            backlog = self._backlogs.get(pipeline.source.name)
+            backlog = self._backlogs.get(pipeline.name)
             waiting = pipeline.busy or (backlog is not None and backlog.pending > 0)
             if waiting and quiet > _STALLED_SECONDS:
                 return f"stalled: nothing settled for {quiet:.0f} s though messages are waiting"
@@ -61,7 +61,7 @@ class Monitor:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._probe_sink(), name="probe-postgres")
             for pipeline in self._pipelines:
-                group.create_task(self._watch_lag(pipeline), name=f"lag-{pipeline.source.name}")
+                group.create_task(self._watch_lag(pipeline), name=f"lag-{pipeline.name}")
 
     async def _probe_sink(self) -> None:
         while True:
@@ -78,16 +78,16 @@ class Monitor:
             await asyncio.sleep(_PROBE_SECONDS)
 
     async def _watch_lag(self, pipeline: Pipeline) -> None:
-        source = pipeline.source
+        source, name = pipeline.source, pipeline.name
         while True:
             try:
                 backlog = await source.backlog()
-                self._backlogs[source.name] = backlog
-                self._metrics.lag(source.name, backlog)
+                self._backlogs[name] = backlog
+                self._metrics.lag(name, backlog)
             except PenstockError as error:
-                log.debug("lag_unknown", source=source.name, error=str(error))
-            self._metrics.source_healthy(source.name, healthy=source.healthy)
-            self._metrics.in_flight(source.name, pipeline.busy)
+                log.debug("lag_unknown", source=name, error=str(error))
+            self._metrics.source_healthy(name, healthy=source.healthy)
+            self._metrics.in_flight(name, pipeline.busy)
             await asyncio.sleep(_LAG_SECONDS)
 
 

@@ -17,7 +17,7 @@ from schemas.event import Event
 from worker.commit import Committer, Decoded
 from worker.decode import Decoder
 from worker.errors import SourceUnavailable, Unavailable
-from worker.hydrate import Hydrator
+from worker.hydrate import Hydrator, NotMirrored
 from worker.metrics import Metrics
 from worker.plan import make_plan
 from worker.ports import DeadLetter, Message, Source, Written
@@ -50,9 +50,10 @@ class Pipeline:
         source: Source,
         decoder: Decoder,
         committer: Committer,
-        hydrator: Hydrator,
+        hydrator: Hydrator | NotMirrored,
         metrics: Metrics,
         *,
+        name: str,
         in_flight: int,
         suspects: Suspects,
         watch_after: int,
@@ -60,6 +61,7 @@ class Pipeline:
         nack_delay: float,
     ) -> None:
         self.source = source
+        self.name = name
         self.active = self.progressed = time.monotonic()
         self._decoder = decoder
         self._committer = committer
@@ -87,7 +89,7 @@ class Pipeline:
             self.active = time.monotonic()
             if not self._tasks:
                 self.progressed = self.active
-            task = asyncio.create_task(self._settle(messages), name=f"batch-{self.source.name}")
+            task = asyncio.create_task(self._settle(messages), name=f"batch-{self.name}")
             self._tasks.add(task)
             task.add_done_callback(self._finished)
         if self._tasks:
@@ -98,7 +100,7 @@ class Pipeline:
         self._slots.release()
         self.active = time.monotonic()
         if not task.cancelled() and (error := task.exception()):
-            log.error("batch_failed", source=self.source.name, error=repr(error))
+            log.error("batch_failed", source=self.name, error=repr(error))
 
     async def _fetch(self) -> Sequence[Message]:
         stages = Stages(self._metrics)
@@ -106,7 +108,7 @@ class Pipeline:
             try:
                 messages = await self.source.fetch()
             except SourceUnavailable as error:
-                log.warning("fetch_retried", source=self.source.name, error=str(error))
+                log.warning("fetch_retried", source=self.name, error=str(error))
                 await asyncio.sleep(1.0)
             else:
                 stages.end("fetch")
@@ -115,7 +117,7 @@ class Pipeline:
     async def _settle(self, messages: Sequence[Message]) -> None:
         """Store and acknowledge; what cannot be stored now is given back for later."""
         deliveries = [message.deliveries for message in messages]
-        self._metrics.redelivered(self.source.name, sum(count > 1 for count in deliveries))
+        self._metrics.redelivered(self.name, sum(count > 1 for count in deliveries))
         watched = self._watch_after
         suspects = [m for m, n in zip(messages, deliveries, strict=True) if n > watched]
         left = deque([messages])
@@ -133,7 +135,7 @@ class Pipeline:
     async def _give_back(self, messages: Sequence[Message], error: Unavailable) -> None:
         log.warning(
             "batch_returned",
-            source=self.source.name,
+            source=self.name,
             messages=len(messages),
             delay=self._nack_delay,
             error=str(error),
@@ -184,7 +186,7 @@ class Pipeline:
         except Unavailable:
             raise
         except Exception as error:  # the worker stays up; the message at fault is found and kept
-            log.exception("batch_split", source=self.source.name, messages=len(messages))
+            log.exception("batch_split", source=self.name, messages=len(messages))
             if len(messages) == 1:
                 await self._keep(messages[0], "internal_error", repr(error))
                 return
@@ -210,18 +212,18 @@ class Pipeline:
         letters: Sequence[DeadLetter],
         stages: "Stages",
     ) -> None:
-        self._metrics.batch(self.source.name, messages, written, letters)
+        self._metrics.batch(self.name, messages, written, letters)
         for letter in letters:
             log.warning(
                 "message_rejected",
-                source=self.source.name,
+                source=self.name,
                 reason=letter.reason,
                 sequence=letter.message.position,
                 event_id=letter.event_id,
             )
         log.info(
             "batch_written",
-            source=self.source.name,
+            source=self.name,
             messages=len(messages),
             new=written.new,
             duplicate=written.duplicate,

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from schemas.catalogue import Catalogue
 from schemas.event import Envelope
 from schemas.identity import escape, event_uuid
-from worker import app, topology
+from worker import brokers, connections
 from worker.config import Settings
 from worker.errors import PenstockError
 from worker.publisher import Confirmation, Publisher, uuid7
@@ -82,18 +82,31 @@ async def publish_file(
     if settings.provision:
         await _provision(settings)
     with _opened(path) as file, _progress(console, path) as progress:
-        # The source of each event is in its line; this one only names the connection.
-        async with Publisher(app.nats_options(settings), source="penstock publish") as bus:
+        async with _publisher(settings) as bus:
             await _publish_lines(bus, _paced(_lines(file, progress), rate), tally, prefix)
     print(tally)  # noqa: T201  (the command's answer)
     return 1 if tally.failures else 0
 
 
+def _publisher(settings: Settings) -> Publisher:
+    """To the broker that is named first."""
+    # The source of each event is in its line; this one only names the connection.
+    source = "penstock publish"
+    if settings.brokers[0] == "rabbitmq":
+        options = connections.rabbit_options(settings)
+        return Publisher(options, source=source, exchange=settings.rabbitmq_exchange)
+    return Publisher(connections.nats_options(settings), source=source)
+
+
 async def _provision(settings: Settings) -> None:
     catalogue = Catalogue.load(settings.event_packages)
-    async with app.bus(settings) as nc:
-        plans = app.stream_plans(settings, catalogue)
-        await topology.provision(nc, plans, **app.consumer_options(settings))
+    if settings.brokers[0] == "rabbitmq":
+        async with connections.rabbit(settings) as connection:
+            broker = brokers.RabbitMqBroker(settings, catalogue, connection)
+            await broker.provision(dry_run=False)
+        return
+    async with connections.bus(settings) as nc:
+        await brokers.NatsBroker(settings, catalogue, nc).provision(dry_run=False)
 
 
 async def _publish_lines(

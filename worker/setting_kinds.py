@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 
@@ -100,6 +101,19 @@ def names(pattern: str, expected: str) -> Kind:
         return found
 
     return Kind(expected, _strictly(parse), ",".join)
+
+
+def offset_or_time() -> Kind:
+    """An offset in a stream as an int, or a time with an offset from UTC as its text."""
+
+    def parse(raw: Any) -> int | str:
+        if isinstance(raw, int) or raw.isdigit():
+            return int(_within(int(raw), 0, 2**63 - 1))
+        if datetime.fromisoformat(raw).tzinfo is None:
+            raise ValueError(raw)
+        return str(raw)
+
+    return Kind("an offset such as 1200, or a time such as 2026-11-01T00:00:00Z", _strictly(parse))
 
 
 def modules() -> Kind:

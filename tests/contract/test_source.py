@@ -1,21 +1,22 @@
 """What every `Source` promises, shown on each way to read a broker.
 
-A broker comes in by a class like `JetStreamBus`: how to publish to it and open sources on it. What
-a way to read it cannot do is declared in its features, and the suite shows that too.
+A broker comes in by a `Bus`: how to publish to it and open sources on it. What a way to read it
+cannot do is declared in its features, and the suite shows that too.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
+from tests.contract.features import Bus, Features
+from tests.contract.rabbitmq_bus import WAYS, RabbitMqBus
 from worker import topology
-from worker.embedded import EmbeddedNats
+from worker.embedded import EmbeddedNats, EmbeddedServer, ServerFailed
 from worker.errors import SourceUnavailable
 from worker.nats_connection import NatsOptions, connect
 from worker.ports import Message, Source
@@ -24,16 +25,6 @@ from worker.sources.jetstream_stock import StockJetStreamSource
 
 ACK_WAIT = 2.0
 STREAM, DURABLE = "CONTRACT", "replica"
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a way to read a broker does beyond the port, or not quite."""
-
-    name: str
-    make: Callable[..., Source]
-    status_headers_are_data: bool = True
-    """A user's header ``Status:`` does not keep a message from arriving."""
 
 
 FAST = Features(name="jetstream", make=JetStreamSource)
@@ -80,12 +71,15 @@ class JetStreamBus:
         self._clients[id(source)] = client
         return source
 
-    def client(self, source: Source) -> Client:
-        return self._clients[id(source)]
-
     async def cut(self, source: Source) -> None:
         """Lose the connection of a replica as if its process had died."""
         await self._clients[id(source)].close()
+
+    async def deafen(self, source: Source) -> None:
+        client = self._clients[id(source)]
+        assert client._reading_task is not None
+        client._reading_task.cancel()
+        assert client.is_connected
 
     async def _connect(self) -> Client:
         client = await connect(NatsOptions(url=self._url), name="contract")
@@ -93,33 +87,66 @@ class JetStreamBus:
         return client
 
 
-@pytest.fixture(params=[FAST, STOCK], ids=lambda features: features.name)
-async def bus(nats_url: str, request: pytest.FixtureRequest) -> AsyncIterator[JetStreamBus]:
-    async with AsyncExitStack() as stack:
-        bus = JetStreamBus(request.param, nats_url, stack)
-        await bus.open()
-        yield bus
+@pytest.fixture(params=[FAST, STOCK, *WAYS], ids=lambda features: features.name)
+def features(request: pytest.FixtureRequest) -> Features:
+    found: Features = request.param
+    return found
 
 
 @pytest.fixture
-async def source(bus: JetStreamBus) -> Source:
+def address(features: Features, request: pytest.FixtureRequest) -> str:
+    fixture = "nats_url" if features.transport == "nats" else "rabbit_address"
+    found: str = request.getfixturevalue(fixture)
+    return found
+
+
+@pytest.fixture
+async def bus(features: Features, address: str) -> AsyncIterator[Bus]:
+    async with AsyncExitStack() as stack:
+        bus = await open_bus(features, address, stack)
+        if isinstance(bus, RabbitMqBus):
+            stack.push_async_callback(bus.remove)
+        yield bus
+
+
+async def open_bus(features: Features, url: str, stack: AsyncExitStack) -> Bus:
+    kind = JetStreamBus if features.transport == "nats" else RabbitMqBus
+    bus = kind(features, url, stack)
+    await bus.open()
+    return bus
+
+
+@pytest.fixture
+async def source(bus: Bus) -> Source:
     return await bus.ready(await bus.open_source())
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[EmbeddedNats]:
+async def shaky_nats() -> AsyncIterator[EmbeddedNats]:
     async with EmbeddedNats(sync_always=False) as server:
         yield server
 
 
-@pytest.fixture(params=[FAST, STOCK], ids=lambda features: features.name)
-async def shaky(
-    server: EmbeddedNats, request: pytest.FixtureRequest
-) -> AsyncIterator[JetStreamBus]:
+@pytest.fixture
+def server(features: Features, request: pytest.FixtureRequest) -> EmbeddedServer:
     """A broker that the test may kill and stop."""
+    fixture = "shaky_nats" if features.transport == "nats" else "shaky_rabbit"
+    found: EmbeddedServer = request.getfixturevalue(fixture)
+    return found
+
+
+@pytest.fixture
+async def shaky(server: Any, features: Features) -> AsyncIterator[Bus]:
+    try:
+        _ = server.pid
+    except ServerFailed:
+        await server.restart()
     async with AsyncExitStack() as stack:
-        bus = JetStreamBus(request.param, server.url, stack)
-        await bus.open()
+        bus = await open_bus(features, server.url, stack)
+        if features.kind == "stream":
+            # RabbitMQ 3.10 writes down three seconds late that it has stream queues at all; killed
+            # before that it never finds them again. Nothing shows when it has.
+            await asyncio.sleep(4)
         yield bus
 
 
@@ -182,23 +209,24 @@ def numbered(count: int, start: int = 0) -> list[bytes]:
     return [b"%d" % number for number in range(start, start + count)]
 
 
-async def test_everything_published_arrives_with_where_it_stood(
-    bus: JetStreamBus, source: Source
-) -> None:
+async def test_everything_published_arrives_with_where_it_stood(bus: Bus, source: Source) -> None:
     before = time.time()
     await bus.publish(numbered(250))
     found = await collect(source, numbered(250))
-    messages = sorted(found.values(), key=lambda message: message.position or 0)
+    messages = list(found.values())
+    if bus.features.first_position is not None:
+        messages.sort(key=lambda message: message.position or 0)
+        first = bus.features.first_position
+        assert [message.position for message in messages] == list(range(first, first + 250))
     assert [message.body for message in messages] == numbered(250)
     assert [message.subject for message in messages] == [f"c.{number}" for number in range(250)]
-    assert [message.position for message in messages] == list(range(1, 251))
     assert {message.deliveries for message in messages} == {1}
     assert all(before - 1 <= (message.stored_at or 0) <= time.time() + 1 for message in messages)
     assert source.healthy
-    assert source.epoch
+    assert bool(source.epoch) is bus.features.names_epochs
 
 
-async def test_what_was_acknowledged_never_comes_again(bus: JetStreamBus) -> None:
+async def test_what_was_acknowledged_never_comes_again(bus: Bus) -> None:
     await bus.publish(numbered(50))
     async with await bus.open_source() as first:
         await collect(first, numbered(50))
@@ -207,7 +235,7 @@ async def test_what_was_acknowledged_never_comes_again(bus: JetStreamBus) -> Non
         await nothing_comes(second, ACK_WAIT * 1.5)
 
 
-async def test_leaving_gives_back_what_was_not_acknowledged(bus: JetStreamBus) -> None:
+async def test_leaving_gives_back_what_was_not_acknowledged(bus: Bus) -> None:
     await bus.publish(numbered(50))
     async with await bus.open_source(batch_size=10) as first:
         kept = await first.fetch()
@@ -218,17 +246,18 @@ async def test_leaving_gives_back_what_was_not_acknowledged(bus: JetStreamBus) -
         assert (await collect(second, rest, seconds=ACK_WAIT * 0.75)).keys() == rest
 
 
-async def test_what_a_dead_replica_held_comes_again(bus: JetStreamBus) -> None:
+async def test_what_a_dead_replica_held_comes_again(bus: Bus) -> None:
     await bus.publish(numbered(30))
     async with await bus.open_source() as dead:
         await dead.fetch()
         await bus.cut(dead)
         async with await bus.open_source() as other:
             found = await collect(other, numbered(30))
-    assert {message.deliveries for message in found.values()} == {2}
+    again = 2 if bus.features.counts_deliveries else 1
+    assert {message.deliveries for message in found.values()} == {again}
 
 
-async def test_a_dead_connection_is_said_and_not_waited_for(bus: JetStreamBus) -> None:
+async def test_a_dead_connection_is_said_and_not_waited_for(bus: Bus) -> None:
     async with await bus.open_source() as dead:
         await bus.cut(dead)
         with pytest.raises(SourceUnavailable):
@@ -239,9 +268,7 @@ async def test_a_dead_connection_is_said_and_not_waited_for(bus: JetStreamBus) -
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.8])
-async def test_nack_redelivers_after_the_delay(
-    bus: JetStreamBus, source: Source, delay: float
-) -> None:
+async def test_nack_redelivers_after_the_delay(bus: Bus, source: Source, delay: float) -> None:
     await bus.publish([b"once more"])
     [message] = await source.fetch()
     started = time.monotonic()
@@ -252,7 +279,7 @@ async def test_nack_redelivers_after_the_delay(
     assert again.deliveries == 2
 
 
-async def test_two_replicas_share_without_overlap(bus: JetStreamBus) -> None:
+async def test_two_replicas_share_without_overlap(bus: Bus) -> None:
     first = await bus.ready(await bus.open_source(batch_size=20))
     second = await bus.ready(await bus.open_source(batch_size=20))
     shares: list[list[bytes]] = [[], []]
@@ -271,13 +298,16 @@ async def test_two_replicas_share_without_overlap(bus: JetStreamBus) -> None:
     first.stop()
     second.stop()
     await asyncio.gather(*tasks)
-    assert sorted(shares[0] + shares[1]) == sorted(numbered(400))
+    if bus.features.shares:
+        assert sorted(shares[0] + shares[1]) == sorted(numbered(400))
+    else:
+        assert set(shares[0]) | set(shares[1]) == set(numbered(400))
 
 
-async def test_headers_arrive_as_sent(bus: JetStreamBus, source: Source) -> None:
+async def test_headers_arrive_as_sent(bus: Bus, source: Source) -> None:
     await bus.publish([b"none"])
     await bus.publish([b"id"], {"Nats-Msg-Id": "m-1"})
-    await bus.publish([b"binary"], {"ce-type": "tasks.created", "Content-Type": "application/json"})
+    await bus.publish([b"binary"], dict(bus.features.attributes))
     found = await collect(source, [b"none", b"id", b"binary"])
     none, marked, binary = found[b"none"], found[b"id"], found[b"binary"]
     assert none.plain
@@ -285,13 +315,11 @@ async def test_headers_arrive_as_sent(bus: JetStreamBus, source: Source) -> None
     assert marked.plain
     assert marked.headers == {"Nats-Msg-Id": "m-1"}
     assert not binary.plain
-    assert binary.headers == {"ce-type": "tasks.created", "Content-Type": "application/json"}
+    assert binary.headers == bus.features.attributes
 
 
 @pytest.mark.parametrize("status", ["100", "404", "408", "409", "500", "503"])
-async def test_a_status_header_of_a_user_is_data(
-    bus: JetStreamBus, source: Source, status: str
-) -> None:
+async def test_a_status_header_of_a_user_is_data(bus: Bus, source: Source, status: str) -> None:
     await bus.publish([b"before"])
     await bus.publish([b"trap"], {"Status": status})
     await bus.publish([b"after"])
@@ -317,12 +345,12 @@ async def test_a_status_header_of_a_user_is_data(
     ],
     ids=["empty", "nul", "crlf", "frame", "pings", "all bytes", "large"],
 )
-async def test_bodies_are_bytes(bus: JetStreamBus, source: Source, body: bytes) -> None:
+async def test_bodies_are_bytes(bus: Bus, source: Source, body: bytes) -> None:
     await bus.publish([b"first", body, b"last"])
     assert (await collect(source, [b"first", body, b"last"])).keys() == {b"first", body, b"last"}
 
 
-async def test_a_batch_is_bounded_by_count(bus: JetStreamBus) -> None:
+async def test_a_batch_is_bounded_by_count(bus: Bus) -> None:
     await bus.publish(numbered(95))
     async with await bus.open_source(batch_size=30, linger=0.5) as source:
         sizes: list[int] = []
@@ -334,7 +362,7 @@ async def test_a_batch_is_bounded_by_count(bus: JetStreamBus) -> None:
 
 
 async def test_a_batch_is_bounded_by_bytes_and_a_larger_message_comes_alone(
-    bus: JetStreamBus,
+    bus: Bus,
 ) -> None:
     bodies = [b"%d" % number + b"." * 30_000 for number in range(10)]
     bodies.insert(5, b"huge" + b"." * 300_000)
@@ -349,14 +377,14 @@ async def test_a_batch_is_bounded_by_bytes_and_a_larger_message_comes_alone(
     assert sorted(found) == sorted(bodies)
 
 
-async def test_linger_waits_for_company(bus: JetStreamBus) -> None:
+async def test_linger_waits_for_company(bus: Bus) -> None:
     async with await bus.open_source(linger=3.0, batch_size=20) as source:
         fetching = asyncio.ensure_future(source.fetch())
         await bus.publish(numbered(20))
         assert len(await asyncio.wait_for(fetching, 10)) == 20
 
 
-async def test_cancelling_fetch_loses_nothing(bus: JetStreamBus) -> None:
+async def test_cancelling_fetch_loses_nothing(bus: Bus) -> None:
     async with await bus.open_source(linger=0.05, batch_size=500) as source:
         publishing = asyncio.create_task(bus.publish(numbered(300)))
         for wait in range(40):
@@ -380,7 +408,7 @@ async def test_stop_ends_a_waiting_fetch(source: Source) -> None:
     assert list(await asyncio.wait_for(source.fetch(), 5)) == []
 
 
-async def test_backlog_counts_over_all_replicas(bus: JetStreamBus) -> None:
+async def test_backlog_counts_over_all_replicas(bus: Bus) -> None:
     await bus.publish(numbered(40))
     async with await bus.open_source(batch_size=40) as source:
         assert len(await patient_batch(source, 40)) == 40
@@ -388,7 +416,8 @@ async def test_backlog_counts_over_all_replicas(bus: JetStreamBus) -> None:
         assert (held.pending, held.ack_pending, held.redelivered) == (0, 40, 0)
     async with await bus.open_source(batch_size=40) as source:
         messages = await patient_batch(source, 40)
-        assert (await source.backlog()).redelivered == 40
+        again = 40 if bus.features.counts_deliveries else 0
+        assert (await source.backlog()).redelivered == again
         await source.ack(messages)
         await until(lambda: settled(source))
 
@@ -402,7 +431,7 @@ async def patient_batch(source: Source, count: int) -> list[Message]:
 
 
 async def test_work_that_takes_longer_than_the_ack_wait_is_not_redelivered(
-    bus: JetStreamBus, source: Source
+    bus: Bus, source: Source
 ) -> None:
     await bus.publish(numbered(5))
     held = await patient_batch(source, 5)
@@ -412,7 +441,7 @@ async def test_work_that_takes_longer_than_the_ack_wait_is_not_redelivered(
 
 
 async def test_a_killed_server_is_followed_to_its_return(
-    server: EmbeddedNats, shaky: JetStreamBus
+    server: EmbeddedServer, shaky: Bus
 ) -> None:
     source = await shaky.ready(await shaky.open_source(batch_size=10))
     await shaky.publish(numbered(40))
@@ -430,7 +459,7 @@ async def test_a_killed_server_is_followed_to_its_return(
 
 
 async def test_a_server_stopped_for_seconds_is_noticed_and_taken_up_again(
-    server: EmbeddedNats, shaky: JetStreamBus
+    server: EmbeddedServer, shaky: Bus
 ) -> None:
     source = await shaky.ready(await shaky.open_source())
     await shaky.publish(numbered(10))
@@ -445,38 +474,40 @@ async def test_a_server_stopped_for_seconds_is_noticed_and_taken_up_again(
     await until(lambda: turned_green(source))
 
 
-async def test_a_read_loop_that_died_silently_is_revived(bus: JetStreamBus, source: Source) -> None:
+async def test_a_read_loop_that_died_silently_is_revived(bus: Bus, source: Source) -> None:
     await bus.publish(numbered(3))
     await collect(source, numbered(3))
-    client = bus.client(source)
-    assert client._reading_task is not None
-    client._reading_task.cancel()
-    assert client.is_connected
+    await bus.deafen(source)
     await bus.publish(numbered(3, start=3))
     await collect(source, numbered(3, start=3))
 
 
 async def test_a_stream_made_anew_is_another_epoch_and_old_acknowledgements_do_no_harm(
-    bus: JetStreamBus,
+    bus: Bus,
 ) -> None:
     source = await bus.ready(await bus.open_source(batch_size=5))
     await bus.publish(numbered(5))
     old = await patient_batch(source, 5)
     epoch = source.epoch
     await bus.remake()
-    await until(lambda: has_epoch_after(source, epoch))
+    await until(lambda: has_epoch_after(source, epoch, named=bus.features.names_epochs))
     await bus.publish(numbered(5, start=100))
     await source.ack(old)
-    assert (await source.backlog()).ack_pending + (await source.backlog()).pending == 5
+    await until(lambda: holds(source, 5))
     assert (await collect(source, numbered(5, start=100))).keys() == set(numbered(5, start=100))
 
 
-async def has_epoch_after(source: Source, epoch: str) -> bool:
+async def holds(source: Source, count: int) -> bool:
+    backlog = await source.backlog()
+    return backlog.ack_pending + backlog.pending == count
+
+
+async def has_epoch_after(source: Source, epoch: str, *, named: bool) -> bool:
     fetching = asyncio.ensure_future(source.fetch())
     await asyncio.wait({fetching}, timeout=0.2)
     fetching.cancel()
     await asyncio.wait({fetching})
-    return source.epoch not in {"", epoch} and source.healthy
+    return source.healthy and (not named or source.epoch not in {"", epoch})
 
 
 async def went_red(source: Source) -> bool:

@@ -28,8 +28,16 @@ def events() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RUNS.read_text().splitlines()]
 
 
-async def test_real_agent_runs(nats_url: str, database: str) -> None:
-    settings = settings_for(nats_url, database, window_past="unlimited")
+@pytest.fixture(params=["nats", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Settings of the broker that carries the events; NATS holds the bucket of both."""
+    if request.param == "nats":
+        return {}
+    return {"brokers": "rabbitmq", "rabbitmq_url": request.getfixturevalue("rabbit_url")}
+
+
+async def test_real_agent_runs(nats_url: str, database: str, broker: dict[str, str]) -> None:
+    settings = settings_for(nats_url, database, window_past="unlimited", **broker)
     sent = events()
     assert await publish_file(settings, str(RUNS), None) == 0
     assert await run(settings, until_idle=1.0) == 0

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from schemas.catalogue import Catalogue
-from worker import app
+from worker import connections
 from worker.config import Settings, load
 from worker.demo.agents import Crowd
 from worker.demo.figures import Counted, Ledger, kv_keys
@@ -100,8 +100,8 @@ async def _stage(*, keep: bool) -> AsyncIterator[Stage]:
         settings = load(flags, environ={})
         async with (
             WorkerProcess(flags) as worker,
-            app.database(settings) as pool,
-            app.bus(settings) as bus,
+            connections.database(settings) as pool,
+            connections.bus(settings) as bus,
         ):
             yield Stage(nats, postgres, worker, settings, Ledger(pool, catalogue), bus)
 

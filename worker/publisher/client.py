@@ -1,23 +1,33 @@
 """`Publisher`: typed events in, confirmations out."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Self, Unpack
 
 from nats.aio.client import Client
 
 from schemas.event import EventData
 from schemas.identity import event_uuid
+from worker import rabbitmq_connection
+from worker.errors import StateStoreUnavailable
 from worker.nats_connection import NatsOptions, connect
 from worker.publisher.encoding import Attributes, encode, now, subject_of, uuid7
 from worker.publisher.outgoing import Confirmation
+from worker.publisher.rabbitmq_sending import RabbitSender
 from worker.publisher.sending import Sender
 from worker.publisher.state import StateValue, read_state
+from worker.rabbitmq_connection import RabbitOptions
+from worker.rabbitmq_topology import EXCHANGE
 
 KV_BUCKET = "AGENT_STATE"
 
 
 class Publisher:
-    """A connection for publishing events and for reading one's own state.
+    """A connection for publishing events and, on NATS, for reading one's own state.
+
+    ``server`` is ``nats://`` or ``tls://``, or ``amqp://`` or ``amqps://`` for RabbitMQ, where
+    events go to ``exchange`` and a confirmation has no sequence. ``atomic`` and ``bucket`` are of
+    NATS alone.
 
     ``source`` names the producer, as ``/agents/a-7``; ``actor`` and ``project`` go with every event
     that does not name its own. At most ``max_pending`` events and ``max_pending_bytes`` bytes are
@@ -28,7 +38,7 @@ class Publisher:
 
     def __init__(
         self,
-        server: str | NatsOptions = "nats://127.0.0.1:4222",
+        server: str | NatsOptions | RabbitOptions = "nats://127.0.0.1:4222",
         *,
         source: str,
         actor: str | None = None,
@@ -38,8 +48,9 @@ class Publisher:
         give_up: float | None = None,
         atomic: bool = True,
         bucket: str = KV_BUCKET,
+        exchange: str = EXCHANGE,
     ) -> None:
-        self._options = server if isinstance(server, NatsOptions) else NatsOptions(url=server)
+        self._options = _options(server) if isinstance(server, str) else server
         self._source = source
         self._actor = actor
         self._project = project
@@ -47,26 +58,39 @@ class Publisher:
         self._give_up = give_up
         self._atomic = atomic
         self._bucket = bucket
+        self._exchange = exchange
         self._nc: Client | None = None
-        self._sender: Sender | None = None
+        self._sender: Sender | RabbitSender | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Connect. Raises SourceUnavailable."""
-        self._nc = await connect(self._options, name=f"publisher {self._source}")
-        self._sender = Sender(self._nc, **self._limits, give_up=self._give_up, atomic=self._atomic)
+        self._sender = await self._connected()
         await self._sender.open()
         return self
+
+    async def _connected(self) -> Sender | RabbitSender:
+        options, name = self._options, f"publisher {self._source}"
+        if isinstance(options, RabbitOptions):
+            connection = await rabbitmq_connection.connect(options, name=name)
+            self._stack.push_async_callback(connection.close)
+            return RabbitSender(
+                connection, exchange=self._exchange, **self._limits, give_up=self._give_up
+            )
+        self._nc = await connect(options, name=name)
+        self._stack.push_async_callback(self._nc.close)
+        return Sender(self._nc, **self._limits, give_up=self._give_up, atomic=self._atomic)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: object
     ) -> None:
-        sender, nc = self._opened()
+        sender = self._opened()
         try:
             if kind is None or issubclass(kind, Exception):
                 await sender.flush()
         finally:
             await sender.close()
-            await nc.close()
+            await self._stack.aclose()
             self._sender = self._nc = None
 
     async def publish(self, event: EventData, **attributes: Unpack[Attributes]) -> Confirmation:
@@ -96,24 +120,40 @@ class Publisher:
 
     async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
         """Publish bytes as they stand. See `Sender.send`."""
-        return await self._opened()[0].send(subject, payload, msg_id)
+        return await self._opened().send(subject, payload, msg_id)
 
     async def flush(self) -> None:
         """Wait until nothing is unconfirmed. What was refused is in its own future."""
-        await self._opened()[0].flush()
+        await self._opened().flush()
 
     async def state(self, agent_id: str, key: str) -> StateValue:
         """The value that the agent last set under ``key``, as far as the worker has written it.
 
         Raises StateMissing, or StateStoreUnavailable.
         """
-        return await read_state(self._opened()[1], self._bucket, agent_id, key)
+        return await read_state(self._bus(), self._bucket, agent_id, key)
 
     async def status(self, agent_id: str) -> StateValue:
         """The agent's status: name, type, status and last heartbeat. Raises as `state` does."""
-        return await read_state(self._opened()[1], self._bucket, agent_id, None)
+        return await read_state(self._bus(), self._bucket, agent_id, None)
 
-    def _opened(self) -> tuple[Sender, Client]:
-        if self._sender is None or self._nc is None:
+    def _opened(self) -> Sender | RabbitSender:
+        if self._sender is None:
             raise RuntimeError("the Publisher is not open: use `async with Publisher(...)`")
-        return self._sender, self._nc
+        return self._sender
+
+    def _bus(self) -> Client:
+        """The connection that state is read over. Raises StateStoreUnavailable on RabbitMQ."""
+        self._opened()
+        if self._nc is None:
+            raise StateStoreUnavailable(
+                "state is kept in NATS, and this Publisher is connected to RabbitMQ: open another "
+                'with Publisher("nats://...") to read it'
+            )
+        return self._nc
+
+
+def _options(url: str) -> NatsOptions | RabbitOptions:
+    if url.startswith(("amqp://", "amqps://")):
+        return RabbitOptions(url=url)
+    return NatsOptions(url=url)

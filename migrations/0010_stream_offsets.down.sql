@@ -1,0 +1,1 @@
+DROP FUNCTION bus.resume_offset(text, text);

@@ -1,0 +1,55 @@
+"""What the ways to read a broker do beyond the port, or not quite: the suite shows both."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from worker.ports import Source
+
+
+@dataclass(frozen=True)
+class Features:
+    """One way to read a broker. ``make`` opens a source, ``kind`` names its sort of queue."""
+
+    name: str
+    make: Callable[..., Source]
+    transport: str = "nats"
+    kind: str = ""
+    status_headers_are_data: bool = True
+    """A user's header ``Status:`` does not keep a message from arriving."""
+    first_position: int | None = 1
+    """Of the first message; None if a queue has no positions."""
+    names_epochs: bool = True
+    """A queue that is made anew under the same name is another epoch."""
+    shares: bool = True
+    """Replicas divide the messages among them."""
+    counts_deliveries: bool = True
+    """The broker knows what was delivered before, to anybody."""
+    attributes: Mapping[str, str] = field(
+        default_factory=lambda: {"ce-type": "tasks.created", "Content-Type": "application/json"}
+    )
+    """Headers of a message in binary mode."""
+
+
+class Bus(Protocol):
+    """How the suite publishes to a broker and opens sources on it."""
+
+    features: Features
+
+    async def publish(self, bodies: Sequence[bytes], headers: dict[str, str] | None = None) -> None:
+        """Publish to ``c.0``, ``c.1`` and so on, each confirmed."""
+
+    async def open_source(self, **options: Any) -> Source:
+        """A source with a connection of its own, not entered yet."""
+
+    async def ready(self, source: Source) -> Source:
+        """Enter a source for the rest of the test."""
+
+    async def cut(self, source: Source) -> None:
+        """Lose the connection of a replica as if its process had died."""
+
+    async def deafen(self, source: Source) -> None:
+        """Let a source's connection read nothing more, and not notice it."""
+
+    async def remake(self) -> None:
+        """Delete the queue and make another one of that name."""

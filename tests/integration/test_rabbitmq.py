@@ -1,0 +1,333 @@
+"""RabbitMQ as a source: topology, few rights, retries, stream queues and their offsets."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import asyncpg
+import pytest
+from pamqp.commands import Basic
+
+from schemas.catalogue import Catalogue
+from tests.running import until
+from worker import rabbitmq_topology as topology
+from worker.embedded.rabbitmq import EmbeddedRabbit
+from worker.errors import SettingsError, TopologyError
+from worker.plan import make_plan
+from worker.ports import Message, Origin
+from worker.rabbitmq_connection import RabbitOptions, connect, open_channel
+from worker.rabbitmq_topology import Kind, QueuePlan
+from worker.sinks.postgres import PostgresSink
+from worker.sinks.postgres_offsets import PostgresOffsets
+from worker.sinks.postgres_pool import open_pool
+from worker.sources.rabbitmq import RabbitMqSource
+from worker.sources.rabbitmq_link import Link
+from worker.sources.rabbitmq_stream import RabbitMqStreamSource, Start
+
+QUEUE = "AGENT_STATE"
+
+
+def plan(kind: Kind = "quorum", **more: Any) -> QueuePlan:
+    return QueuePlan(name=QUEUE, subjects=("agents.>", "sessions.>"), kind=kind, **more)
+
+
+@pytest.fixture
+async def control(rabbit_url: str) -> AsyncIterator[aio_pika.RobustConnection]:
+    connection = await connect(RabbitOptions(url=rabbit_url), name="test")
+    yield connection
+    await connection.close()
+
+
+async def publish(
+    control: aio_pika.RobustConnection, bodies: Sequence[bytes], **properties: Any
+) -> None:
+    async with open_channel(control, confirms=True) as channel:
+        for body in bodies:
+            await channel.basic_publish(
+                body,
+                exchange=topology.EXCHANGE,
+                routing_key="agents.a-1.heartbeat",
+                properties=Basic.Properties(delivery_mode=2, **properties),
+                mandatory=True,
+            )
+
+
+def source_of(control: aio_pika.RobustConnection, url: str, **more: Any) -> RabbitMqSource:
+    given = {"batch_size": 100, "batch_bytes": 1 << 20, "linger": 0.01, **more}
+    return RabbitMqSource(control, RabbitOptions(url=url, heartbeat=1), QUEUE, **given)
+
+
+async def bodies_of(source: RabbitMqSource, count: int) -> list[bytes]:
+    found: list[bytes] = []
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            batch = await source.fetch()
+            await source.ack(batch)
+            found += [message.body for message in batch]
+    return found
+
+
+async def test_provision_makes_everything_once_and_a_dry_run_nothing(
+    control: aio_pika.RobustConnection,
+) -> None:
+    missing = await topology.provision(control, [plan()], dry_run=True)
+    assert all(difference.missing and not difference.fixed for difference in missing)
+    with pytest.raises(TopologyError, match=f"queue {QUEUE}: missing"):
+        await topology.check(control, [plan()])
+    made = await topology.provision(control, [plan()])
+    assert [d.what for d in made] == [d.what for d in missing]
+    assert all(difference.fixed for difference in made)
+    assert await topology.provision(control, [plan()]) == []
+    assert await topology.check(control, [plan()]) == []
+
+
+async def test_a_queue_of_another_kind_is_named_with_all_that_differs(
+    control: aio_pika.RobustConnection,
+) -> None:
+    await topology.provision(control, [plan("quorum")])
+    found = await topology.provision(control, [plan("classic")])
+    differing = {d.what.rpartition(" ")[2]: (d.found, d.wanted) for d in found}
+    assert differing["x-queue-type"] == ("quorum", "classic")
+    assert differing["x-delivery-limit"] == (str(topology.DELIVERY_LIMIT), "none")
+    assert not any(d.fatal for d in found), "a worker can read either"
+    with pytest.raises(TopologyError, match="x-queue-type: found quorum, wanted stream"):
+        await topology.check(control, [plan("stream")])
+
+
+async def test_a_user_without_the_right_to_configure_can_work_and_check(
+    rabbit: EmbeddedRabbit, rabbit_url: str, control: aio_pika.RobustConnection
+) -> None:
+    user = f"reader-{uuid4().hex[:6]}"
+    await rabbit.control("add_user", user, "pw")
+    await rabbit.control("set_permissions", user, "^$", r"^(amq\.default|penstock\..*)$", ".*")
+    url = rabbit_url.replace("guest:guest", f"{user}:pw")
+    poor = await connect(RabbitOptions(url=url), name="poor")
+    try:
+        lacking = await topology.provision(poor, [plan()])
+        assert all(d.missing and not d.fixed for d in lacking)
+        await topology.provision(control, [plan()])
+        assert await topology.provision(poor, [plan()]) == []
+        assert await topology.check(poor, [plan()]) == []
+        await publish(control, [b"x"])
+        async with source_of(poor, url) as source:
+            await source.nack(await source.fetch(), 0.5)
+            assert await bodies_of(source, 1) == [b"x"]
+            assert (await source.backlog()).ack_pending == 0
+    finally:
+        await poor.close()
+
+
+async def test_a_missing_queue_is_said_at_the_start(
+    rabbit_url: str, control: aio_pika.RobustConnection
+) -> None:
+    with pytest.raises(TopologyError, match="penstock provision"):
+        async with source_of(control, rabbit_url):
+            raise AssertionError
+
+
+async def test_a_copy_for_later_keeps_headers_and_leaves_out_what_would_stop_it(
+    rabbit_url: str, control: aio_pika.RobustConnection
+) -> None:
+    await topology.provision(control, [plan()])
+    headers = {"cloudEvents:type": "agents.heartbeat", "CC": ["agents.a-2.heartbeat"]}
+    await publish(control, [b"x"], headers=headers, user_id="guest", message_id="m-1")
+    async with source_of(control, rabbit_url) as source:
+        [first, *_] = found = await source.fetch()
+        await source.ack(found[1:])
+        await source.nack([first], 0.2)
+        again = (await asyncio.wait_for(source.fetch(), 10))[0]
+        assert again.subject == first.subject
+        assert again.headers["cloudEvents:type"] == "agents.heartbeat"
+        assert again.properties.message_id == "m-1"
+        assert again.deliveries == 2
+        await source.ack([again])
+        await until(lambda: empty(source))
+
+
+async def test_without_retry_queues_a_message_waits_here_and_is_not_lost(
+    rabbit_url: str, control: aio_pika.RobustConnection
+) -> None:
+    await topology.provision(control, [plan()])
+    for seconds in topology.RETRY_SECONDS:
+        async with open_channel(control) as channel:
+            await channel.queue_delete(topology.retry_queue(QUEUE, seconds))
+    await publish(control, [b"x"])
+    async with source_of(control, rabbit_url) as source:
+        begun = time.monotonic()
+        await source.nack(await source.fetch(), 0.4)
+        assert await bodies_of(source, 1) == [b"x"]
+        assert time.monotonic() - begun >= 0.4
+
+
+async def empty(source: RabbitMqSource) -> bool:
+    backlog = await source.backlog()
+    return backlog.pending == 0 and backlog.ack_pending == 0
+
+
+async def test_what_is_read_ahead_is_bounded_by_bytes(
+    rabbit_url: str, control: aio_pika.RobustConnection
+) -> None:
+    await topology.provision(control, [plan()])
+    bodies = [b"%03d" % n + b"." * 100_000 for n in range(150)]
+    await publish(control, bodies)
+    async with source_of(control, rabbit_url, batch_bytes=300_000, batch_size=1000) as source:
+        first = await source.fetch()
+        await until(lambda: paused(source))
+        await source.ack(first)
+        assert source._intake.size < 5_000_000
+        with pytest.raises(TimeoutError):  # though the watchdog has its say several times
+            await asyncio.wait_for(link_of(source).lost.wait(), 3)
+        rest = await bodies_of(source, len(bodies) - len(first))
+        assert sorted([message.body for message in first] + rest) == bodies
+        assert source.healthy
+
+
+async def paused(source: RabbitMqSource) -> bool:
+    return source._paused
+
+
+def link_of(source: RabbitMqSource) -> Link:
+    assert source._link is not None
+    return source._link
+
+
+def test_tls_files_without_amqps_are_refused() -> None:
+    with pytest.raises(SettingsError, match="not amqps"):
+        RabbitOptions(url="amqp://u:secret@host/", tls_ca="ca.pem").tls()
+    assert "secret" not in RabbitOptions(url="amqp://u:secret@host/").redacted
+
+
+# Stream queues.
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
+    pool = await open_pool(database, size=3, statement_timeout=30, lock_timeout=5, name="test")
+    yield pool
+    await pool.close()
+
+
+class Reader:
+    """Reads a stream queue and commits the offsets as the sink does, with each batch."""
+
+    def __init__(self, source: RabbitMqStreamSource, pool: asyncpg.Pool) -> None:
+        self.source = source
+        self._pool = pool
+
+    async def read(self, count: int) -> list[int]:
+        offsets: list[int] = []
+        async with asyncio.timeout(30):
+            while len(offsets) < count:
+                batch = await self.source.fetch()
+                await commit(self._pool, self.source.epoch, batch)
+                await self.source.ack(batch)
+                offsets += [message.position or 0 for message in batch]
+        return offsets
+
+
+async def commit(pool: asyncpg.Pool, epoch: str, batch: Sequence[Message]) -> None:
+    sequences = sorted(m.position for m in batch if m.position is not None)
+    origin = Origin(transport="rabbitmq", stream=QUEUE, epoch=epoch, sequences=sequences)
+    sink = PostgresSink(pool, Catalogue.load(), worker_id="test")
+    await sink.write(make_plan([]), [], origin)
+
+
+@asynccontextmanager
+async def reading(
+    control: aio_pika.RobustConnection, url: str, pool: asyncpg.Pool, start: Start = None
+) -> AsyncIterator[Reader]:
+    source = RabbitMqStreamSource(
+        control,
+        RabbitOptions(url=url, heartbeat=1),
+        QUEUE,
+        batch_size=50,
+        batch_bytes=1 << 20,
+        linger=0.01,
+        offsets=PostgresOffsets(pool, transport="rabbitmq", worker_id="test"),
+        start=start,
+    )
+    async with source:
+        yield Reader(source, pool)
+
+
+async def test_reading_goes_on_where_it_was_committed(
+    rabbit_url: str, control: aio_pika.RobustConnection, pool: asyncpg.Pool
+) -> None:
+    await topology.provision(control, [plan("stream")])
+    await publish(control, [b"%d" % n for n in range(200)])
+    async with reading(control, rabbit_url, pool) as reader:
+        assert await reader.read(100) == list(range(100))
+        await reader.source.fetch()  # neither committed nor acknowledged
+    async with reading(control, rabbit_url, pool) as reader:
+        assert await reader.read(100) == list(range(100, 200))
+        assert (await reader.source.backlog()).pending == 0
+
+
+async def test_a_cut_in_the_middle_leaves_no_gap(
+    rabbit_url: str, control: aio_pika.RobustConnection, pool: asyncpg.Pool
+) -> None:
+    await topology.provision(control, [plan("stream")])
+    await publish(control, [b"%d" % n for n in range(300)])
+    async with reading(control, rabbit_url, pool, start=0) as reader:
+        before = await reader.read(100)
+        await link_of(reader.source).close()
+        after = await reader.read(200)
+    assert before + after == list(range(300))
+    assert await pool.fetchval("SELECT count(*) FROM bus.gap") == 0
+
+
+async def test_replay_from_an_offset_and_from_a_time(
+    rabbit_url: str, control: aio_pika.RobustConnection, pool: asyncpg.Pool
+) -> None:
+    await topology.provision(control, [plan("stream")])
+    await publish(control, [b"old"] * 50)
+    published = int(time.time())
+    await until(partial(later_than, published))  # AMQP's times are whole seconds
+    moment = datetime.now(UTC)
+    await publish(control, [b"new"] * 50)
+    async with reading(control, rabbit_url, pool, start=70) as reader:
+        assert await reader.read(30) == list(range(70, 100))
+    async with reading(control, rabbit_url, pool, start=moment) as reader:
+        assert await reader.read(50) == list(range(50, 100))
+
+
+async def later_than(second: int) -> bool:
+    return int(time.time()) > second
+
+
+async def test_a_stream_made_anew_is_another_epoch_read_from_its_beginning(
+    rabbit_url: str, control: aio_pika.RobustConnection, pool: asyncpg.Pool
+) -> None:
+    await topology.provision(control, [plan("stream")])
+    await publish(control, [b"%d" % n for n in range(100)])
+    async with reading(control, rabbit_url, pool) as reader:
+        assert await reader.read(100) == list(range(100))
+        first = reader.source.epoch
+    async with open_channel(control) as channel:
+        await channel.queue_delete(QUEUE)
+    await topology.provision(control, [plan("stream")])
+    await publish(control, [b"%d" % n for n in range(20)])
+    async with reading(control, rabbit_url, pool) as reader:
+        assert await reader.read(20) == list(range(20))
+        assert reader.source.epoch not in {first, ""}
+        second = reader.source.epoch
+    await publish(control, [b"more"])
+    async with reading(control, rabbit_url, pool) as reader:
+        assert await reader.read(1) == [20]
+        assert reader.source.epoch == second
+
+
+async def test_offsets_that_hold_nothing_do_not_hold_reading_back(pool: asyncpg.Pool) -> None:
+    offsets = PostgresOffsets(pool, transport="rabbitmq", worker_id="test")
+    assert await offsets.resume(QUEUE) == ("", None)
+    for first, after in ((0, 10), (15, 20)):
+        await offsets.skip(QUEUE, "", first, after)
+    assert await offsets.resume(QUEUE) == ("", 10)
+    await offsets.skip(QUEUE, "", 10, 15)
+    assert await offsets.resume(QUEUE) == ("", 20)

@@ -1,0 +1,139 @@
+"""The Publisher on RabbitMQ: confirmed, refused or sent again, as on NATS."""
+
+import asyncio
+from datetime import datetime
+
+import aiormq
+import pytest
+from pamqp.commands import Basic
+
+from schemas.agents import AgentHeartbeat
+from schemas.streams import STREAMS
+from worker import rabbitmq_topology as topology
+from worker.embedded.rabbitmq import EmbeddedRabbit
+from worker.errors import SourceUnavailable, StateStoreUnavailable
+from worker.publisher import EventInvalid, Publisher, PublishFailed, PublishRefused
+from worker.rabbitmq_connection import RabbitOptions, connect
+from worker.rabbitmq_topology import QueuePlan
+
+QUEUE = "AGENT_STATE"
+PLAN = QueuePlan(name=QUEUE, subjects=tuple(f"{domain}.>" for domain in STREAMS[QUEUE]))
+
+
+async def provision(url: str, *plans: QueuePlan) -> None:
+    connection = await connect(RabbitOptions(url=url), name="test")
+    await topology.provision(connection, plans or [PLAN])
+    await connection.close()
+
+
+async def stored(url: str, queue: str = QUEUE) -> list[tuple[str, Basic.Properties]]:
+    """Routing keys and properties of everything in the queue, taken out."""
+    found: list[tuple[str, Basic.Properties]] = []
+    async with aiormq.connect(url) as connection:
+        channel = await connection.channel()
+        while True:
+            message = await channel.basic_get(queue, no_ack=True)
+            if not isinstance(message.delivery, Basic.GetOk):
+                return found
+            found.append((str(message.delivery.routing_key), message.header.properties))
+
+
+def heartbeat(agent: str = "a-1") -> AgentHeartbeat:
+    return AgentHeartbeat(agent_id=agent)
+
+
+async def test_an_event_arrives_once_confirmed_with_its_key_and_id(rabbit_url: str) -> None:
+    await provision(rabbit_url)
+    async with Publisher(rabbit_url, source="/agents/a-1") as bus:
+        confirmation = await bus.publish(heartbeat(), id="0190a6a0-0000-7000-8000-000000000001")
+    assert (confirmation.stream, confirmation.duplicate) == (topology.EXCHANGE, False)
+    [(key, properties)] = await stored(rabbit_url)
+    assert key == "agents.a-1.heartbeat"
+    assert properties.message_id == "0190a6a0-0000-7000-8000-000000000001"
+    assert (properties.delivery_mode, properties.content_type) == (
+        2,
+        "application/cloudevents+json",
+    )
+
+
+async def test_many_in_flight_are_all_confirmed(rabbit_url: str) -> None:
+    await provision(rabbit_url)
+    async with Publisher(rabbit_url, source="/test", max_pending=300) as bus:
+        sent = [await bus.publish_soon(heartbeat(f"a-{n}")) for n in range(1500)]
+        await bus.flush()
+        assert all(future.result() for future in sent)
+    assert len(await stored(rabbit_url)) == 1500
+
+
+async def test_what_no_queue_takes_is_refused_by_name_and_its_neighbours_are_stored(
+    rabbit_url: str,
+) -> None:
+    await provision(rabbit_url)
+    async with Publisher(rabbit_url, source="/test") as bus:
+        good = [await bus.send(f"agents.a-{n}.heartbeat", b"{}", f"g-{n}") for n in range(20)]
+        lost = await bus.send("nowhere.a-1.seen", b"{}", "lost")
+        with pytest.raises(PublishRefused, match=r"'nowhere\.a-1\.seen'.*penstock provision"):
+            await lost
+        await bus.flush()
+        assert all(future.result() for future in good)
+    assert len(await stored(rabbit_url)) == 20
+
+
+async def test_without_the_exchange_the_refusal_says_so(rabbit_url: str) -> None:
+    async with Publisher(rabbit_url, source="/test") as bus:
+        with pytest.raises(PublishRefused, match="no exchange 'events'"):
+            await asyncio.wait_for(bus.publish(heartbeat()), 10)
+
+
+async def test_a_wrong_event_and_a_key_too_long_are_refused_before_sending(
+    rabbit_url: str,
+) -> None:
+    await provision(rabbit_url)
+    async with Publisher(rabbit_url, source="/test") as bus:
+        with pytest.raises(EventInvalid):
+            await bus.publish(heartbeat(), time=datetime(2026, 1, 1))  # noqa: DTZ001  (the point)
+        with pytest.raises(PublishRefused, match="255 bytes"):
+            await (await bus.send("agents." + "a" * 300, b"{}", "long"))
+    assert await stored(rabbit_url) == []
+
+
+async def test_state_needs_nats(rabbit_url: str) -> None:
+    async with Publisher(rabbit_url, source="/test") as bus:
+        with pytest.raises(StateStoreUnavailable, match="connected to RabbitMQ"):
+            await bus.state("a-1", "cursor")
+
+
+async def test_a_server_that_is_not_there_is_named_without_its_password(free_port: int) -> None:
+    url = f"amqp://someone:secret@127.0.0.1:{free_port}/"
+    with pytest.raises(SourceUnavailable, match=f"127.0.0.1:{free_port}") as refused:
+        async with Publisher(url, source="/test"):
+            raise AssertionError
+    assert "secret" not in str(refused.value)
+
+
+async def test_what_was_not_confirmed_before_a_crash_is_sent_again(
+    shaky_rabbit: EmbeddedRabbit,
+) -> None:
+    plan = QueuePlan(name="PUBLISHED", subjects=("agents.>",), exchange="published")
+    await provision(shaky_rabbit.url, plan)
+    async with Publisher(shaky_rabbit.url, source="/test", exchange="published") as bus:
+        sent = [await bus.publish_soon(heartbeat("before"))]
+        await bus.flush()
+        shaky_rabbit.kill()
+        sent += [await bus.publish_soon(heartbeat(f"a-{n}")) for n in range(50)]
+        await shaky_rabbit.restart()
+        async with asyncio.timeout(30):
+            await bus.flush()
+        assert all(future.result() for future in sent)
+    keys = {key for key, _ in await stored(shaky_rabbit.url, "PUBLISHED")}
+    assert len(keys) == 51
+
+
+async def test_patience_ends_when_it_is_limited(shaky_rabbit: EmbeddedRabbit) -> None:
+    async with Publisher(shaky_rabbit.url, source="/test", give_up=0.5) as bus:
+        shaky_rabbit.kill()
+        try:
+            with pytest.raises(PublishFailed, match=r"0\.5 s"):
+                await asyncio.wait_for(bus.publish(heartbeat()), 10)
+        finally:
+            await shaky_rabbit.restart()

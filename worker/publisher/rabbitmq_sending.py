@@ -1,0 +1,203 @@
+"""Sends to RabbitMQ until confirmed: many at once, after silence again, in bounded memory."""
+
+import asyncio
+from typing import Any
+
+import aio_pika
+import aiormq
+import structlog
+from pamqp.commands import Basic
+
+from worker.errors import PenstockError, SourceUnavailable
+from worker.publisher.outgoing import Confirmation, Outgoing, PublishFailed, PublishRefused, Queue
+from worker.rabbitmq_connection import open_channel, translated
+
+log = structlog.get_logger()
+
+_AT_ONCE = 500
+_BATCH_BYTES = 4 * 1024 * 1024
+_PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 0.25
+_LONGEST_KEY = 255
+
+
+class RabbitSender:
+    """Publishes bytes to a topic exchange, each with its routing key, and confirms them.
+
+    ``max_pending`` messages and ``max_pending_bytes`` are unconfirmed at most: `send` waits for
+    room. ``give_up``: seconds after which a message that nobody confirmed fails; None is never. A
+    message may arrive twice, with one message id; the database counts it once.
+    """
+
+    def __init__(
+        self,
+        connection: aio_pika.RobustConnection,
+        *,
+        exchange: str,
+        max_pending: int = 10_000,
+        max_pending_bytes: int = 64 * 1024 * 1024,
+        give_up: float | None = None,
+    ) -> None:
+        self._connection = connection
+        self._exchange = exchange
+        self._max_pending = max_pending
+        self._max_bytes = max_pending_bytes
+        self._give_up = give_up
+        self._queue = Queue()
+        self._in_flight: list[Outgoing] = []
+        self._pending = 0
+        self._bytes = 0
+        self._settled = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Begin to send."""
+        self._worker = asyncio.create_task(self._work(), name=f"publish {self._exchange}")
+        self._worker.add_done_callback(self._ended)
+
+    async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
+        """Queue a message, once there is room. The future gives its `Confirmation`, or raises
+        PublishRefused or PublishFailed. Cancelling it before it was sent takes it back.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if self._give_up is None else loop.time() + self._give_up
+        message = Outgoing(subject, payload, msg_id, loop.create_future(), deadline)
+        await self._room_for(message.size)
+        self._pending += 1
+        self._bytes += message.size
+        message.confirmed.add_done_callback(lambda _: self._release(message.size))
+        if deadline is not None:
+            late = PublishFailed(f"{subject!r} was not confirmed in {self._give_up:g} s")
+            timer = loop.call_at(deadline, message.fail, late)
+            message.confirmed.add_done_callback(lambda _: timer.cancel())
+        if len(subject.encode()) > _LONGEST_KEY or len(msg_id.encode()) > _LONGEST_KEY:
+            text = f"its routing key and id may have {_LONGEST_KEY} bytes each"
+            message.fail(PublishRefused(f"{subject!r} cannot be sent: {text}"))
+        else:
+            self._queue.put(message)
+        return message.confirmed
+
+    async def flush(self) -> None:
+        """Wait until every message is confirmed, refused or given up."""
+        while self._pending:
+            await self._until_settled()
+
+    async def close(self) -> None:
+        """End at once. What is unconfirmed fails with PublishFailed. Idempotent."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait({self._worker})
+        self._fail_all(PublishFailed("the publisher was closed before this was confirmed"))
+
+    async def _room_for(self, size: int) -> None:
+        while self._pending and (
+            self._pending >= self._max_pending or self._bytes + size > self._max_bytes
+        ):
+            await self._until_settled()
+
+    async def _until_settled(self) -> None:
+        self._settled.clear()
+        await self._settled.wait()
+
+    def _release(self, size: int) -> None:
+        self._pending -= 1
+        self._bytes -= size
+        self._settled.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A defect of ours must not leave callers waiting."""
+        if not task.cancelled() and (error := task.exception()):
+            log.error("publish_failed", exchange=self._exchange, exc_info=error)
+            self._fail_all(PublishFailed(f"the publisher itself failed: {error!r}"))
+
+    def _fail_all(self, error: PenstockError) -> None:
+        for message in (*self._in_flight, *self._queue.empty()):
+            message.fail(error)
+
+    async def _work(self) -> None:
+        """Connection after connection; on each as long as it holds."""
+        while True:
+            if self._connection.is_closed:
+                self._fail_all(PublishFailed("the connection has ended for good"))
+            try:
+                with translated("RabbitMQ"):
+                    async with open_channel(self._connection, confirms=True) as channel:
+                        await self._publish_on(channel)
+            except SourceUnavailable as error:
+                log.warning("publish_interrupted", exchange=self._exchange, error=str(error))
+            self._put_back()
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _publish_on(self, channel: aiormq.Channel) -> None:
+        """Until the channel ends, or something on it is neither confirmed nor refused."""
+        while not channel.is_closed:
+            batch = self._in_flight = await self._taken(channel)
+            sent = [asyncio.ensure_future(self._publish(channel, message)) for message in batch]
+            try:
+                await asyncio.wait(sent, timeout=_PATIENCE_SECONDS)
+            finally:
+                for task in sent:
+                    task.cancel()
+                outcomes = await asyncio.gather(*sent, return_exceptions=True)
+            for message, outcome in zip(batch, outcomes, strict=True):
+                self._settle(message, outcome)
+            if self._put_back():
+                return
+
+    async def _taken(self, channel: aiormq.Channel) -> list[Outgoing]:
+        """The next messages. Raises SourceUnavailable if the channel ends before there are any."""
+        taking = asyncio.current_task()
+        ending = channel.closing
+        ended = False
+
+        def interrupt(_: object) -> None:
+            nonlocal ended
+            ended = True
+            if taking is not None:
+                taking.cancel()
+
+        ending.add_done_callback(interrupt)
+        try:
+            return await self._queue.take(_AT_ONCE, _BATCH_BYTES)
+        except asyncio.CancelledError:
+            if not ended or taking is None or taking.uncancel():
+                raise
+            raise SourceUnavailable("the channel ended") from None
+        finally:
+            ending.remove_done_callback(interrupt)
+            ending.cancel()
+
+    async def _publish(self, channel: aiormq.Channel, message: Outgoing) -> Any:
+        return await channel.basic_publish(
+            message.payload,
+            exchange=self._exchange,
+            routing_key=message.subject,
+            mandatory=True,
+            wait=False,
+            properties=Basic.Properties(
+                content_type="application/cloudevents+json",
+                delivery_mode=2,
+                message_id=message.msg_id,
+            ),
+        )
+
+    def _settle(self, message: Outgoing, outcome: Any) -> None:
+        if isinstance(outcome, Basic.Ack):
+            message.confirm(Confirmation(self._exchange, 0))
+        elif isinstance(outcome, aiormq.PublishError):
+            message.fail(
+                PublishRefused(
+                    f"no queue takes {message.subject!r}: create it with `penstock provision`, "
+                    "or correct the event's type"
+                )
+            )
+        elif isinstance(outcome, aiormq.ChannelNotFoundEntity | aiormq.ChannelAccessRefused):
+            message.fail(PublishRefused(f"{message.subject!r}: {outcome}"))
+
+    def _put_back(self) -> bool:
+        """Queue again what is not settled. True if there is any."""
+        rest = [message for message in self._in_flight if not message.confirmed.done()]
+        self._in_flight = []
+        if rest:
+            self._queue.put_back(rest)
+        return bool(rest)

@@ -1,0 +1,93 @@
+"""Messages between the socket and `fetch`, taken in batches."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Iterable
+
+from worker.sources.rabbitmq_message import RabbitMqMessage
+
+
+class Intake:
+    """A buffer that gives batches of at most ``batch_size`` messages and ``batch_bytes`` bytes.
+
+    A message larger than that comes alone.
+    """
+
+    def __init__(self, *, batch_size: int, batch_bytes: int, linger: float) -> None:
+        self.size = 0
+        self.stopped = False
+        self.failure: Exception | None = None
+        self._batch_size = batch_size
+        self._batch_bytes = batch_bytes
+        self._linger = linger
+        self._messages: deque[RabbitMqMessage] = deque()
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def add(self, messages: Iterable[RabbitMqMessage]) -> None:
+        """Append messages."""
+        for message in messages:
+            self._messages.append(message)
+            self.size += message.size
+        self._changed.set()
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._messages.clear()
+        self.size = 0
+
+    def stop(self) -> None:
+        """Let `batch` return. Idempotent."""
+        self.stopped = True
+        self._changed.set()
+
+    def fail(self, failure: Exception | None) -> None:
+        """Let `batch` raise once nothing is left, until None is given."""
+        self.failure = failure
+        self._changed.set()
+
+    async def batch(self) -> list[RabbitMqMessage]:
+        """Wait for a message, then at most the linger time for a full batch. Empty after `stop`.
+
+        Takes nothing before it returns, so it is safe to cancel.
+        """
+        while not self.stopped:
+            if not self._messages:
+                if self.failure is not None:
+                    raise self.failure
+                await self._change()
+                continue
+            if self._linger and not self._full:
+                await self._fill()
+            if self._messages:
+                return self._take()
+        return []
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _fill(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._linger):
+                while not self._full and not self.stopped:
+                    await self._change()
+
+    @property
+    def _full(self) -> bool:
+        return len(self._messages) >= self._batch_size or self.size >= self._batch_bytes
+
+    def _take(self) -> list[RabbitMqMessage]:
+        waiting, size = self._messages, 0
+        batch: list[RabbitMqMessage] = []
+        while waiting and len(batch) < self._batch_size:
+            following = size + waiting[0].size
+            if batch and following > self._batch_bytes:
+                break
+            size = following
+            batch.append(waiting.popleft())
+        self.size -= size
+        return batch

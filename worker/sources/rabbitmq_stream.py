@@ -1,0 +1,173 @@
+"""A stream queue of RabbitMQ: a log that is read from an offset, as often as one likes."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import aio_pika
+import aiormq
+import structlog
+from aiormq.abc import DeliveredMessage
+
+from worker.errors import TopologyError
+from worker.ports import Backlog, Message
+from worker.rabbitmq_connection import RabbitOptions, open_channel, translated
+from worker.sources.rabbitmq import RabbitMqSource
+from worker.sources.rabbitmq_message import RabbitMqMessage, StreamMessage, stream_message_of
+from worker.sources.rabbitmq_wire import Delivery
+
+log = structlog.get_logger()
+
+Start = int | datetime | None
+"""An offset, or a time: then messages of the same chunk that are a little older come too."""
+
+_WHOLE_CHUNK = 60_000
+
+
+class Offsets(Protocol):
+    """Where reading goes on, kept where the events are: committed with each batch."""
+
+    async def resume(self, stream: str) -> tuple[str, int | None]:
+        """The newest epoch of ``stream``, and the first of its offsets that is not committed; None
+        if none is. Raises Unavailable.
+        """
+
+    async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
+        """Remember that ``stream`` holds nothing from ``first`` to before ``after``."""
+
+
+class RabbitMqStreamSource(RabbitMqSource):
+    """A stream queue, read by one replica: a second one would read the same.
+
+    Reading begins at ``start``, or, without it, where ``offsets`` says, or at the first message.
+    A message is settled by the commit of its offset; to the server an acknowledgement is credit
+    only, so what is given back waits in this process. After a reconnect reading goes on after the
+    last message up to which all are settled.
+    """
+
+    def __init__(
+        self,
+        connection: aio_pika.RobustConnection,
+        options: RabbitOptions,
+        stream: str,
+        *,
+        batch_size: int,
+        batch_bytes: int,
+        linger: float,
+        in_flight: int = 3,
+        offsets: Offsets,
+        start: Start = None,
+    ) -> None:
+        super().__init__(
+            connection,
+            options,
+            stream,
+            batch_size=batch_size,
+            batch_bytes=batch_bytes,
+            linger=linger,
+            in_flight=in_flight,
+        )
+        self._offsets = offsets
+        self._start = start
+        self._epoch = ""
+        self._next: int | None = None
+        self._expected: int | None = None
+        self._read: dict[int, int] = {}
+
+    @property
+    def epoch(self) -> str:
+        """Empty for the first incarnation that was seen, later the time when it was noticed."""
+        return self._epoch
+
+    async def nack(self, messages: Sequence[Message], delay: float) -> None:
+        given = self._current(messages)
+        for message in given:
+            message.returned += 1
+        self._spawn(self._offer_again(delay, given), f"offer-{self.name}")
+
+    async def _offer_again(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
+        await asyncio.sleep(delay)
+        self._intake.add(self._current(messages))
+
+    async def backlog(self) -> Backlog:
+        """``pending`` is exact but for the last chunk, of which it counts one message."""
+        last = await self._last_offset(prefetch=1)
+        behind = 0 if last is None else last + 1 - (self._expected or self._next or 0)
+        return Backlog(
+            pending=max(0, behind),
+            ack_pending=self._tags.unsettled(self._last_tag),
+            redelivered=0,
+        )
+
+    async def _settle(self, messages: Sequence[RabbitMqMessage]) -> None:
+        before = self._tags.floor
+        await super()._settle(messages)
+        for tag in range(before + 1, self._tags.floor + 1):
+            self._next = self._read.pop(tag) + 1
+
+    def _messages(self, deliveries: list[Delivery]) -> Sequence[StreamMessage]:
+        generation = self._generation
+        messages = [stream_message_of(delivery, generation) for delivery in deliveries]
+        self._read.update([(message.tag, message.offset) for message in messages])
+        for message in messages:
+            if self._expected is not None and message.offset > self._expected:
+                skip = self._offsets.skip(self.name, self._epoch, self._expected, message.offset)
+                self._spawn(self._remember(skip), f"skip-{self.name}")
+            self._expected = message.offset + 1
+        return messages
+
+    async def _remember(self, skip: Any) -> None:
+        try:
+            await skip
+        except Exception as error:  # noqa: BLE001  (then a little more is read again, no more)
+            log.warning("offset_not_kept", source=self.name, error=str(error))
+
+    async def _arguments(self) -> Mapping[str, Any]:
+        self._read.clear()
+        self._expected = None
+        start = await self._begin_at()
+        if isinstance(start, int):
+            self._expected = start
+        return {"x-stream-offset": "first" if start is None else start}
+
+    async def _begin_at(self) -> Start:
+        if self._next is None:
+            self._epoch, resumed = await self._offsets.resume(self.name)
+            if self._start is not None:
+                return self._start
+            self._next = resumed
+        if self._next is None:
+            return None
+        last = await self._last_offset(prefetch=_WHOLE_CHUNK)
+        if last is not None and last + 1 >= self._next:
+            return self._next
+        if last is None and not self._next:
+            return None
+        # It holds less than we have read: it is another one, under the same name.
+        self._next = None
+        self._epoch = datetime.now(UTC).isoformat()
+        log.warning("stream_remade", source=self.name, epoch=self._epoch)
+        return None
+
+    async def _last_offset(self, prefetch: int) -> int | None:
+        """Of the last chunk's messages the greatest offset among the first ``prefetch``; None if
+        the stream is empty. The server sends what there is before it answers the next request.
+        """
+        found: list[int] = []
+
+        async def take(message: DeliveredMessage) -> None:
+            headers = message.header.properties.headers or {}
+            found.append(int(str(headers["x-stream-offset"])))
+
+        with translated(f"stream {self.name}"):
+            try:
+                async with open_channel(self._connection) as channel:
+                    await channel.basic_qos(prefetch_count=prefetch)
+                    await channel.basic_consume(
+                        self.name, take, arguments={"x-stream-offset": "last"}
+                    )
+                    await channel.queue_declare(self.name, passive=True)
+            except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused) as exc:
+                raise TopologyError(f"stream {self.name}: {exc}") from exc
+        return max(found, default=None)
