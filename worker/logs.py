@@ -50,6 +50,9 @@ def _route(handler: logging.Handler, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+    for chatty in ("aiormq", "aio_pika", "asyncpg.pool"):
+        # Every attempt to reconnect, with a traceback; what matters is logged by the adapters.
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     logging.getLogger("worker").setLevel(_number(level))
     logging.captureWarnings(capture=True)
 

@@ -21,6 +21,8 @@ class Features:
     """Of the first message; None if a queue has no positions."""
     names_epochs: bool = True
     """A queue that is made anew under the same name is another epoch."""
+    notices_remakes: bool = True
+    """A queue that is made anew between two fetches is noticed."""
     shares: bool = True
     """Replicas divide the messages among them."""
     counts_deliveries: bool = True

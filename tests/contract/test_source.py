@@ -28,7 +28,12 @@ STREAM, DURABLE = "CONTRACT", "replica"
 
 
 FAST = Features(name="jetstream", make=JetStreamSource)
-STOCK = Features(name="jetstream-stock", make=StockJetStreamSource, status_headers_are_data=False)
+STOCK = Features(
+    name="jetstream-stock",
+    make=StockJetStreamSource,
+    status_headers_are_data=False,
+    notices_remakes=False,
+)
 
 
 class JetStreamBus:
@@ -485,6 +490,8 @@ async def test_a_read_loop_that_died_silently_is_revived(bus: Bus, source: Sourc
 async def test_a_stream_made_anew_is_another_epoch_and_old_acknowledgements_do_no_harm(
     bus: Bus,
 ) -> None:
+    if not bus.features.notices_remakes:
+        pytest.skip("a declared weakness: it learns of a remake only while it fetches")
     source = await bus.ready(await bus.open_source(batch_size=5))
     await bus.publish(numbered(5))
     old = await patient_batch(source, 5)
