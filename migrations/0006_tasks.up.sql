@@ -127,9 +127,9 @@ BEGIN
                     coalesce(sum(c.sign) FILTER (WHERE c.status = 'completed'), 0) AS completed,
                     coalesce(sum(c.sign) FILTER (WHERE c.status = 'failed'), 0) AS failed,
                     coalesce(sum(c.sign) FILTER (WHERE c.status = 'cancelled'), 0) AS cancelled,
-                    coalesce(sum(c.sign * c.quality), 0) AS quality_sum,
+                    trim_scale(coalesce(sum(c.sign * c.quality), 0)) AS quality_sum,
                     coalesce(sum(c.sign) FILTER (WHERE c.quality IS NOT NULL), 0) AS quality_n,
-                    coalesce(sum(c.sign * c.duration_ms), 0) AS duration_sum_ms,
+                    trim_scale(coalesce(sum(c.sign * c.duration_ms), 0)) AS duration_sum_ms,
                     coalesce(sum(c.sign) FILTER (WHERE c.duration_ms IS NOT NULL), 0) AS duration_n
                 FROM counted AS c
                 GROUP BY c.agent_id
@@ -142,9 +142,10 @@ BEGIN
                 tasks_completed = s.tasks_completed + excluded.tasks_completed,
                 tasks_failed = s.tasks_failed + excluded.tasks_failed,
                 tasks_cancelled = s.tasks_cancelled + excluded.tasks_cancelled,
-                quality_sum = s.quality_sum + excluded.quality_sum,
+                -- Without trimming, 1 + 0.25 - 0.25 would be kept as 1.00: a trace of what was.
+                quality_sum = trim_scale(s.quality_sum + excluded.quality_sum),
                 quality_n = s.quality_n + excluded.quality_n,
-                duration_sum_ms = s.duration_sum_ms + excluded.duration_sum_ms,
+                duration_sum_ms = trim_scale(s.duration_sum_ms + excluded.duration_sum_ms),
                 duration_n = s.duration_n + excluded.duration_n,
                 updated_at = now()
             RETURNING s.agent_id, s.tasks_completed + s.tasks_failed + s.tasks_cancelled AS total

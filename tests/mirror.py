@@ -10,17 +10,19 @@ from schemas.identity import kv_key
 
 
 async def bucket(url: str) -> dict[str, Any]:
-    """Every key of the bucket with its document."""
+    """Every key of the bucket with its document, read key by key: nats-py's watcher may say that
+    there is nothing when it has only just begun.
+    """
+    prefix = "$KV.AGENT_STATE."
+    found: dict[str, Any] = {}
     async with await nats.connect(url) as nc:
-        kv = await nc.jetstream().key_value("AGENT_STATE")
-        watcher = await kv.watchall(ignore_deletes=True)
-        found: dict[str, Any] = {}
-        async for entry in watcher:
-            if entry is None:
-                break
-            found[entry.key] = json.loads(entry.value or b"null")
-        await watcher.stop()  # type: ignore[no-untyped-call]
-        return found
+        js = nc.jetstream()
+        info = await js.stream_info("KV_AGENT_STATE", subjects_filter=f"{prefix}>")
+        for subject in info.state.subjects or {}:
+            last = await js.get_last_msg("KV_AGENT_STATE", subject, direct=True)
+            if "KV-Operation" not in (last.headers or {}):
+                found[subject.removeprefix(prefix)] = json.loads(last.data or b"null")
+    return found
 
 
 async def expected_bucket(dsn: str) -> dict[str, Any]:
