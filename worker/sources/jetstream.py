@@ -18,7 +18,7 @@ from worker.errors import PenstockError, SourceUnavailable, TopologyError
 from worker.jetstream_api import Consumer, Incarnation
 from worker.nats_connection import reads, revive
 from worker.ports import Backlog, Message
-from worker.sources.jetstream_intake import Intake
+from worker.sources.intake import Intake
 from worker.sources.jetstream_message import JetStreamMessage
 from worker.sources.jetstream_pull import Pull, PullPlan, Pulls, Verdict
 from worker.sources.nats_wire import BatchParser, Frame, publishes, send
@@ -67,7 +67,9 @@ class JetStreamSource:
             expires=max(30.0, 4 * heartbeat),
         )
         self._pulls = Pulls(nc, plan, buffer_batches, self._received)
-        self._intake = Intake(batch_size=batch_size, batch_bytes=batch_bytes, linger=linger)
+        self._intake: Intake[JetStreamMessage] = Intake(
+            batch_size=batch_size, batch_bytes=batch_bytes, linger=linger
+        )
         self._handed_out: set[bytes] = set()
         self._unsent: list[bytes] = []
         self._incarnation: Incarnation | None = None
@@ -203,7 +205,7 @@ class JetStreamSource:
 
     def _extend(self) -> None:
         """Tell the server that everything unsettled is still being worked on."""
-        replies = [*self._handed_out, *self._intake.replies]
+        replies = [*self._handed_out, *[message.reply for message in self._intake]]
         if replies:
             send(self._nc, publishes(replies, _PROGRESS))
 
@@ -281,7 +283,7 @@ class JetStreamSource:
                 await self._consumer.info(_ANSWER_SECONDS)
             await self._pulls.stop_deliveries()
             await self._consumer.info(_ANSWER_SECONDS)
-        replies = [*self._handed_out, *self._intake.replies]
+        replies = [*self._handed_out, *[message.reply for message in self._intake]]
         if replies:
             send(self._nc, publishes(replies, _NAK))
         with contextlib.suppress(SourceUnavailable):

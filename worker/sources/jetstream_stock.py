@@ -24,7 +24,7 @@ from worker.errors import SourceUnavailable
 from worker.jetstream_api import Consumer, Incarnation
 from worker.nats_connection import revive
 from worker.ports import NO_HEADERS, Backlog, Message
-from worker.sources.jetstream_intake import Intake
+from worker.sources.intake import Intake
 from worker.sources.jetstream_message import JetStreamMessage
 
 log = structlog.get_logger()
@@ -81,7 +81,9 @@ class StockJetStreamSource:
         self._linger = max(linger, _LEAST_SECONDS)
         self._ack_wait = ack_wait
         self._silence = 2 * heartbeat + _POLL_SECONDS
-        self._intake = Intake(batch_size=batch_size, batch_bytes=batch_bytes, linger=0.0)
+        self._intake: Intake[JetStreamMessage] = Intake(
+            batch_size=batch_size, batch_bytes=batch_bytes, linger=0.0
+        )
         self._taken = asyncio.Event()
         self._handed_out: dict[bytes, StockMessage] = {}
         self._incarnation: Incarnation | None = None

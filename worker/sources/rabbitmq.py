@@ -17,7 +17,7 @@ from worker.errors import PenstockError, SourceUnavailable, TopologyError
 from worker.ports import Backlog, Message
 from worker.rabbitmq_connection import RabbitOptions, open_channel, translated
 from worker.rabbitmq_topology import RETRY_SECONDS, retry_queue
-from worker.sources.rabbitmq_intake import Intake
+from worker.sources.intake import Intake
 from worker.sources.rabbitmq_link import FastLink, Link
 from worker.sources.rabbitmq_message import RabbitMqMessage, message_of
 from worker.sources.rabbitmq_retry import Retries
@@ -58,7 +58,9 @@ class RabbitMqSource:
         self._retries = Retries(connection, stream)
         self._prefetch = min(_MOST_PREFETCH, batch_size * (in_flight + 1))
         self._buffer_bytes = _BUFFERED_BATCHES * batch_bytes
-        self._intake = Intake(batch_size=batch_size, batch_bytes=batch_bytes, linger=linger)
+        self._intake: Intake[RabbitMqMessage] = Intake(
+            batch_size=batch_size, batch_bytes=batch_bytes, linger=linger
+        )
         self._generation = 0
         self._link: Link | None = None
         self._paused = False
@@ -185,7 +187,7 @@ class RabbitMqSource:
         messages = self._messages(deliveries)
         self._last_tag = messages[-1].tag
         self._again.update([message.tag for message in messages if message.redelivered])
-        self._intake.add(messages)
+        self._intake.add(messages, sum(message.size for message in messages))
         if self._link is not None and self._intake.size >= self._buffer_bytes:
             self._paused = True
             self._link.pause()
@@ -267,6 +269,6 @@ class RabbitMqSource:
         """End the generation. What waits to be fetched is delivered again, here or elsewhere."""
         link, self._link = self._link, None
         self._generation += 1
-        self._intake.clear()
+        self._intake.drain()
         if link is not None:
             await link.close()

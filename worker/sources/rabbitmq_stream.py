@@ -88,7 +88,8 @@ class RabbitMqStreamSource(RabbitMqSource):
 
     async def _offer_again(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
         await asyncio.sleep(delay)
-        self._intake.add(self._current(messages))
+        current = self._current(messages)
+        self._intake.add(current, sum(message.size for message in current))
 
     async def backlog(self) -> Backlog:
         """``pending`` is exact but for the last chunk, of which it counts one message."""

@@ -3,12 +3,21 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
+from typing import Generic, Protocol, TypeVar
 
-from worker.sources.jetstream_message import JetStreamMessage
+
+class Sized(Protocol):
+    """A message that knows how many bytes it holds."""
+
+    @property
+    def size(self) -> int: ...
 
 
-class Intake:
+Held = TypeVar("Held", bound=Sized)
+
+
+class Intake(Generic[Held]):
     """A buffer that gives batches of at most ``batch_size`` messages and ``batch_bytes`` bytes.
 
     A message larger than that comes alone.
@@ -21,24 +30,22 @@ class Intake:
         self._batch_size = batch_size
         self._batch_bytes = batch_bytes
         self._linger = linger
-        self._messages: deque[JetStreamMessage] = deque()
+        self._messages: deque[Held] = deque()
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    @property
-    def replies(self) -> list[bytes]:
-        """What settles the messages that wait here."""
-        return [message.reply for message in self._messages]
+    def __iter__(self) -> Iterator[Held]:
+        return iter(self._messages)
 
-    def add(self, messages: Iterable[JetStreamMessage], size: int) -> None:
+    def add(self, messages: Collection[Held], size: int) -> None:
         """Append messages of ``size`` bytes together."""
         self._messages.extend(messages)
         self.size += size
         self._changed.set()
 
-    def drain(self) -> list[JetStreamMessage]:
+    def drain(self) -> list[Held]:
         """Take out everything that waits."""
         waiting = list(self._messages)
         self._messages.clear()
@@ -55,7 +62,7 @@ class Intake:
         self.failure = failure
         self._changed.set()
 
-    async def batch(self) -> list[JetStreamMessage]:
+    async def batch(self) -> list[Held]:
         """Wait for a message, then at most the linger time for a full batch. Empty after `stop`.
 
         Takes nothing before it returns, so it is safe to cancel.
@@ -86,9 +93,9 @@ class Intake:
     def _full(self) -> bool:
         return len(self._messages) >= self._batch_size or self.size >= self._batch_bytes
 
-    def _take(self) -> list[JetStreamMessage]:
+    def _take(self) -> list[Held]:
         waiting, size = self._messages, 0
-        batch: list[JetStreamMessage] = []
+        batch: list[Held] = []
         while waiting and len(batch) < self._batch_size:
             following = size + waiting[0].size
             if batch and following > self._batch_bytes:
