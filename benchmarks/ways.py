@@ -43,7 +43,7 @@ class Meter:
 
 
 def _events(messages: list[Message], decoder: Decoder) -> list[Event]:
-    return [event for m in messages if isinstance(event := decoder.decode(m), Event)]
+    return [event for event in decoder.decode(messages) if isinstance(event, Event)]
 
 
 def _decoder() -> Decoder:

@@ -4,7 +4,7 @@ Specification: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -50,7 +50,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     Unknown extension attributes are allowed, as the specification demands, and ignored.
     """
 
-    specversion: Annotated[str, Meta(pattern=r"^1\.0$")]
+    specversion: Literal["1.0"]
     id: Annotated[str, Meta(min_length=1, max_length=255)]
     source: Annotated[str, Meta(min_length=1, max_length=1024)]
     type: Annotated[str, Meta(min_length=1, max_length=255)]
@@ -72,7 +72,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     ``id`` is the canonical UUID that `schemas.identity.event_uuid` gives, ``entity`` the
     CloudEvents subject as sent, ``version`` the ``sequence`` (0 when absent), ``data`` an instance
-    of ``spec.wire`` and ``raw`` the JSON of the data as sent, unknown fields included.
+    of ``spec.wire`` and ``raw`` the JSON of the data as sent, unknown fields included: a view into
+    the message, which asyncpg and hashlib take like bytes.
     """
 
     spec: Any
@@ -86,7 +87,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     corr: str | None
     cause: str | None
     data: Any
-    raw: bytes
+    raw: Raw
 
     @property
     def guard(self) -> tuple[int, datetime, str]:

@@ -36,7 +36,7 @@ def raw_json(value: Raw) -> bytes | None:
     return None if text == _NULL or not text else text
 
 
-def clipped(raw: bytes, limit: int, keep: tuple[str, ...]) -> bytes:
+def clipped(raw: Raw, limit: int, keep: tuple[str, ...]) -> Raw | bytes:
     """``raw``, or above ``limit`` bytes only its fields ``keep`` with the size and checksum."""
     if len(raw) <= limit:
         return raw

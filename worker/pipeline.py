@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from schemas.event import Event
-from worker.commit import Committer, Decoded
+from worker.commit import Committer
 from worker.decode import Decoder
 from worker.errors import SourceUnavailable, Unavailable
 from worker.hydrate import Hydrator, NotMirrored
@@ -117,7 +117,7 @@ class Pipeline:
     async def _settle(self, messages: Sequence[Message]) -> None:
         """Store and acknowledge; what cannot be stored now is given back for later."""
         deliveries = [message.deliveries for message in messages]
-        self._metrics.redelivered(self.name, sum(count > 1 for count in deliveries))
+        self._metrics.redelivered(self.name, len(deliveries) - deliveries.count(1))
         watched = self._watch_after
         suspects = [m for m, n in zip(messages, deliveries, strict=True) if n > watched]
         left = deque([messages])
@@ -172,7 +172,7 @@ class Pipeline:
         """The whole way of a batch. An error of our own is narrowed down like a poisoned row."""
         try:
             stages = Stages(self._metrics)
-            batch = self._decode(messages)
+            batch = list(zip(messages, self._decoder.decode(messages), strict=True))
             stages.end("decode")
             plan = make_plan([outcome for _, outcome in batch if isinstance(outcome, Event)])
             stages.end("plan")
@@ -193,11 +193,6 @@ class Pipeline:
             middle = len(messages) // 2
             await self._process(messages[:middle])
             await self._process(messages[middle:])
-
-    def _decode(self, messages: Sequence[Message]) -> list[Decoded]:
-        self._decoder.tick()
-        decode = self._decoder.decode
-        return [(message, decode(message)) for message in messages]
 
     async def _keep(self, message: Message, reason: str, error: str) -> None:
         """Make a dead letter of a message without looking into it."""

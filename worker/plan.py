@@ -5,9 +5,13 @@ policies of `schemas.mapping` and sorted by key. Equal order everywhere means th
 never wait for each other in a circle.
 """
 
+import operator
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial, reduce
+from itertools import repeat
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -19,7 +23,8 @@ from worker.ports import KvTouch
 
 Key = tuple[Any, ...]
 Cell = tuple[Any, ...]
-Folded = dict[Key, Any]
+Folded = dict[Key, Cell]
+Fold = Callable[[Folded, Sequence[Key], Sequence[Event], Iterable[Any], Cells, Group], None]
 
 
 class HistoryRows(msgspec.Struct, frozen=True):
@@ -93,134 +98,177 @@ def unique(events: Sequence[Event]) -> Sequence[Event]:
     return events if len(seen) == len(events) else list(seen.values())
 
 
+def by_type(events: Sequence[Event]) -> list[tuple[Any, list[Event]]]:
+    """The events of each type together, so that what a type asks for is looked up once."""
+    found: dict[str, list[Event]] = {}
+    for e in events:
+        same = found.get(e.spec.name)
+        if same is None:
+            found[e.spec.name] = [e]
+        else:
+            same.append(e)
+    return [(same[0].spec, same) for same in found.values()]
+
+
 def group_history(events: Sequence[Event]) -> list[HistoryRows]:
     """History rows by table, sorted by event id."""
     tables: dict[str, HistoryRows] = {}
-    for e in events:
-        rows = e.spec.history
+    for kind, same in by_type(events):
+        rows = kind.history
         if rows is not None:
-            found = tables.get(rows.table)
-            if found is None:
-                found = tables[rows.table] = HistoryRows(rows, [])
-            found.records.append(rows.row(e, None))
+            found = tables.setdefault(rows.table, HistoryRows(rows, []))
+            found.records.extend(map(rows.row, same, _NO_ITEMS))
     for found in tables.values():
-        first = found.rows.columns.index("event_id")
-        found.records.sort(key=lambda record: record[first])
+        found.records.sort(key=itemgetter(found.rows.columns.index("event_id")))
     return [tables[name] for name in sorted(tables)]
 
 
 def find_stubs(events: Sequence[Event]) -> dict[str, list[tuple[str, str]]]:
     """The parents that the events refer to, by table, sorted by key."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
-    for e in events:
-        for table, reference in e.spec.references:
-            pair = reference(e)
-            if pair is not None:
-                found[table][pair[0]] = pair[1]
-    return {table: sorted(keys.items()) for table, keys in sorted(found.items())}
+    for kind, same in by_type(events):
+        for table, reference in kind.references:
+            found[table].update([pair for e in same if (pair := reference(e)) is not None])
+    return {table: sorted(keys.items()) for table, keys in sorted(found.items()) if keys}
 
 
 def find_touched(events: Sequence[Event]) -> dict[KvTouch, list[Key]]:
     """The rows to hydrate, each once."""
-    found: dict[tuple[str, tuple[str, ...]], set[Key]] = {}
-    for e in events:
-        for rule, key in e.spec.touches:
-            keys = found.get(rule)
-            if keys is None:
-                keys = found[rule] = set()
-            keys.add(key(e, None))
+    found: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+    for kind, same in by_type(events):
+        for rule, key in kind.touches:
+            found[rule].update(map(key, same, _NO_ITEMS))
     return {KvTouch(*rule): sorted(keys) for rule, keys in found.items()}
 
 
 def fold_states(events: Sequence[Event]) -> list[StateRows]:
     """Fold the events' changes into one row per table and key."""
     tables: dict[str, dict[Group, Folded]] = defaultdict(dict)
-    for e in events:
-        for state in e.spec.states:
-            groups = tables[state.table]
-            for item in state.items(e) if state.items else _ONE:
-                key = state.key(e, item)
-                for group, cells in state.groups:
-                    folded = groups.get(group)
-                    if folded is None:
-                        folded = groups[group] = {}
-                    _FOLDS[group.kind](folded, key, e, item, cells, group)
-    return [_state_rows(table, tables[table]) for table in sorted(tables) if tables[table]]
+    for kind, same in by_type(events):
+        for state in kind.states:
+            changes, items = same, _NO_ITEMS
+            if state.items is not None:
+                pairs = [(e, item) for e in same for item in state.items(e)]
+                changes, items = [e for e, _ in pairs], [item for _, item in pairs]
+            keys = list(map(state.key, changes, items))
+            for group, cells in state.groups:
+                folded = tables[state.table].setdefault(group, {})
+                _FOLDS[group.kind](folded, keys, changes, items, cells, group)
+    return [
+        _state_rows(table, groups)
+        for table, groups in sorted(tables.items())
+        if any(groups.values())
+    ]
 
 
-_ONE: tuple[None] = (None,)
+_NO_ITEMS: Iterable[Any] = repeat(None)
+"""What row functions get as the item where a type fans out over nothing."""
 
 
 def _state_rows(table: str, groups: dict[Group, Folded]) -> StateRows:
     ordered = sorted(groups, key=lambda group: (group.kind, group.columns))
-    keys = sorted({key for folded in groups.values() for key in folded})
+    keys = sorted(set().union(*groups.values()))
     columns: list[tuple[Any, ...]] = list(zip(*keys, strict=True))
     for group in ordered:
-        folded = groups[group]
         width = len(group.guard) + len(group.columns)
-        absent = (None,) * width
-        if group.guard:
-            cells = [_flat(folded.get(key), absent) for key in keys]
-        else:
-            cells = [folded.get(key, absent) for key in keys]
+        absent = repeat((None,) * width)
+        cells = list(map(groups[group].get, keys, absent))
         columns.extend(zip(*cells, strict=True))
     return StateRows(table, tuple(ordered), columns)
 
 
-def _flat(held: tuple[Cell, Cell] | None, absent: Cell) -> Cell:
-    return absent if held is None else held[0] + held[1]
+# The folds: ``folded`` maps a key to the cells of its row, the guard first where the group has one.
+# Cells are only made for the events that may win, which are few where entities repeat.
 
 
-def _last(folded: Folded, key: Key, e: Event, item: Any, cells: Cells, _group: Group) -> None:
-    guard = (e.version, e.time, e.id)
-    held = folded.get(key)
-    if held is None or guard > held[0]:
-        folded[key] = (guard, cells(e, item))
+def _winner(wins: Callable[[Cell, Cell], bool], guard_of: Callable[[Event], Cell]) -> Fold:
+    """A fold that keeps the cells of the event whose guard ``wins``."""
 
-
-def _first(folded: Folded, key: Key, e: Event, item: Any, cells: Cells, _group: Group) -> None:
-    guard = (e.time, e.id)
-    held = folded.get(key)
-    if held is None or guard < held[0]:
-        folded[key] = (guard, cells(e, item))
-
-
-def _once(folded: Folded, key: Key, e: Event, item: Any, cells: Cells, _group: Group) -> None:
-    if key not in folded:
-        folded[key] = cells(e, item)
-
-
-def _combine(choose: Callable[[Any, Any], Any]) -> Callable[..., None]:
-    """A fold that takes each column by itself; NULL says nothing."""
-
-    def fold(folded: Folded, key: Key, e: Event, item: Any, cells: Cells, _group: Group) -> None:
-        new = cells(e, item)
-        held = folded.get(key)
-        if held is not None:
-            new = tuple(
-                [
-                    b if a is None else a if b is None else choose(a, b)
-                    for a, b in zip(held, new, strict=True)
-                ]
-            )
-        folded[key] = new
+    def fold(
+        folded: Folded,
+        keys: Sequence[Key],
+        events: Sequence[Event],
+        items: Iterable[Any],
+        cells: Cells,
+        group: Group,
+    ) -> None:
+        best: dict[Key, tuple[Cell, Event, Any]] = {}
+        for key, guard, e, item in zip(keys, map(guard_of, events), events, items, strict=False):
+            held = best.get(key)
+            if held is None or wins(guard, held[0]):
+                best[key] = (guard, e, item)
+        width = len(group.guard)
+        for key, (guard, e, item) in best.items():
+            held = folded.get(key)
+            if held is None or wins(guard, held[:width]):
+                folded[key] = guard + cells(e, item)
 
     return fold
 
 
-def _rank(folded: Folded, key: Key, e: Event, item: Any, cells: Cells, group: Group) -> None:
-    new = cells(e, item)
-    held = folded.get(key)
-    if held is None or group.order.index(new[0]) > group.order.index(held[0]):
-        folded[key] = new
+def _once(
+    folded: Folded,
+    keys: Sequence[Key],
+    events: Sequence[Event],
+    items: Iterable[Any],
+    cells: Cells,
+    _group: Group,
+) -> None:
+    for key, e, item in zip(keys, events, items, strict=False):
+        if key not in folded:
+            folded[key] = cells(e, item)
 
 
-_FOLDS: dict[str, Callable[..., None]] = {
-    "last": _last,
-    "first": _first,
+def _combined(choose: Callable[[Iterable[Any]], Any]) -> Fold:
+    """A fold that takes each column by itself; NULL says nothing."""
+
+    def fold(
+        folded: Folded,
+        keys: Sequence[Key],
+        events: Sequence[Event],
+        items: Iterable[Any],
+        cells: Cells,
+        _group: Group,
+    ) -> None:
+        gathered: dict[Key, list[Cell]] = {}
+        for key, new in zip(keys, map(cells, events, items), strict=False):
+            found = gathered.get(key)
+            if found is None:
+                gathered[key] = [folded[key], new] if key in folded else [new]
+            else:
+                found.append(new)
+        for key, found in gathered.items():
+            folded[key] = found[0] if len(found) == 1 else _column_wise(choose, found)
+
+    return fold
+
+
+def _column_wise(choose: Callable[[Iterable[Any]], Any], rows: Sequence[Cell]) -> Cell:
+    stated = [[cell for cell in column if cell is not None] for column in zip(*rows, strict=True)]
+    return tuple([choose(cells) if cells else None for cells in stated])
+
+
+def _rank(
+    folded: Folded,
+    keys: Sequence[Key],
+    events: Sequence[Event],
+    items: Iterable[Any],
+    cells: Cells,
+    group: Group,
+) -> None:
+    rank = group.order.index
+    for key, new in zip(keys, map(cells, events, items), strict=False):
+        held = folded.get(key)
+        if held is None or rank(new[0]) > rank(held[0]):
+            folded[key] = new
+
+
+_FOLDS: Mapping[str, Fold] = {
+    "last": _winner(operator.gt, attrgetter("version", "time", "id")),
+    "first": _winner(operator.lt, attrgetter("time", "id")),
     "once": _once,
-    "max": _combine(max),
-    "min": _combine(min),
-    "add": _combine(lambda a, b: a + b),
+    "max": _combined(max),
+    "min": _combined(min),
+    "add": _combined(partial(reduce, operator.add)),
     "rank": _rank,
 }

@@ -16,10 +16,10 @@ from worker.migrate import up
 _DEADLY = """
 import os, worker.decode, worker.cli
 usual = worker.decode.Decoder.decode
-def decode(self, message):
-    if b"deadly" in message.body:
+def decode(self, messages):
+    if any(b"deadly" in message.body for message in messages):
         os._exit(9)
-    return usual(self, message)
+    return usual(self, messages)
 worker.decode.Decoder.decode = decode
 worker.cli.main()
 """

@@ -29,7 +29,7 @@ Delivered = tuple[Message, Event]
 
 def decoded(messages: list[Message]) -> list[Delivered]:
     decoder = Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=1 << 20)
-    outcomes = [(message, decoder.decode(message)) for message in messages]
+    outcomes = list(zip(messages, decoder.decode(messages), strict=True))
     assert [o.error for _, o in outcomes if isinstance(o, DeadLetter)] == []
     return [(message, o) for message, o in outcomes if isinstance(o, Event)]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.sources.jetstream_message import JetStreamMessage, message_of
+from worker.sources.jetstream_message import JetStreamMessage, messages_of
 from worker.sources.jetstream_pull import Verdict, verdict_of
 
 V1 = b"$JS.ACK.ORDERS.penstock.3.1052.2044.1700000000500000000.17"
@@ -11,12 +11,13 @@ V2_BARE = V2.rpartition(b".")[0]
 
 
 def delivered(header: bytes | None) -> JetStreamMessage:
-    return message_of((b"a.b", V1, header, b"body"))
+    return messages_of([(b"a.b", V1, header, b"body")])[0]
 
 
 @pytest.mark.parametrize("reply", [V1, V2, V2_BARE])
 def test_the_reply_tells_position_deliveries_and_time(reply: bytes) -> None:
-    message = message_of((b"agents.a-1.heartbeat", reply, None, b"{}"))
+    message, again = messages_of([(b"agents.a-1.heartbeat", reply, None, b"{}")] * 2)
+    assert message == again
     assert message.subject == "agents.a-1.heartbeat"
     assert message.position == 1052
     assert message.deliveries == 3

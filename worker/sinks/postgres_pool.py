@@ -51,7 +51,7 @@ async def prepare_connection(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",
-        encoder=lambda text: b"\x01" + text,
+        encoder=b"\x01".__add__,
         decoder=lambda data: bytes(data[1:]),
         format="binary",
     )

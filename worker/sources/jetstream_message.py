@@ -1,13 +1,15 @@
 """A message as JetStream delivers it, read no further than somebody asks."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from worker.ports import NO_HEADERS, Message
 from worker.sources.nats_wire import Frame
 
 _changes_reading = re.compile(rb"\n(?:ce-|content-type[ \t]*:)", re.IGNORECASE).search
 _NANOSECONDS = 1e9
+_SHORT = 9
+"""Tokens of a reply on a server without a domain."""
 
 
 class JetStreamMessage(Message, kw_only=True, gc=False):
@@ -16,8 +18,10 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
     The reply tells the rest: https://github.com/nats-io/nats-architecture-and-design ADR-15.
     """
 
-    header: bytes | None = None
     reply: bytes
+    header: bytes | None = None
+    deliveries: int = 1
+    position: int | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -25,16 +29,9 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
         return NO_HEADERS if self.header is None else parse_headers(self.header)
 
     @property
-    def position(self) -> int:
-        return int(self.reply.split(b".", _after(self.reply) + 2)[-2])
-
-    @property
-    def deliveries(self) -> int:
-        return int(self.reply.split(b".", _after(self.reply) + 1)[-2])
-
-    @property
     def stored_at(self) -> float:
-        return int(self.reply.split(b".", _after(self.reply) + 4)[-2]) / _NANOSECONDS
+        tokens = self.reply.split(b".")
+        return int(tokens[_after(len(tokens)) + 3]) / _NANOSECONDS
 
     @property
     def size(self) -> int:
@@ -42,24 +39,38 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
         return len(self.body) + (0 if self.header is None else len(self.header))
 
 
-def message_of(frame: Frame) -> JetStreamMessage:
-    """The message that a frame delivers."""
-    subject, reply, header, body = frame
-    return JetStreamMessage(
-        subject=subject.decode("utf-8", "replace"),
-        body=body,
-        plain=header is None or _changes_reading(header) is None,
-        header=header,
-        reply=reply,
-    )
+def messages_of(frames: Sequence[Frame]) -> list[JetStreamMessage]:
+    """The messages that frames of one consumer deliver."""
+    return [
+        JetStreamMessage(
+            subject=subject.decode("utf-8", "replace"),
+            body=body,
+            plain=header is None or _changes_reading(header) is None,
+            reply=reply,
+            header=header,
+            deliveries=deliveries,
+            position=position,
+        )
+        for (subject, reply, header, body), (deliveries, position) in zip(
+            frames, places([reply for _, reply, _, _ in frames]), strict=True
+        )
+    ]
 
 
-def _after(reply: bytes) -> int:
-    """How many tokens stand before deliveries, sequences and time.
+def places(replies: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Deliveries and position that each reply tells. All replies have the same form."""
+    tokens = b".".join(replies).split(b".")
+    length = len(tokens) // len(replies) if replies else _SHORT
+    after = _after(length)
+    return zip(map(int, tokens[after::length]), map(int, tokens[after + 1 :: length]), strict=True)
+
+
+def _after(length: int) -> int:
+    """How many of a reply's tokens stand before deliveries, sequences and time.
 
     Of nine tokens four; with domain and account six, and a random one at the end.
     """
-    return 4 if reply.count(b".") == 8 else 6  # noqa: PLR2004
+    return 4 if length == _SHORT else 6
 
 
 def parse_headers(block: bytes) -> dict[str, str]:

@@ -13,7 +13,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from worker.sources.jetstream_message import JetStreamMessage, message_of
+from worker.sources.jetstream_message import JetStreamMessage, messages_of
 from worker.sources.nats_wire import BatchParser, Frame, send
 
 
@@ -122,7 +122,7 @@ class Pull:
 
         A message of the stream always has a reply, whatever its headers say; a status never has.
         """
-        messages = [message_of(frame) for frame in frames if frame[1]]
+        messages = messages_of([frame for frame in frames if frame[1]])
         statuses = [frame[2] for frame in frames if not frame[1]]
         size = 0
         if messages:

@@ -25,7 +25,7 @@ from worker.jetstream_api import Consumer, Incarnation
 from worker.nats_connection import revive
 from worker.ports import NO_HEADERS, Backlog, Message
 from worker.sources.intake import Intake
-from worker.sources.jetstream_message import JetStreamMessage
+from worker.sources.jetstream_message import JetStreamMessage, places
 
 log = structlog.get_logger()
 
@@ -48,11 +48,15 @@ class StockMessage(JetStreamMessage, kw_only=True):
         """Wrap one delivery."""
         names = [name.lower() for name in delivery.headers or ()]
         changed = any(name == "content-type" or name.startswith("ce-") for name in names)
+        reply = delivery.reply.encode()
+        [(deliveries, position)] = places([reply])
         return cls(
             subject=delivery.subject,
             body=delivery.data,
             plain=not changed,
-            reply=delivery.reply.encode(),
+            reply=reply,
+            deliveries=deliveries,
+            position=position,
             delivery=delivery,
         )
 

@@ -117,9 +117,10 @@ class BatchParser:
         """
         taken: dict[bytes, list[Frame]] = {sid: [] for sid in self._receivers}
         position, end, needed = 0, len(data), 0
+        find = data.find
         while position < end:
-            line_end = data.find(_CRLF, position)
-            if line_end < 0:
+            line_end = find(b"\r", position)  # one byte is found several times faster than two
+            if line_end < 0 or line_end + 1 == end:
                 _check_line(end - position)
                 break
             words = data[position:line_end].split()
@@ -175,16 +176,19 @@ def _check_line(size: int) -> None:
 
 def _layout(words: list[bytes]) -> tuple[bytes, int, int]:
     """Reply, size of the header block and whole size of the frame with this control line."""
-    count = len(words)
     try:
-        if words[0] == b"MSG" and 4 <= count <= 5:  # noqa: PLR2004  (with or without a reply)
-            reply, header_size, size = words[3] if count > 4 else b"", 0, int(words[-1])  # noqa: PLR2004
-        elif words[0] == b"HMSG" and 5 <= count <= 6:  # noqa: PLR2004
-            reply = words[3] if count > 5 else b""  # noqa: PLR2004
-            header_size, size = int(words[-2]), int(words[-1])
-        else:
-            raise ProtocolError
-    except (ValueError, IndexError) as exc:
+        match words:
+            case [b"HMSG", _, _, reply, head, whole]:
+                header_size, size = int(head), int(whole)
+            case [b"MSG", _, _, reply, whole]:
+                header_size, size = 0, int(whole)
+            case [b"HMSG", _, _, head, whole]:
+                reply, header_size, size = b"", int(head), int(whole)
+            case [b"MSG", _, _, whole]:
+                reply, header_size, size = b"", 0, int(whole)
+            case _:
+                raise ProtocolError
+    except ValueError as exc:
         raise ProtocolError from exc
     if not 0 <= header_size <= size:
         raise ProtocolError
