@@ -118,8 +118,10 @@ class Pipeline:
         """Store and acknowledge; what cannot be stored now is given back for later."""
         deliveries = [message.deliveries for message in messages]
         self._metrics.redelivered(self.name, len(deliveries) - deliveries.count(1))
-        watched = self._watch_after
-        suspects = [m for m, n in zip(messages, deliveries, strict=True) if n > watched]
+        suspects: list[Message] = []
+        if max(deliveries) > self._watch_after:
+            counted = zip(messages, deliveries, strict=True)
+            suspects = [m for m, n in counted if n > self._watch_after]
         left = deque([messages])
         try:
             if suspects:

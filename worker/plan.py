@@ -94,8 +94,9 @@ def make_plan(events: Sequence[Event]) -> Plan:
 
 def unique(events: Sequence[Event]) -> Sequence[Event]:
     """The events without repetitions. CloudEvents identity is source and id: one id, one event."""
-    seen = {(e.id, e.time): e for e in events}
-    return events if len(seen) == len(events) else list(seen.values())
+    if len({e.id for e in events}) == len(events):
+        return events
+    return list({(e.id, e.time): e for e in events}.values())
 
 
 def by_type(events: Sequence[Event]) -> list[tuple[Any, list[Event]]]:

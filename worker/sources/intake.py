@@ -94,6 +94,8 @@ class Intake(Generic[Held]):
         return len(self._messages) >= self._batch_size or self.size >= self._batch_bytes
 
     def _take(self) -> list[Held]:
+        if len(self._messages) <= self._batch_size and self.size <= self._batch_bytes:
+            return self.drain()
         waiting, size = self._messages, 0
         batch: list[Held] = []
         while waiting and len(batch) < self._batch_size:
