@@ -71,7 +71,7 @@ async def _deliveries(
     nc: Client, consumer: ConsumerInfo, timeout: float
 ) -> AsyncGenerator[Msg, None]:
     """What was in the stream when the consumer was made, page by page."""
-    page = Call(0, _is_status)
+    page: Call[Msg] = Call(0, _is_status)
 
     async def take(message: Msg) -> None:
         page.take(0, message)

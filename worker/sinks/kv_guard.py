@@ -76,11 +76,11 @@ def is_ahead(row: KvRow, held: bytes) -> bool:
         return True
 
 
-def message_of(row: KvRow) -> tuple[dict[str, str], bytes]:
-    """Headers and body that put the row: its value, or a delete marker that keeps the guard."""
+def message_of(row: KvRow) -> tuple[str, bytes]:
+    """Header lines and body that put the row: its value, or a delete marker with the guard."""
     if row.value is None:
-        return {OPERATION: "DEL", GUARD: guard_of(row).decode()}, b""
-    return {}, row.value
+        return f"{OPERATION}: DEL\r\n{GUARD}: {guard_of(row).decode()}\r\n", b""
+    return "", row.value
 
 
 def without_value(row: KvRow) -> KvRow:

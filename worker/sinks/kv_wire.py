@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import msgspec
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js.api import Header
 
+from worker.nats_wire import Frame, parse_headers, status_of
 from worker.ports import KvRow
 from worker.sinks.kv_guard import UNKNOWN, held_guard, message_of
 from worker.sinks.kv_replies import Replies, Request
@@ -21,8 +21,10 @@ BATCH_LIMIT = 1_000
 _WRONG_REVISION = {10071, 10164}
 _ATOMIC_DISABLED = 10174
 _TOO_LARGE = 10054
-_SEQUENCE = "Nats-Sequence"
-_STATUS = Header.STATUS.value
+_SEQUENCE = b"Nats-Sequence"
+_SUBJECT = b"Nats-Subject"
+_EXPECTED = Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
+_NO_RESPONDERS = b"503"
 
 
 class BucketMissing(Exception):
@@ -78,22 +80,24 @@ _NOTHING = Held(0, UNKNOWN)
 SILENCE = Outcome()
 
 
-def _ack(message: Msg) -> _Ack:
-    if (message.headers or {}).get(_STATUS) == "503":
+def _ack(frame: Frame) -> _Ack:
+    if status_of(frame[2]) == _NO_RESPONDERS:
         raise BucketMissing
-    return _decode_ack(message.data)
+    return _decode_ack(frame[3])
 
 
-def _is_stored(message: Msg) -> bool:
-    """Whether this is a message of the stream.
+def _added(header: bytes | None, name: bytes) -> bytes | None:
+    """What the server added to a stored message, behind what its writer may have called the same.
 
-    A writer may send a ``Status`` header of his own, but only what is stored has a sequence.
+    Nothing where the server itself speaks.
     """
-    return _SEQUENCE in (message.headers or {})
+    _, found, rest = (header or b"").rpartition(b"\r\n%b: " % name)
+    return rest.partition(b"\r\n")[0] if found else None
 
 
-def _is_control(message: Msg) -> bool:
-    return not _is_stored(message)
+def _is_control(frame: Frame) -> bool:
+    """Whether the server speaks, and not the stream: only what is stored has a sequence."""
+    return _added(frame[2], _SEQUENCE) is None
 
 
 class BucketWire:
@@ -133,17 +137,17 @@ class BucketWire:
         wanted = msgspec.json.encode({"multi_last": [self._prefix + key for key in keys]})
         request = Request(f"$JS.API.DIRECT.GET.{self._stream}", wanted)
         answers = await self._replies.ask([request], len(keys) + 1, _is_control)
-        if not answers or _is_stored(answers[-1][1]):
+        if not answers or not _is_control(answers[-1][1]):
             raise Silent
-        status = (answers[-1][1].headers or {}).get(_STATUS)
-        if status == "503":
+        status = status_of(answers[-1][1][2])
+        if status == _NO_RESPONDERS:
             raise BucketMissing
-        if status not in {"204", "404"}:
+        if status not in {b"204", b"404"}:
             return None
         found = dict.fromkeys(keys, _NOTHING)
-        for _, message in answers[:-1]:
-            headers = message.headers or {}
-            found[headers["Nats-Subject"].removeprefix(self._prefix)] = self._held(message)
+        for _, frame in answers[:-1]:
+            subject = (_added(frame[2], _SUBJECT) or b"").decode()
+            found[subject.removeprefix(self._prefix)] = self._held(frame)
         return found
 
     async def _read_each(self, keys: Sequence[str]) -> dict[str, Held]:
@@ -153,21 +157,23 @@ class BucketWire:
         answers = await self._replies.ask(requests, len(keys))
         if len(answers) < len(keys):
             raise Silent
-        return {keys[index]: self._held(message) for index, message in answers}
+        return {keys[index]: self._held(frame) for index, frame in answers}
 
     @staticmethod
-    def _held(message: Msg) -> Held:
-        headers = message.headers or {}
-        if _is_stored(message):
-            return Held(int(headers[_SEQUENCE]), held_guard(headers, message.data))
-        if headers.get(_STATUS) == "503":
+    def _held(frame: Frame) -> Held:
+        _, _, header, value = frame
+        sequence = _added(header, _SEQUENCE)
+        if header is not None and sequence is not None:
+            return Held(int(sequence), held_guard(parse_headers(header), value))
+        if status_of(header) == _NO_RESPONDERS:
             raise BucketMissing
         return _NOTHING
 
-    def _message(self, row: KvRow, revision: int) -> tuple[str, bytes, dict[str, str]]:
-        headers, body = message_of(row)
-        headers[Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(revision)
-        return self._prefix + row.key, body, headers
+    def _request(self, put: Put, lines: str = "", *, answered: bool = True) -> Request:
+        row, revision = put
+        own, body = message_of(row)
+        header = f"NATS/1.0\r\n{own}{_EXPECTED}: {revision}\r\n{lines}\r\n".encode()
+        return Request(self._prefix + row.key, body, header, answered)
 
     async def put(self, puts: Sequence[Put], *, atomic: bool) -> list[Outcome]:
         """Put every row whose key still has its revision, at most `BATCH_LIMIT` rows.
@@ -183,14 +189,13 @@ class BucketWire:
     async def _put_atomic(self, puts: Sequence[Put]) -> list[Outcome] | None:
         """None if nothing was written because these rows cannot go as a batch."""
         self._batches += 1
-        requests = []
-        for number, (row, revision) in enumerate(puts, 1):
-            subject, body, headers = self._message(row, revision)
-            headers["Nats-Batch-Id"] = f"{self._batch_prefix}{self._batches}"
-            headers["Nats-Batch-Sequence"] = str(number)
-            if number == len(puts):
-                headers["Nats-Batch-Commit"] = "1"
-            requests.append(Request(subject, body, headers, answered=number == len(puts)))
+        batch = f"Nats-Batch-Id: {self._batch_prefix}{self._batches}\r\nNats-Batch-Sequence: "
+        requests = [
+            self._request(put, f"{batch}{number}\r\n", answered=False)
+            for number, put in enumerate(puts[:-1], 1)
+        ]
+        commit = f"{batch}{len(puts)}\r\nNats-Batch-Commit: 1\r\n"
+        requests.append(self._request(puts[-1], commit))
         answers = await self._replies.ask(requests, 1)
         if not answers:
             return [SILENCE] * len(puts)
@@ -209,10 +214,10 @@ class BucketWire:
         return None
 
     async def _put_each(self, puts: Sequence[Put]) -> list[Outcome]:
-        requests = [Request(*self._message(row, revision)) for row, revision in puts]
+        requests = [self._request(put) for put in puts]
         outcomes = [SILENCE] * len(puts)
-        for index, message in await self._replies.ask(requests, len(puts)):
-            outcomes[index] = self._outcome(puts[index][0].key, _ack(message))
+        for index, frame in await self._replies.ask(requests, len(puts)):
+            outcomes[index] = self._outcome(puts[index][0].key, _ack(frame))
         return outcomes
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 nats-py's ``fetch`` costs several times the CPU, takes a user's header ``Status:`` for a word of the
 server, and does not notice a connection that is silent for minutes. Here messages come through
-`worker.sources.nats_wire`, and a watchdog knows the server's heartbeats.
+`worker.nats_wire`, and a watchdog knows the server's heartbeats.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from nats.aio.client import Client
 from worker.errors import PenstockError, SourceUnavailable, TopologyError
 from worker.jetstream_api import Consumer, Incarnation
 from worker.nats_connection import reads, revive
+from worker.nats_wire import BatchParser, Frame, publishes, send
 from worker.ports import Backlog, Message
 from worker.sources.intake import Intake
 from worker.sources.jetstream_message import JetStreamMessage
 from worker.sources.jetstream_pull import Pull, PullPlan, Pulls, Verdict
-from worker.sources.nats_wire import BatchParser, Frame, publishes, send
 
 log = structlog.get_logger()
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from worker.nats_wire import Frame, parse_headers
 from worker.ports import NO_HEADERS, Message
-from worker.sources.nats_wire import Frame
 
 _changes_reading = re.compile(rb"\n(?:ce-|content-type[ \t]*:)", re.IGNORECASE).search
 _NANOSECONDS = 1e9
@@ -71,15 +71,3 @@ def _after(length: int) -> int:
     Of nine tokens four; with domain and account six, and a random one at the end.
     """
     return 4 if length == _SHORT else 6
-
-
-def parse_headers(block: bytes) -> dict[str, str]:
-    """The headers of a block that starts with the line ``NATS/1.0``; never raises."""
-    headers: dict[str, str] = {}
-    for line in block.split(b"\r\n")[1:]:
-        name, colon, value = line.partition(b":")
-        if colon:
-            headers.setdefault(
-                name.decode("utf-8", "replace").strip(), value.decode("utf-8", "replace").strip()
-            )
-    return headers

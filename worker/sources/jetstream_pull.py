@@ -13,8 +13,8 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from worker.nats_wire import BatchParser, Frame, send
 from worker.sources.jetstream_message import JetStreamMessage, messages_of
-from worker.sources.nats_wire import BatchParser, Frame, send
 
 
 class PullPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -208,6 +208,34 @@ def _unparsed(parser: Parser) -> bytes:
     return begun
 
 
+def parse_headers(block: bytes) -> dict[str, str]:
+    """The headers of a block that starts with the line ``NATS/1.0``; never raises."""
+    headers: dict[str, str] = {}
+    for line in block.split(b"\r\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers.setdefault(
+                name.decode("utf-8", "replace").strip(), value.decode("utf-8", "replace").strip()
+            )
+    return headers
+
+
+def status_of(header: bytes | None) -> bytes:
+    """The server's status in the first line of a header block, as ``503``; empty if there is none.
+
+    Nobody but the server can set it: what a writer calls ``Status`` stands in a line of its own.
+    """
+    return header[9:12].strip() if header is not None and header.startswith(b"NATS/1.0 ") else b""
+
+
+def publish(subject: str, reply: str, header: bytes, payload: bytes) -> bytes:
+    """The command that sends ``payload``; ``header`` is a whole block, or empty."""
+    if header:
+        sizes = f"{len(header)} {len(header) + len(payload)}"
+        return b"%b%b%b\r\n" % (f"HPUB {subject} {reply} {sizes}\r\n".encode(), header, payload)
+    return b"%b%b\r\n" % (f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload)
+
+
 def publishes(subjects: Iterable[bytes], payload: bytes) -> bytes:
     """The commands that send ``payload`` to each of ``subjects``; there must be one at least."""
     tail = b" %d\r\n%s\r\n" % (len(payload), payload)
