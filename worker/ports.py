@@ -82,8 +82,9 @@ class Source(Protocol):
     async def fetch(self) -> Sequence[Message]:
         """The next batch, at least one message, at most the configured count and bytes.
 
-        Waits for the first message without limit, then at most the linger time for more. Returns an
-        empty sequence only after `stop`. Safe to cancel: nothing fetched is lost.
+        Waits for the first message without limit, then at most the linger time for more, and not at
+        all if nothing that was fetched is still unsettled. Returns an empty sequence only after
+        `stop`. Safe to cancel: nothing fetched is lost.
         """
 
     def stop(self) -> None:

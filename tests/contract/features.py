@@ -23,6 +23,8 @@ class Features:
     """A queue that is made anew under the same name is another epoch."""
     notices_remakes: bool = True
     """A queue that is made anew between two fetches is noticed."""
+    eager: bool = True
+    """A message that comes alone is not kept waiting for others."""
     shares: bool = True
     """Replicas divide the messages among them."""
     counts_deliveries: bool = True

@@ -33,6 +33,7 @@ STOCK = Features(
     make=StockJetStreamSource,
     status_headers_are_data=False,
     notices_remakes=False,
+    eager=False,
 )
 
 
@@ -382,11 +383,38 @@ async def test_a_batch_is_bounded_by_bytes_and_a_larger_message_comes_alone(
     assert sorted(found) == sorted(bodies)
 
 
-async def test_linger_waits_for_company(bus: Bus) -> None:
+async def test_linger_waits_for_company_while_something_is_in_work(bus: Bus) -> None:
     async with await bus.open_source(linger=3.0, batch_size=20) as source:
+        await bus.publish(numbered(1))
+        in_work = await source.fetch()
         fetching = asyncio.ensure_future(source.fetch())
         await bus.publish(numbered(20))
         assert len(await asyncio.wait_for(fetching, 10)) == 20
+        await source.ack(in_work)
+
+
+async def test_a_message_that_comes_alone_goes_at_once(bus: Bus) -> None:
+    if not bus.features.eager:
+        pytest.skip("a declared weakness: it always waits for the linger time")
+    async with await bus.open_source(linger=30.0) as source:
+        for _ in range(3):
+            await bus.publish(numbered(1))
+            [alone] = await asyncio.wait_for(source.fetch(), 10)
+            await source.ack([alone])
+
+
+async def test_what_is_settled_ends_the_wait_for_company(bus: Bus) -> None:
+    if not bus.features.eager:
+        pytest.skip("a declared weakness: it always waits for the linger time")
+    async with await bus.open_source(linger=30.0) as source:
+        await bus.publish(numbered(1))
+        in_work = await source.fetch()
+        await bus.publish(numbered(1))
+        fetching = asyncio.ensure_future(source.fetch())
+        await asyncio.wait({fetching}, timeout=0.3)
+        assert not fetching.done()
+        await source.ack(in_work)
+        assert len(await asyncio.wait_for(fetching, 10)) == 1
 
 
 async def test_cancelling_fetch_loses_nothing(bus: Bus) -> None:

@@ -1,9 +1,6 @@
 """The PostgreSQL sink: one transaction per batch.
 
-History goes in by COPY, which is fastest and fails as a whole if one event is there already. So the
-sink is optimistic: it copies under a savepoint, and after a duplicate takes the staged way (COPY to
-a temporary table, INSERT ... ON CONFLICT DO NOTHING) for as long as duplicates keep coming. The
-state changes of an event count only in the transaction that stored its history.
+The state changes of an event count only in the transaction that stored its history.
 """
 
 import json
@@ -19,15 +16,13 @@ from asyncpg.pool import PoolConnectionProxy
 from schemas.catalogue import Catalogue
 from schemas.identity import kv_key
 from worker.errors import PartitionMissing, RowRejected
-from worker.plan import HistoryRows, Plan, StateRows
+from worker.plan import Plan, StateRows
 from worker.ports import DeadLetter, KvRow, KvTouch, Origin, Written
 from worker.sinks import statements
 from worker.sinks.postgres_errors import translated
+from worker.sinks.postgres_history import HistoryWriter
 
 Connection = PoolConnectionProxy
-
-_STAGED_BATCHES = 8
-"""How many batches take the staged way after the last duplicate."""
 
 _KNOWN_PARENTS = 200_000
 """Parents remembered as present; above that the memory is emptied."""
@@ -45,7 +40,7 @@ class PostgresSink:
         self._policies: dict[str, str] = {}
         self._upserts: dict[Any, str] = {}
         self._stubs: dict[str, str] = {}
-        self._staged: dict[str, int] = {}
+        self._history = HistoryWriter(self._types)
         self._known: set[tuple[str, str]] = set()
 
     async def prepare(self) -> Mapping[str, timedelta | None]:
@@ -85,7 +80,7 @@ class PostgresSink:
     async def _transaction(self, plan: Plan, letters: Sequence[DeadLetter], origin: Origin) -> int:
         with translated():
             async with self._pool.acquire(timeout=10) as connection, connection.transaction():
-                new = await self._write_history(connection, plan)
+                new = await self._history.write(connection, plan.history)
                 fresh = plan if new is None else plan.only(new)
                 parents = await self._write_stubs(connection, fresh)
                 for state in fresh.states:
@@ -94,40 +89,6 @@ class PostgresSink:
                 await self._write_position(connection, origin)
         self._remember(parents)
         return len(plan.events) if new is None else _count_new(plan, new)
-
-    async def _write_history(
-        self, connection: Connection, plan: Plan
-    ) -> set[tuple[str, datetime]] | None:
-        """Store what is new. Returns the new events' ids and times, or None if all are."""
-        if not any(self._staged.get(part.rows.table) for part in plan.history):
-            try:
-                async with connection.transaction():
-                    for part in plan.history:
-                        await _copy(connection, part.rows.table, part)
-            except asyncpg.UniqueViolationError:
-                for part in plan.history:
-                    self._staged[part.rows.table] = _STAGED_BATCHES
-            else:
-                return None
-        new: set[tuple[str, datetime]] = set()
-        for part in plan.history:
-            new |= await self._merge(connection, part)
-        complete = len(new) == sum(len(part.records) for part in plan.history)
-        return None if complete else new
-
-    async def _merge(self, connection: Connection, part: HistoryRows) -> set[tuple[str, datetime]]:
-        """The staged way: copy aside, then move what is new."""
-        rows = part.rows
-        await connection.execute(
-            statements.create_stage(rows.table, rows.columns, self._types[rows.table])
-        )
-        await _copy(connection, statements.stage_name(rows.table), part)
-        found = await connection.fetch(statements.merge_stage(rows.table, rows.columns))
-        if len(found) == len(part.records):
-            self._staged[rows.table] = max(0, self._staged.get(rows.table, 0) - 1)
-        else:
-            self._staged[rows.table] = _STAGED_BATCHES
-        return {(event_id, occurred_at) for event_id, occurred_at in found}
 
     async def _write_stubs(self, connection: Connection, plan: Plan) -> list[tuple[str, str]]:
         """Make parents that are not there yet. Returns all that are there when this commits."""
@@ -211,13 +172,6 @@ class PostgresSink:
 
 def _count_new(plan: Plan, new: set[tuple[str, datetime]]) -> int:
     return sum(1 for e in plan.events if e.spec.history is None or (e.id, e.time) in new)
-
-
-async def _copy(connection: Connection, table: str, part: HistoryRows) -> None:
-    schema, _, name = table.rpartition(".")
-    await connection.copy_records_to_table(
-        name, schema_name=schema or None, columns=part.rows.columns, records=part.records
-    )
 
 
 def kv_row(

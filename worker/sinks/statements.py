@@ -136,6 +136,14 @@ def merge_stage(table: str, columns: Sequence[str]) -> str:
     )
 
 
+def insert_rows(table: str, columns: Sequence[str], types: ColumnTypes) -> str:
+    """Insert the rows that are new into ``table``; tells which they were."""
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {unnest(columns, types)} "
+        "ON CONFLICT DO NOTHING RETURNING event_id::text, occurred_at"
+    )
+
+
 def hydrated(view: str, columns: Sequence[str]) -> str:
     """Committed rows of a KV view whose ``columns`` equal one of the given keys."""
     names = ", ".join(columns)

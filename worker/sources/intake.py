@@ -32,6 +32,7 @@ class Intake(Generic[Held]):
         self._linger = linger
         self._messages: deque[Held] = deque()
         self._changed = asyncio.Event()
+        self._in_work = 0
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -62,8 +63,15 @@ class Intake(Generic[Held]):
         self.failure = failure
         self._changed.set()
 
+    def settled(self, count: int) -> None:
+        """So many messages of those handed out are no longer in work."""
+        self._in_work -= count
+        if self._in_work <= 0:
+            self._changed.set()
+
     async def batch(self) -> list[Held]:
-        """Wait for a message, then at most the linger time for a full batch. Empty after `stop`.
+        """Wait for a message, then for a full batch while others are in work, at most the linger
+        time: a message that comes alone goes at once. Empty after `stop`.
 
         Takes nothing before it returns, so it is safe to cancel.
         """
@@ -86,7 +94,7 @@ class Intake(Generic[Held]):
     async def _fill(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._linger):
-                while not self._full and not self.stopped:
+                while self._in_work > 0 and not self._full and not self.stopped:
                     await self._change()
 
     @property
@@ -95,9 +103,11 @@ class Intake(Generic[Held]):
 
     def _take(self) -> list[Held]:
         if len(self._messages) <= self._batch_size and self.size <= self._batch_bytes:
-            return self.drain()
+            batch = self.drain()
+            self._in_work += len(batch)
+            return batch
         waiting, size = self._messages, 0
-        batch: list[Held] = []
+        batch = []
         while waiting and len(batch) < self._batch_size:
             following = size + waiting[0].size
             if batch and following > self._batch_bytes:
@@ -105,4 +115,5 @@ class Intake(Generic[Held]):
             size = following
             batch.append(waiting.popleft())
         self.size -= size
+        self._in_work += len(batch)
         return batch

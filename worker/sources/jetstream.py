@@ -135,6 +135,7 @@ class JetStreamSource:
 
     def _settle(self, messages: Sequence[Message], verdict: bytes) -> None:
         """Settle what was handed out. While away, keep it until the incarnation is known again."""
+        self._intake.settled(len(messages))
         out = self._handed_out
         replies = [m.reply for m in messages if isinstance(m, JetStreamMessage) and m.reply in out]
         if not replies:

@@ -109,12 +109,14 @@ class RabbitMqSource:
         return batch
 
     async def ack(self, messages: Sequence[Message]) -> None:
+        self._intake.settled(len(messages))
         await self._settle(self._current(messages))
 
     async def nack(self, messages: Sequence[Message], delay: float) -> None:
         """Give back. With a delay a copy goes to a retry queue; what does not reach it waits here,
         unacknowledged.
         """
+        self._intake.settled(len(messages))
         given = self._current(messages)
         if delay <= 0:
             await self._requeue(given)
