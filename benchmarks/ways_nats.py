@@ -1,0 +1,60 @@
+"""Home-made workers on nats-py: `fetch`, write the history, acknowledge."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import nats
+from nats.errors import TimeoutError as NothingCame
+from nats.js import JetStreamContext
+
+from benchmarks.rival import Job
+from benchmarks.rows import Record, insert, prepare_staging, stage, tables
+from worker.sinks.postgres_pool import prepare_connection
+
+_FETCH = 500
+"""Larger ones were not faster."""
+
+Write = Callable[[Any, dict[str, list[Record]]], Awaitable[None]]
+
+
+async def stock(job: Job) -> None:
+    """`executemany ... ON CONFLICT DO NOTHING`."""
+    await _drain(job, insert)
+
+
+async def staged(job: Job) -> None:
+    """COPY to a temporary table, then INSERT ... SELECT ... ON CONFLICT DO NOTHING."""
+    await _drain(job, stage, prepare_staging)
+
+
+async def _nothing(_connection: asyncpg.Connection) -> None:
+    """No staging tables."""
+
+
+async def _drain(
+    job: Job, write: Write, prepare: Callable[[Any], Awaitable[None]] = _nothing
+) -> None:
+    client = await nats.connect(job.nats_url)
+    async with asyncio.TaskGroup() as group:
+        for stream in job.streams:
+            connection = await asyncpg.connect(job.dsn)
+            await prepare_connection(connection)
+            await prepare(connection)
+            js = client.jetstream()
+            group.create_task(_drain_stream(js, stream, job.durable, connection, write))
+
+
+async def _drain_stream(
+    js: JetStreamContext, stream: str, durable: str, connection: Any, write: Write
+) -> None:
+    subscription = await js.pull_subscribe_bind(durable, stream)
+    while True:
+        try:
+            delivered = await subscription.fetch(_FETCH, timeout=1)
+        except NothingCame:
+            continue
+        await write(connection, tables(message.data for message in delivered))
+        for message in delivered:
+            await message.ack()
