@@ -32,6 +32,11 @@ Outcome = Figures | str
 """What was measured, or why nothing was."""
 
 
+def new_consumer(name: str) -> str:
+    """A name that no consumer or bucket has yet."""
+    return f"{name}_{next(_numbers)}"
+
+
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A workload in the streams, and the database that its measured runs begin with.
 
@@ -93,7 +98,7 @@ async def penstock(
     processes: int = 1,
 ) -> Figures:
     """Workers with a consumer of their own; everything is drained, written, mirrored and acked."""
-    durable = f"penstock_{next(_numbers)}"
+    durable = new_consumer("penstock")
     drained = found.stored.whole
     bucket = found.bucket or durable
     environment = {
@@ -116,10 +121,10 @@ async def penstock(
     await _check(dsn, drained, letters=drained.unreadable)
     if not found.bucket:
         await servers.js.delete_key_value(bucket)
-    if first := await ask(dsn, _FIRST_COMMIT):
-        startup = round(first - workers[0].born, 3)
-        return msgspec.structs.replace(figures, startup_s=startup)
-    return figures
+    if found.name != "heartbeats":
+        return figures
+    startup = round(await ask(dsn, _FIRST_COMMIT) - workers[0].born, 3)
+    return msgspec.structs.replace(figures, startup_s=startup)
 
 
 async def _rival(servers: Servers, found: Prepared, dsn: str, way: str) -> Figures:
@@ -130,7 +135,7 @@ async def _rival(servers: Servers, found: Prepared, dsn: str, way: str) -> Figur
         workload=found.name,
         count=drained.messages,
         streams=tuple(drained.starts),
-        durable=f"{way}_{next(_numbers)}",
+        durable=new_consumer(way),
         nats_url=servers.nats.url,
     )
     if way not in SELF_TIMED:

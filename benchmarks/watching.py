@@ -13,7 +13,7 @@ from benchmarks.measure import Figures, Meter, Reading
 from benchmarks.processes import Failed, Running
 from benchmarks.servers import ask
 
-_SECONDS = 300.0
+_SECONDS = 120.0
 """A drain that takes longer has failed."""
 
 _FIRST_POLL_SECONDS = 0.005
@@ -51,6 +51,15 @@ async def consumers(
     while _left(await _infos(js, durable, streams)):
         await watch.pause(_POLL_SECONDS)
     return meter.figures(begin, meter.read(), waiting)
+
+
+async def until_drained(
+    js: JetStreamContext, durable: str, streams: Sequence[str], processes: Sequence[Running]
+) -> None:
+    """Until the consumers are there and nothing is left for them."""
+    watch = Watch(processes)
+    while not (found := await _infos(js, durable, streams)) or _left(found):
+        await watch.pause(_POLL_SECONDS)
 
 
 async def _infos(js: JetStreamContext, durable: str, streams: Sequence[str]) -> list[ConsumerInfo]:

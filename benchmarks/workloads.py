@@ -11,7 +11,6 @@ import msgspec
 
 from benchmarks.mix import WORDS, run
 from schemas.streams import STREAM_OF
-from worker.demo.agents import broken
 
 _TASKS = 50_000
 _AGENTS = 500
@@ -152,10 +151,10 @@ def repeated(count: int) -> Iterator[Made]:
 
 
 def poisoned(count: int) -> Iterator[Made]:
-    """Heartbeats, of which every hundredth message is one that no worker can read."""
-    wrong = [made for n in range(8) if (made := Made(*broken(n), None)).stream == "AGENT_STATE"]
+    """Heartbeats, of which every hundredth message is cut off in the middle."""
     for n, made in enumerate(heartbeats(count)):
-        yield made if n % 100 != 99 else wrong[n // 100 % len(wrong)]
+        torn = Made(made.subject, made.body[: len(made.body) // 2], None)
+        yield torn if n % 100 == 99 else made
 
 
 def payloads(count: int, size: int) -> Iterator[Made]:
