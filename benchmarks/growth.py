@@ -1,0 +1,99 @@
+"""How the rate of heartbeats changes with one thing at a time, the rest at its default."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+
+import msgspec
+
+from benchmarks.drain import Outcome, Prepared, penstock, prepared
+from benchmarks.processes import Failed
+from benchmarks.servers import Servers, ask
+from benchmarks.workloads import WORKLOADS, Workload, heartbeats
+
+SETTINGS: Mapping[str, tuple[int, ...]] = {
+    "batch_size": (500, 1_000, 2_000, 5_000, 10_000),
+    "in_flight": (1, 2, 3, 5),
+}
+PROCESSES = (1, 2)
+PARTITIONS = (0, 90, 365)
+"""Daily partitions that are made besides those that are there."""
+AGENTS = (10, 10_000, 50_000)
+"""Besides the 500 of the workload."""
+BACKLOG = 10
+"""The long backlog has so many times as many events."""
+
+_ENSURE = """
+SELECT count(partitions.ensure_for('agents', 'heartbeat', now() - day * interval '1 day'))
+FROM generate_series(1, $1) AS day
+"""
+_COUNT = """
+SELECT count(*) FROM partitions.partition
+WHERE schema_name = 'agents' AND table_name = 'heartbeat'
+"""
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcomes at one value of what grows."""
+
+    what: str
+    value: int
+    outcomes: list[Outcome]
+
+
+async def growth(
+    servers: Servers, factor: float, rounds: int, say: Callable[[str], None]
+) -> list[Point]:
+    """All points, each ``rounds`` times; ``factor`` scales the counts of events."""
+    workload = WORKLOADS["heartbeats"].scaled(factor)
+    points = []
+    async for point in _points(servers, workload, rounds):
+        say(f"growth: {point.what} {point.value}")
+        points.append(point)
+    return points
+
+
+async def _points(servers: Servers, workload: Workload, rounds: int) -> AsyncIterator[Point]:
+    async with prepared(servers, "heartbeats", workload) as found:
+        measure = partial(_point, servers, found, rounds)
+        for setting, values in SETTINGS.items():
+            for value in values:
+                yield await measure(setting, value, settings={setting: str(value)})
+        for value in PROCESSES:
+            yield await measure("processes", value, processes=value)
+        for value in PARTITIONS:
+            yield await measure("partitions", value, partitions=value)
+        yield await measure("agents", 500)
+        yield await measure("backlog", workload.count)
+    for value in AGENTS:
+        crowd = msgspec.structs.replace(workload, make=partial(heartbeats, agents=value))
+        async with prepared(servers, "heartbeats", crowd) as found:
+            yield await _point(servers, found, rounds, "agents", value)
+    long = msgspec.structs.replace(workload, count=workload.count * BACKLOG)
+    async with prepared(servers, "heartbeats", long) as found:
+        yield await _point(servers, found, 1, "backlog", long.count)
+
+
+async def _point(
+    servers: Servers,
+    found: Prepared,
+    rounds: int,
+    what: str,
+    value: int,
+    *,
+    settings: Mapping[str, str] | None = None,
+    processes: int = 1,
+    partitions: int | None = None,
+) -> Point:
+    outcomes: list[Outcome] = []
+    for _ in range(rounds):
+        async with servers.database() as dsn:
+            if partitions is not None:
+                await ask(dsn, _ENSURE, partitions)
+                value = await ask(dsn, _COUNT)
+            try:
+                outcomes.append(
+                    await penstock(servers, found, dsn, settings=settings, processes=processes)
+                )
+            except (Failed, TimeoutError) as error:
+                outcomes.append(f"failed: {error!r}")
+    return Point(what=what, value=value, outcomes=outcomes)
