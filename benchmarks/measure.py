@@ -40,7 +40,7 @@ class Meter:
         self._servers = {name: psutil.Process(pid) for name, pid in servers.items()}
 
     def read(self) -> Reading:
-        """Now. Processes that have ended since are counted with the server that was their parent."""
+        """Now. A server is counted with its children, ended ones too."""
         cpu = {"worker": sum(_own(process) for process in self._workers)}
         at = time.perf_counter()
         cpu.update({name: _tree(process) for name, process in self._servers.items()})

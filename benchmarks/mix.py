@@ -23,9 +23,10 @@ _OBSERVATIONS = (0, 6, 20, 76, 115, 178, 282, 394, 460, 568, 891, 1061, 1565, 26
 _STATES = (69, 104, 109, 110, 112, 117, 120, 123, 136, 146, 178, 182, 188, 234, 256)
 
 WORDS = (
-    "the file test line error in to run open found matches for def return self import python "
-    "src module function value path directory command output expected assert result fix issue"
-).split()
+    *("the", "file", "test", "line", "error", "in", "to", "run", "open", "found", "matches"),
+    *("for", "def", "return", "self", "import", "python", "src", "module", "function", "value"),
+    *("path", "directory", "command", "output", "expected", "assert", "result", "fix", "issue"),
+)
 
 
 class Said(NamedTuple):

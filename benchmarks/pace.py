@@ -57,9 +57,7 @@ class Pace:
         }
         subject = f"agents.{name}.heartbeat"
         confirmed = await self._sender.send(subject, msgspec.json.encode(body), event_id)
-        confirmed.add_done_callback(
-            lambda _: self.confirmed_in.append(self._loop.time() - handed)
-        )
+        confirmed.add_done_callback(lambda _: self.confirmed_in.append(self._loop.time() - handed))
 
 
 async def main() -> None:

@@ -17,7 +17,6 @@ from worker.rabbitmq_topology import EXCHANGE, QUORUM
 COUNT = 20_000
 RIVALS = ("callback", "consume")
 _QUEUE = "AGENT_STATE"
-_TABLE = "agents.heartbeat"
 
 
 async def compare_queues(
@@ -43,22 +42,19 @@ async def _bind_queues(url: str) -> None:
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         for name in RIVALS:
-            queue = await channel.declare_queue(name, durable=True, arguments=dict[str, Any](QUORUM))
+            queue = await channel.declare_queue(
+                name, durable=True, arguments=dict[str, Any](QUORUM)
+            )
             await queue.bind(EXCHANGE, "agents.#")
 
 
 async def _once(servers: Servers, url: str, way: str, count: int) -> Outcome:
+    measure = _penstock if way == "penstock" else _rival
     async with servers.database() as dsn:
         try:
-            measure = _penstock if way == "penstock" else _rival
-            figures = await measure(servers, url, dsn, way, count)
-            if way != "consume":
-                stored = await ask(dsn, f"SELECT count(*) FROM {_TABLE}")
-                if stored != count:
-                    raise Failed(f"it stored {stored} of {count} events")
+            return await measure(servers, url, dsn, way, count)
         except (Failed, TimeoutError) as error:
             return f"failed: {error!r}"
-        return figures
 
 
 async def _penstock(servers: Servers, url: str, dsn: str, way: str, count: int) -> Figures:
@@ -73,7 +69,7 @@ async def _penstock(servers: Servers, url: str, dsn: str, way: str, count: int) 
     }
     async with worker(settings) as process:
         meter = Meter([process.pid], servers.pids)
-        figures = await watching.queue(url, _QUEUE, count, dsn, _TABLE, process, meter)
+        figures = await watching.queue(url, _QUEUE, count, lambda: _stored(dsn), process, meter)
         if code := await process.stop():
             raise Failed(f"the worker ended with {code}")
     await servers.js.delete_key_value(bucket)
@@ -81,8 +77,13 @@ async def _penstock(servers: Servers, url: str, dsn: str, way: str, count: int) 
 
 
 async def _rival(servers: Servers, url: str, dsn: str, way: str, count: int) -> Figures:
-    job = Job(
-        way=way, dsn=dsn, workload="heartbeats", count=count, durable=way, rabbitmq_url=url
-    )
+    job = Job(way=way, dsn=dsn, workload="heartbeats", count=count, durable=way, rabbitmq_url=url)
     async with rival(job) as process:
-        return await watching.lines(process, Meter([process.pid], servers.pids), count)
+        figures = await watching.lines(process, Meter([process.pid], servers.pids), count)
+    if way != "consume" and (stored := await _stored(dsn)) != count:
+        raise Failed(f"it stored {stored} of {count} events")
+    return figures
+
+
+async def _stored(dsn: str) -> int:
+    return int(await ask(dsn, "SELECT count(*) FROM agents.heartbeat"))

@@ -15,9 +15,7 @@ import msgspec
 Record = tuple[Any, ...]
 
 COLUMNS = {
-    "agents.heartbeat": (
-        *("event_id", "occurred_at", "agent_id", "status", "load", "metrics"),
-    ),
+    "agents.heartbeat": (*("event_id", "occurred_at", "agent_id", "status", "load", "metrics"),),
     "events.log": (
         *("domain", "event_id", "occurred_at", "event_type", "entity_id", "version", "source"),
         *("corr", "data"),
@@ -102,7 +100,7 @@ async def insert(connection: Any, found: dict[str, list[Record]]) -> None:
 async def copy(
     connection: asyncpg.Connection, table: str, records: list[Record], schema: str | None = None
 ) -> None:
-    """Binary COPY of rows of ``table`` into it, or with ``schema`` into the one named alike there."""
+    """Binary COPY of rows of ``table`` into it, or into that of the same name in ``schema``."""
     named, _, name = table.partition(".")
     await connection.copy_records_to_table(
         name, schema_name=schema or named, columns=COLUMNS[table], records=records
@@ -129,9 +127,7 @@ async def prepare_staging(connection: asyncpg.Connection) -> None:
 def _insert(table: str) -> str:
     columns = COLUMNS[table]
     places = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT DO NOTHING"
-    )
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT DO NOTHING"
 
 
 def _merge(table: str) -> str:

@@ -1,4 +1,4 @@
-"""The servers of a run: PostgreSQL with fsync, NATS that syncs always, RabbitMQ if it is there."""
+"""The servers of a run: PostgreSQL with fsync, NATS that syncs always, RabbitMQ while needed."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -36,6 +36,14 @@ class Servers:
         return {name: server.pid for name, server in found.items()}
 
     @contextlib.asynccontextmanager
+    async def with_rabbitmq(self) -> AsyncIterator[EmbeddedRabbit]:
+        """A RabbitMQ node beside the others. Raises ServerFailed if it is not installed."""
+        async with EmbeddedRabbit() as node:
+            self.rabbitmq = node
+            yield node
+            self.rabbitmq = None
+
+    @contextlib.asynccontextmanager
     async def database(self, template: str = EMPTY) -> AsyncIterator[str]:
         """A database of its own, a copy of ``template``; its DSN. Copying makes a checkpoint."""
         self._databases += 1
@@ -50,18 +58,15 @@ class Servers:
 
 
 @contextlib.asynccontextmanager
-async def started(*, rabbitmq: bool) -> AsyncIterator[Servers]:
-    """All servers, for one run of the benchmarks."""
+async def started() -> AsyncIterator[Servers]:
+    """NATS and PostgreSQL, for one run of the benchmarks."""
     async with contextlib.AsyncExitStack() as stack:
         bus = await stack.enter_async_context(EmbeddedNats())
         settings = {"track_commit_timestamp": "on"}  # the latency is taken from them
         postgres = await stack.enter_async_context(EmbeddedPostgres(settings=settings))
         await up(await postgres.create_database(EMPTY))
         client = await stack.enter_async_context(await nats.connect(bus.url))
-        servers = Servers(bus, postgres, client.jetstream())
-        if rabbitmq:
-            servers.rabbitmq = await stack.enter_async_context(EmbeddedRabbit())
-        yield servers
+        yield Servers(bus, postgres, client.jetstream())
 
 
 async def ask(dsn: str, query: str, *arguments: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import aio_pika
 import nats.js.errors
@@ -11,7 +11,8 @@ from nats.js.api import ConsumerInfo
 
 from benchmarks.measure import Figures, Meter, Reading
 from benchmarks.processes import Failed, Running
-from benchmarks.servers import ask
+
+Stored = Callable[[], Awaitable[int]]
 
 _SECONDS = 120.0
 """A drain that takes longer has failed."""
@@ -79,9 +80,9 @@ def _left(infos: Sequence[ConsumerInfo]) -> int:
 
 
 async def queue(
-    url: str, name: str, count: int, dsn: str, table: str, process: Running, meter: Meter
+    url: str, name: str, count: int, stored: Stored, process: Running, meter: Meter
 ) -> Figures:
-    """A drain of a queue of ``count`` messages by a worker, to the last of them in ``table``.
+    """A drain of a queue of ``count`` messages by a worker, until all are ``stored``.
 
     RabbitMQ tells how many are ready, but not how many are unacknowledged.
     """
@@ -98,17 +99,20 @@ async def queue(
         begin = meter.read()
         while await ready():
             await watch.pause(_POLL_SECONDS)
-    while await ask(dsn, f"SELECT count(*) FROM {table}") < count:
+    while await stored() < count:
         await watch.pause(_POLL_SECONDS)
     return meter.figures(begin, meter.read(), count)
 
 
 async def lines(process: Running, meter: Meter, events: int) -> Figures:
     """A rival that says itself when it begins and when it has drained ``events``."""
-    marks: list[Reading] = []
-    for word in ("begin", "end"):
-        line = await asyncio.wait_for(process.line(), _SECONDS)
-        if line != word:
-            raise Failed(f"it printed {line!r} for {word!r}")
-        marks.append(meter.read())
-    return meter.figures(*marks, events)
+    begin = await _at(process, "begin", meter)
+    end = await _at(process, "end", meter)
+    return meter.figures(begin, end, events)
+
+
+async def _at(process: Running, word: str, meter: Meter) -> Reading:
+    line = await asyncio.wait_for(process.line(), _SECONDS)
+    if line != word:
+        raise Failed(f"it printed {line!r} for {word!r}")
+    return meter.read()

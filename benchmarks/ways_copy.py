@@ -13,7 +13,6 @@ from worker.sinks.postgres_pool import prepare_connection
 _BATCH = 2_000
 
 
-
 async def copy(job: Job) -> None:
     """One transaction for every 2,000 events."""
     made = [one.body for one in WORKLOADS[job.workload].make(job.count)]

@@ -221,14 +221,14 @@ WORKLOADS: dict[str, Workload] = {
         part=20_000,
         ways=_TWO,
     ),
-    "4 KB": Workload(
+    "4KB": Workload(
         title="activities with 4 KB of details",
         make=partial(payloads, size=4_096),
         count=20_000,
         part=10_000,
         ways=_FEW,
     ),
-    "64 KB": Workload(
+    "64KB": Workload(
         title="activities with 64 KB of details",
         make=partial(payloads, size=65_536),
         count=4_000,
