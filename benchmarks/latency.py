@@ -8,13 +8,13 @@ import msgspec
 
 from benchmarks.drain import new_consumer
 from benchmarks.measure import Meter
+from benchmarks.pace import LEFT_OUT_SECONDS
 from benchmarks.processes import Failed, running, worker
 from benchmarks.servers import Servers, ask
 from benchmarks.watching import until_drained
 
 RATES = (100, 1_000, 10_000)
 _STREAM = "AGENT_STATE"
-_LEFT_OUT_SECONDS = 2.0
 
 _LATENCY = """
 WITH late AS (
@@ -50,7 +50,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def latency(servers: Servers, rate: int, seconds: float) -> Latency:
-    """Publish for ``seconds`` to a running worker; the first two are left out."""
+    """Publish for ``seconds`` to a running worker; the first are left out."""
     await servers.forget()
     durable = new_consumer("latency")
     async with servers.database() as dsn:
@@ -71,7 +71,7 @@ async def latency(servers: Servers, rate: int, seconds: float) -> Latency:
         stored = await ask(dsn, "SELECT count(*) FROM agents.heartbeat")
         if stored != paced.sent:
             raise Failed(f"it stored {stored} of {paced.sent} events")
-        p50, p99, longest = await ask(dsn, _LATENCY, _LEFT_OUT_SECONDS)
+        p50, p99, longest = await ask(dsn, _LATENCY, LEFT_OUT_SECONDS)
     return Latency(
         rate=rate,
         p50_ms=round(p50, 1),

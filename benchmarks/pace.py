@@ -19,9 +19,12 @@ from worker.publisher import Sender
 _TICK_SECONDS = 0.001
 _AGENTS = 500
 
+LEFT_OUT_SECONDS = 2.0
+"""The first seconds are not counted: both sides are still warming up."""
+
 
 class Pace:
-    """What was sent, and how long the bus took to confirm it, in seconds."""
+    """What was sent; in seconds, how long the bus took to confirm it and how late it was sent."""
 
     def __init__(self, sender: Sender, rate: float) -> None:
         self._sender = sender
@@ -30,13 +33,16 @@ class Pace:
         self.sent = 0
         self.confirmed_in: list[float] = []
         self.furthest_behind = 0.0
+        self._counts = False
 
     async def run(self, seconds: float) -> None:
         """Send what is due, tick by tick."""
         began = self._loop.time()
         while (elapsed := self._loop.time() - began) < seconds:
             due = int(elapsed * self._rate) - self.sent
-            self.furthest_behind = max(self.furthest_behind, due / self._rate)
+            self._counts = elapsed > LEFT_OUT_SECONDS
+            if self._counts:
+                self.furthest_behind = max(self.furthest_behind, due / self._rate)
             for _ in range(due):
                 await self._send()
             await asyncio.sleep(_TICK_SECONDS)
@@ -57,7 +63,10 @@ class Pace:
         }
         subject = f"agents.{name}.heartbeat"
         confirmed = await self._sender.send(subject, msgspec.json.encode(body), event_id)
-        confirmed.add_done_callback(lambda _: self.confirmed_in.append(self._loop.time() - handed))
+        if self._counts:
+            confirmed.add_done_callback(
+                lambda _: self.confirmed_in.append(self._loop.time() - handed)
+            )
 
 
 async def main() -> None:
