@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -51,6 +52,8 @@ def main(
 ) -> None:
     """Compare Penstock with other ways, on servers that are started for it on this machine."""
     logs.configure("warning", "console")
+    # Ended like by Ctrl-C, so that the workers under test end too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(
         sections=tuple(name for name in SECTIONS if not only or name in only),
         rounds=1 if quick else rounds,

@@ -11,13 +11,13 @@ from benchmarks.servers import Servers, ask
 from benchmarks.workloads import WORKLOADS, Workload, heartbeats
 
 SETTINGS: Mapping[str, tuple[int, ...]] = {
-    "batch_size": (500, 1_000, 2_000, 5_000, 10_000),
-    "in_flight": (1, 2, 3, 5),
+    "batch_size": (500, 1_000, 2_500, 5_000, 10_000),
+    "in_flight": (1, 2, 3),
 }
 PROCESSES = (1, 2)
 PARTITIONS = (0, 90, 365)
 """Daily partitions that are made besides those that are there."""
-AGENTS = (10, 10_000, 50_000)
+AGENTS = (10, 50_000)
 """Besides the 500 of the workload."""
 BACKLOG = 10
 """The long backlog has so many times as many events."""

@@ -167,6 +167,7 @@ def payloads(count: int, size: int) -> Iterator[Made]:
 
 
 _ALL = ("penstock", "copy", "faststream", "stock", "staged")
+_MOST = ("penstock", "copy", "faststream", "staged")
 _FEW = ("penstock", "copy", "faststream")
 _TWO = ("penstock", "faststream")
 
@@ -175,42 +176,42 @@ WORKLOADS: dict[str, Workload] = {
         title="heartbeats of 500 agents",
         make=heartbeats,
         count=100_000,
-        part=30_000,
+        part=20_000,
         ways=_ALL,
     ),
     "mix": Workload(
         title="everything that real agents say",
         make=mix,
         count=50_000,
-        part=20_000,
-        ways=_ALL,
+        part=15_000,
+        ways=_MOST,
     ),
     "tasks": Workload(
         title="updates of 50,000 tasks",
         make=task_updates,
         count=50_000,
-        part=20_000,
+        part=10_000,
         ways=_FEW,
     ),
     "messages": Workload(
         title="messages between 500 agents",
         make=messages,
         count=50_000,
-        part=20_000,
+        part=10_000,
         ways=_FEW,
     ),
     "duplicates": Workload(
         title="heartbeats, 10 % delivered twice",
         make=repeated,
         count=50_000,
-        part=20_000,
+        part=10_000,
         ways=_TWO,
     ),
     "replay": Workload(
         title="heartbeats that are all stored already",
         make=heartbeats,
         count=100_000,
-        part=20_000,
+        part=10_000,
         ways=_TWO,
         replayed=True,
     ),
@@ -218,21 +219,21 @@ WORKLOADS: dict[str, Workload] = {
         title="heartbeats, 1 % of them unreadable",
         make=poisoned,
         count=50_000,
-        part=20_000,
+        part=10_000,
         ways=_TWO,
     ),
     "4KB": Workload(
         title="activities with 4 KB of details",
         make=partial(payloads, size=4_096),
-        count=20_000,
-        part=10_000,
+        count=10_000,
+        part=5_000,
         ways=_FEW,
     ),
     "64KB": Workload(
         title="activities with 64 KB of details",
         make=partial(payloads, size=65_536),
-        count=4_000,
-        part=2_000,
+        count=2_000,
+        part=1_000,
         ways=_FEW,
     ),
 }
