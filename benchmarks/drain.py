@@ -96,10 +96,16 @@ async def penstock(
     *,
     settings: Mapping[str, str] | None = None,
     processes: int = 1,
+    part: bool = False,
 ) -> Figures:
-    """Workers with a consumer of their own; everything is drained, written, mirrored and acked."""
+    """Workers with a consumer of their own; everything is drained, written, mirrored and acked.
+
+    With ``part`` that is the last part of the workload alone.
+    """
     durable = new_consumer("penstock")
-    drained = found.stored.whole
+    drained = found.stored.part if part else found.stored.whole
+    if part:
+        await _make_consumers(servers, durable, drained)
     bucket = found.bucket or durable
     environment = {
         "nats_url": servers.nats.url,

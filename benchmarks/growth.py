@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,7 @@ SETTINGS: Mapping[str, tuple[int, ...]] = {
 }
 PROCESSES = (1, 2)
 PARTITIONS = (0, 90, 365)
-"""Daily partitions that are made besides those that are there."""
+"""Daily partitions of the past, besides those that a new database has."""
 AGENTS = (10, 50_000)
 """Besides the 500 of the workload."""
 BACKLOG = 10
@@ -25,10 +26,6 @@ BACKLOG = 10
 _ENSURE = """
 SELECT count(partitions.ensure_for('agents', 'heartbeat', now() - day * interval '1 day'))
 FROM generate_series(1, $1) AS day
-"""
-_COUNT = """
-SELECT count(*) FROM partitions.partition
-WHERE schema_name = 'agents' AND table_name = 'heartbeat'
 """
 
 
@@ -63,37 +60,40 @@ async def _points(servers: Servers, workload: Workload, rounds: int) -> AsyncIte
         for value in PARTITIONS:
             yield await measure("partitions", value, partitions=value)
         yield await measure("agents", 500)
-        yield await measure("backlog", workload.count)
     for value in AGENTS:
         crowd = msgspec.structs.replace(workload, make=partial(heartbeats, agents=value))
         async with prepared(servers, "heartbeats", crowd) as found:
             yield await _point(servers, found, rounds, "agents", value)
-    long = msgspec.structs.replace(workload, count=workload.count * BACKLOG)
+    long = msgspec.structs.replace(workload, count=workload.count * BACKLOG, part=workload.count)
     async with prepared(servers, "heartbeats", long) as found:
-        yield await _point(servers, found, 1, "backlog", long.count)
+        for point in await _backlogs(servers, found, rounds):
+            yield point
+
+
+async def _backlogs(servers: Servers, found: Prepared, rounds: int) -> list[Point]:
+    """The long one between two that are the last part of it, so that each is as well off."""
+    outcomes: dict[int, list[Outcome]] = {found.workload.part: [], found.workload.count: []}
+    for _ in range(rounds):
+        for count in (found.workload.part, found.workload.count, found.workload.part):
+            part = count == found.workload.part
+            outcomes[count].append(await _once(servers, found, part=part))
+    return [Point(what="backlog", value=count, outcomes=runs) for count, runs in outcomes.items()]
 
 
 async def _point(
-    servers: Servers,
-    found: Prepared,
-    rounds: int,
-    what: str,
-    value: int,
-    *,
-    settings: Mapping[str, str] | None = None,
-    processes: int = 1,
-    partitions: int | None = None,
+    servers: Servers, found: Prepared, rounds: int, what: str, value: int, **differing: Any
 ) -> Point:
-    outcomes: list[Outcome] = []
-    for _ in range(rounds):
-        async with servers.database() as dsn:
-            if partitions is not None:
-                await ask(dsn, _ENSURE, partitions)
-                value = await ask(dsn, _COUNT)
-            try:
-                outcomes.append(
-                    await penstock(servers, found, dsn, settings=settings, processes=processes)
-                )
-            except (Failed, TimeoutError) as error:
-                outcomes.append(f"failed: {error!r}")
+    outcomes = [await _once(servers, found, **differing) for _ in range(rounds)]
     return Point(what=what, value=value, outcomes=outcomes)
+
+
+async def _once(
+    servers: Servers, found: Prepared, *, partitions: int = 0, **differing: Any
+) -> Outcome:
+    """A drain into a table with so many more partitions; the rest is for `penstock`."""
+    async with servers.database() as dsn:
+        await ask(dsn, _ENSURE, partitions)
+        try:
+            return await penstock(servers, found, dsn, **differing)
+        except (Failed, TimeoutError) as error:
+            return f"failed: {error!r}"

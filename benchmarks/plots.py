@@ -48,9 +48,10 @@ def _growth(points: list[Grown]) -> Any:
             if p.what == what and p.summary.median
         )
         axes.plot([str(f"{value:,}") for value, _ in found], [rate for _, rate in found], "o-")
-        axes.set(xlabel=label, ylim=(0, None))
+        axes.set(xlabel=label)
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.grid(axis="y", alpha=0.3)
+    axes.set_ylim(bottom=0)  # of all of them, once all is drawn
     figure.supylabel("heartbeats per second")
     return figure
 

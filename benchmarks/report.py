@@ -22,7 +22,7 @@ _GROWING = {
     "batch_size": "`batch_size`",
     "in_flight": "`in_flight`",
     "processes": "worker processes",
-    "partitions": "daily partitions of the table",
+    "partitions": "daily partitions of the past",
     "agents": "agents",
     "backlog": "events in the backlog",
 }
@@ -106,7 +106,7 @@ def _cells(summary: Summary) -> list[str]:
         return [(summary.trouble or "").partition("\n")[0]]
     return [
         f"{figures.events:,}",
-        f"{figures.events_per_second:,}",
+        f"{figures.events_per_second:,.0f}",
         f"{figures.cpu['worker']:.1f}",
         f"{figures.cpu['postgres']:.1f}",
         f"{_bus(figures):.1f}",

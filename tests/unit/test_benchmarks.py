@@ -1,6 +1,7 @@
 """What the benchmarks publish is valid, and their figures follow from the runs."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from benchmarks import workloads
 from benchmarks.measure import Figures
 from benchmarks.report import ratios
 from benchmarks.rows import COLUMNS, row
-from benchmarks.session import Compared, Results, summarize
+from benchmarks.session import Compared, Grown, Results, summarize
 from schemas.catalogue import Catalogue
 from schemas.event import Event
 from worker.decode import Decoder, Window
@@ -81,3 +82,18 @@ def test_ratios_leave_out_what_was_not_measured() -> None:
     ways["faststream"] = summarize(["FastStream is not installed"])
     compared = Compared(title="", count=100, part=100, ways=ways)
     assert ratios(Results(compared={"heartbeats": compared})) == {"heartbeats: limit": 0.5}
+
+
+def test_the_same_results_are_drawn_alike(tmp_path: Path) -> None:
+    """So that a plot in the repository changes only when the figures do."""
+    pytest.importorskip("matplotlib")
+    from benchmarks.plots import draw  # noqa: PLC0415  (needs matplotlib)
+
+    points = [
+        Grown(what="in_flight", value=value, summary=summarize([figures(rate)]))
+        for value, rate in ((1, 40_000), (2, 60_000))
+    ]
+    (first,) = draw(Results(growth=points), tmp_path / "first")
+    (second,) = draw(Results(growth=points), tmp_path / "second")
+    assert first.read_bytes() == second.read_bytes()
+    assert "60,000" in first.read_text("utf-8")
