@@ -72,7 +72,8 @@ def main(
         print(json.dumps({**about, "rounds": plan.rounds, "ratios": ratios(results), **found}))
     else:
         console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(f"Medians of {plan.rounds} rounds in turn; {json.dumps(about)}", markup=False)
+        heading = f"Medians of {plan.rounds} rounds in turn; {json.dumps(about)}"
+        console.print(heading, markup=False, soft_wrap=True)
         show(results, console)
     sys.exit(1 if any("failed" in trouble for trouble in results.troubles) else 0)
 

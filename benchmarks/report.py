@@ -51,6 +51,12 @@ def _rate(results: Results, name: str, way: str) -> float | None:
     return summary.median.events_per_second if summary and summary.median else None
 
 
+def _startup(results: Results) -> float | None:
+    compared = results.compared.get("heartbeats")
+    found = compared.ways["penstock"].median if compared else None
+    return found.startup_s if found else None
+
+
 def _against(results: Results, name: str, way: str) -> float | None:
     return _ratio(_rate(results, name, "penstock"), _rate(results, name, way))
 
@@ -83,6 +89,10 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
         yield "latency from hand-over to commit", _latency(results)
     if results.growth:
         yield "growth", _growth(results.growth)
+    if (startup := _startup(results)) is not None:
+        table = Table("start-up", "s", box=MARKDOWN)
+        table.add_row("from the start of the process to the first commit", f"{startup:.2f}")
+        yield "start-up with a backlog", table
     if found := ratios(results):
         table = Table("Penstock against", "ratio", box=MARKDOWN)
         for name, ratio in found.items():
