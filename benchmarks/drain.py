@@ -1,169 +1,179 @@
-"""Drain rate of stored events: Penstock with all guarantees, beside the limit and the stock way.
+"""Drains stored events in every way, in turn, and checks that all of them arrived."""
 
-Everything runs on this machine: PostgreSQL with fsync, NATS with ``sync_interval: always``.
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import count
+
+import msgspec
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from benchmarks import watching
+from benchmarks.measure import Figures, Meter
+from benchmarks.processes import Failed, rival, worker
+from benchmarks.rival import SELF_TIMED, Job, missing
+from benchmarks.servers import EMPTY, Servers, ask
+from benchmarks.storing import Drained, Stored, store
+from benchmarks.workloads import Workload
+
+_EVENTS = """
+SELECT (SELECT count(*) FROM agents.heartbeat) + (SELECT count(*) FROM events.log)
+     + (SELECT count(*) FROM messages.message)
 """
+_LETTERS = "SELECT count(*) FROM bus.dead_letter"
+_FIRST_COMMIT = """
+SELECT extract(epoch FROM min(pg_xact_commit_timestamp(xmin)))::float FROM agents.heartbeat
+"""
+_WHOLE = frozenset({"penstock", "copy"})
+"""Ways that drain everything; the others are slow enough to be measured on the last part."""
 
-import asyncio
-import json
-import os
-import statistics
-import sys
-import time
-from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
-from typing import Any
+_numbers = count(1)
 
-import asyncpg
-import nats
-import psutil  # type: ignore[import-untyped]
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig
-
-from benchmarks.workloads import WORKLOADS
-from worker.embedded import EmbeddedNats, EmbeddedPostgres, drop_database
-from worker.migrate import up
-from worker.publisher import Sender
-
-Report = dict[str, float]
+Outcome = Figures | str
+"""What was measured, or why nothing was."""
 
 
-async def drain(workload: str, count: int, rounds: int) -> dict[str, Any]:
-    """Every way ``rounds`` times in turn on the same stored events; medians of each figure."""
-    stream, make = WORKLOADS[workload]
-    reports: dict[str, list[Report]] = {"penstock": [], "copy": [], "stock": []}
-    async with EmbeddedNats() as bus, EmbeddedPostgres() as postgres:
-        dsn = await postgres.create_database("empty")
-        await up(dsn)
-        await penstock("create", bus, dsn, stream, 0)
-        await store(bus.url, make(count))
-        for turn in range(rounds):
-            for way, found in reports.items():
-                database = await postgres.create_database(f"{way}_{turn}", "empty")
-                if way == "penstock":
-                    report = await penstock(f"bench{turn}", bus, database, stream, count)
-                else:
-                    report = await other(way, bus, database, workload, count)
-                await check(database, workload, count)
-                found.append({**report, "rate": count / report["seconds"]})
-                await drop_database(postgres.dsn, f"{way}_{turn}")
-    return {way: medians(found, count) for way, found in reports.items()}
+def new_consumer(name: str) -> str:
+    """A name that no consumer or bucket has yet."""
+    return f"{name}_{next(_numbers)}"
 
 
-def medians(reports: list[Report], count: int) -> Report:
-    """Median rate (events/s), CPU (microseconds an event) and the greatest memory (MB)."""
-    return {
-        "events_per_second": round(statistics.median(r["rate"] for r in reports)),
-        "cpu_us_per_event": round(statistics.median(r["cpu"] for r in reports) / count * 1e6, 1),
-        "peak_mb": round(max(r["peak_mb"] for r in reports)),
-    }
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A workload in the streams, and the database that its measured runs begin with.
+
+    ``bucket`` is the one to use; if there is none every run has its own, which is empty.
+    """
+
+    name: str
+    workload: Workload
+    stored: Stored
+    template: str = EMPTY
+    bucket: str = ""
 
 
-async def store(url: str, messages: Iterator[Any]) -> None:
-    """Publish with confirmation."""
-    client = await nats.connect(url)
-    sender = Sender(client, max_pending=5_000, max_pending_bytes=32 << 20)
-    await sender.open()
-    number = 0
-    while chunk := list(islice(messages, 5_000)):
-        waiting = []
-        for message in chunk:
-            number += 1
-            waiting.append(await sender.send(message.subject, message.body, f"n{number}"))
-        await asyncio.gather(*waiting)
-    await sender.close()
-    await client.close()
+@contextlib.asynccontextmanager
+async def prepared(servers: Servers, name: str, workload: Workload) -> AsyncIterator[Prepared]:
+    """Publish a workload into empty streams; where it is replayed, store it once too."""
+    await servers.forget()
+    async with worker({"nats_url": servers.nats.url, "kv": "false"}, "provision") as process:
+        await process.done()
+    made = workload.make(workload.count)
+    stored = await store(servers.nats.url, made, workload.count, workload.part)
+    found = Prepared(name=name, workload=workload, stored=stored)
+    if not workload.replayed:
+        yield found
+        return
+    found = msgspec.structs.replace(found, bucket="filled")
+    async with servers.database() as filled:
+        await penstock(servers, found, filled)
+        yield msgspec.structs.replace(found, template=filled.rpartition("/")[2])
 
 
-async def penstock(consumer: str, bus: Any, dsn: str, stream: str, count: int) -> Report:
-    """A worker process; measured from its first delivery to its last acknowledgement."""
-    client = await nats.connect(bus.url)
-    js = client.jetstream()
-    environ = {
-        **os.environ,
-        "PENSTOCK_NATS_URL": bus.url,
-        "PENSTOCK_POSTGRES_DSN": dsn,
-        "PENSTOCK_CONSUMER": consumer,
-        "PENSTOCK_HTTP_PORT": "-1",
-        "PENSTOCK_STREAMS": stream if count else "",
-        "PENSTOCK_LOG_FORMAT": "json",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "worker",
-        "run",
-        "--until-idle",
-        "0.5",
-        env=environ,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    report = await watch(js, stream, consumer, process.pid, count) if count else {}
-    assert await process.wait() == 0
-    await client.close()
-    return report
+async def compare(
+    servers: Servers, found: Prepared, ways: Sequence[str], rounds: int
+) -> dict[str, list[Outcome]]:
+    """Every way ``rounds`` times in turn."""
+    outcomes: dict[str, list[Outcome]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, seen in outcomes.items():
+            seen.append(missing(way) or await _once(servers, found, way))
+    return outcomes
 
 
-async def watch(js: JetStreamContext, stream: str, consumer: str, pid: int, count: int) -> Report:
-    """Follow a consumer from its first delivery until nothing is left."""
-    process = psutil.Process(pid)
-    began = cpu = 0.0
-    while True:
+async def _once(servers: Servers, found: Prepared, way: str) -> Outcome:
+    async with servers.database(found.template) as dsn:
         try:
-            info = await js.consumer_info(stream, consumer)
-        except nats.js.errors.NotFoundError:
-            await asyncio.sleep(0.005)
-            continue
-        times = process.cpu_times()
-        if not began:
-            began, cpu = time.perf_counter(), times.user + times.system
-            first = info.num_pending
-        if info.num_pending == 0 and info.num_ack_pending == 0:
-            seconds = (time.perf_counter() - began) * count / max(1, first or 0)
-            used = times.user + times.system - cpu
-            return {"seconds": seconds, "cpu": used, "peak_mb": peak(process)}
-        await asyncio.sleep(0.02)
+            if way == "penstock":
+                return await penstock(servers, found, dsn)
+            return await _rival(servers, found, dsn, way)
+        except (Failed, TimeoutError) as error:
+            return f"failed: {error!r}"
 
 
-def peak(process: psutil.Process) -> float:
-    """Peak resident memory of a running process in MB."""
-    status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    line = next(line for line in status if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+async def penstock(
+    servers: Servers,
+    found: Prepared,
+    dsn: str,
+    *,
+    settings: Mapping[str, str] | None = None,
+    processes: int = 1,
+    part: bool = False,
+) -> Figures:
+    """Workers with a consumer of their own; everything is drained, written, mirrored and acked.
 
-
-async def other(way: str, bus: Any, dsn: str, workload: str, count: int) -> Report:
-    """One of `benchmarks.ways` in a process of its own."""
-    stream = WORKLOADS[workload][0]
-    async with await nats.connect(bus.url) as client:
-        js = client.jetstream()
-        if way == "stock":
-            config = ConsumerConfig(
-                durable_name="stock", ack_policy=AckPolicy.EXPLICIT, max_ack_pending=20_000
-            )
-            await js.add_consumer(stream, config)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "benchmarks.ways",
-            way,
-            workload,
-            str(count),
-            bus.url,
-            dsn,
-            stdout=asyncio.subprocess.PIPE,
+    With ``part`` that is the last part of the workload alone.
+    """
+    durable = new_consumer("penstock")
+    drained = found.stored.part if part else found.stored.whole
+    if part:
+        await _make_consumers(servers, durable, drained)
+    bucket = found.bucket or durable
+    environment = {
+        "nats_url": servers.nats.url,
+        "postgres_dsn": dsn,
+        "consumer": durable,
+        "kv_bucket": bucket,
+        "streams": ",".join(drained.starts),
+        **(settings or {}),
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(worker(environment)) for _ in range(processes)]
+        meter = Meter([one.pid for one in workers], servers.pids)
+        figures = await watching.consumers(
+            servers.js, durable, tuple(drained.starts), workers, meter
         )
-        answer, _ = await process.communicate()
-        if way == "stock":
-            await js.delete_consumer(stream, "stock")
-    report: Report = json.loads(answer)
-    return report
+        for one in workers:
+            if code := await one.stop():
+                raise Failed(f"a worker ended with {code}")
+    await _check(dsn, drained, letters=drained.unreadable)
+    if not found.bucket:
+        await servers.js.delete_key_value(bucket)
+    if found.name != "heartbeats":
+        return figures
+    startup = round(await ask(dsn, _FIRST_COMMIT) - workers[0].born, 3)
+    return msgspec.structs.replace(figures, startup_s=startup)
 
 
-async def check(dsn: str, workload: str, count: int) -> None:
+async def _rival(servers: Servers, found: Prepared, dsn: str, way: str) -> Figures:
+    drained = found.stored.whole if way in _WHOLE else found.stored.part
+    job = Job(
+        way=way,
+        dsn=dsn,
+        workload=found.name,
+        count=drained.messages,
+        streams=tuple(drained.starts),
+        durable=new_consumer(way),
+        nats_url=servers.nats.url,
+    )
+    if way not in SELF_TIMED:
+        await _make_consumers(servers, job.durable, drained)
+    async with rival(job) as process:
+        meter = Meter([process.pid], servers.pids)
+        if way in SELF_TIMED:
+            figures = await watching.lines(process, meter, job.count)
+        else:
+            figures = await watching.consumers(
+                servers.js, job.durable, job.streams, [process], meter
+            )
+    await _check(dsn, found.stored.whole if found.workload.replayed else drained)
+    return figures
+
+
+async def _make_consumers(servers: Servers, durable: str, drained: Drained) -> None:
+    for stream, sequence in drained.starts.items():
+        config = ConsumerConfig(
+            durable_name=durable,
+            ack_policy=AckPolicy.EXPLICIT,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=sequence,
+            max_ack_pending=20_000,
+        )
+        await servers.js.add_consumer(stream, config)
+
+
+async def _check(dsn: str, drained: Drained, letters: int | None = None) -> None:
     """A way that did not store everything has not been measured."""
-    table = "agents.heartbeat" if workload == "heartbeats" else "events.log"
-    connection = await asyncpg.connect(dsn)
-    found = await connection.fetchval(f"SELECT count(*) FROM {table}")
-    await connection.close()
-    assert found == count, f"{found} of {count} stored"
+    events = await ask(dsn, _EVENTS)
+    if events != drained.events:
+        raise Failed(f"it stored {events} of {drained.events} events")
+    if letters is not None and (kept := await ask(dsn, _LETTERS)) != letters:
+        raise Failed(f"it kept {kept} of {letters} dead letters")

@@ -1,57 +1,240 @@
-"""What is published: events of one kind, as bytes, with their subjects."""
+"""What is published: valid events as bytes, made from a number, so that every run has the same."""
 
+import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from worker.ports import Message
+from benchmarks.mix import WORDS, run
+from schemas.streams import STREAM_OF
 
-Workload = Callable[[int], Iterator[Message]]
-
-_AGENTS = [str(UUID(int=(7 << 100) + n)) for n in range(500)]
 _TASKS = 50_000
+_AGENTS = 500
+_PAYLOADS = 200
+"""So many different texts; making one for every event would take longer than storing it."""
 
 
-def _event(kind: str, subject: str, number: int, version: int, data: object) -> Message:
-    domain, _, verb = kind.partition(".")
-    began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
-    body = {
-        "specversion": "1.0",
-        "id": str(UUID(int=(0x0192 << 112) + (7 << 76) + (2 << 62) + number)),
-        "source": f"/agents/{_AGENTS[number % len(_AGENTS)]}",
-        "type": kind,
-        "subject": subject,
-        "time": (began + timedelta(milliseconds=number)).isoformat(),
-        "sequence": version,
-        "data": data,
-    }
-    return Message(subject=f"{domain}.{subject}.{verb}", body=msgspec.json.encode(body))
+class Made(NamedTuple):
+    """A message to publish. ``event_id`` is None if nobody can read it."""
+
+    subject: str
+    body: bytes
+    event_id: str | None
+
+    @property
+    def stream(self) -> str:
+        """The stream that takes it."""
+        return STREAM_OF[self.subject.partition(".")[0]]
 
 
-def heartbeats(count: int) -> Iterator[Message]:
-    """`agents.heartbeat` of 500 agents in turn: append, folded state, KV."""
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """``make`` gives so many messages; ``count`` is the default, of which slow ways drain the last
+    ``part``. ``ways`` are those that it is drained in. With ``replayed`` the database holds
+    everything before the measured ways begin.
+    """
+
+    title: str
+    make: Callable[[int], Iterator[Made]]
+    count: int
+    part: int
+    ways: tuple[str, ...]
+    replayed: bool = False
+
+    def scaled(self, factor: float) -> "Workload":
+        """The same with other counts, in whole fetches of the ways that fetch 500."""
+        count = max(500, round(self.count * factor / 500) * 500)
+        part = max(500, round(self.part * factor / 500) * 500)
+        return msgspec.structs.replace(self, count=count, part=part)
+
+
+def agent(number: int) -> str:
+    """The UUID of an agent."""
+    return str(UUID(int=(7 << 100) + number))
+
+
+class Writer:
+    """Makes events with ids and times that grow with their number, since half an hour ago."""
+
+    def __init__(self) -> None:
+        self._began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
+
+    def event(
+        self, number: int, kind: str, subject: str, data: object, *, sequence: int = 0, **more: str
+    ) -> Made:
+        """Event ``number``; ``more`` are further attributes."""
+        domain, _, verb = kind.partition(".")
+        event_id = str(UUID(int=(0x0192 << 112) + (7 << 76) + (2 << 62) + number))
+        body = {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": f"/agents/{agent(number % _AGENTS)}",
+            "type": kind,
+            "subject": subject,
+            "time": (self._began + timedelta(milliseconds=number)).isoformat(),
+            **({"sequence": sequence} if sequence else {}),
+            **more,
+            "data": data,
+        }
+        return Made(f"{domain}.{subject}.{verb}", msgspec.json.encode(body), event_id)
+
+
+def heartbeats(count: int, agents: int = _AGENTS) -> Iterator[Made]:
+    """`agents.heartbeat` of ``agents`` in turn: history, folded state, bucket."""
+    writer = Writer()
     for n in range(count):
         data = {"status": "busy", "load": 0.25, "metrics": {"queue": 3.0, "rss_mb": 212.5}}
-        yield _event("agents.heartbeat", _AGENTS[n % len(_AGENTS)], n, 0, data)
+        yield writer.event(n, "agents.heartbeat", agent(n % agents), data)
 
 
-def task_updates(count: int) -> Iterator[Message]:
-    """`tasks.updated` of 50,000 tasks in turn: append, wide upserts."""
+def task_updates(count: int) -> Iterator[Made]:
+    """`tasks.updated` of 50,000 tasks in turn: history, wide upserts."""
+    writer = Writer()
     for n in range(count):
         data = {
             "status": "running",
             "priority": 4,
-            "assigned_to": _AGENTS[n % len(_AGENTS)],
+            "assigned_to": agent(n % _AGENTS),
             "result": {"step": n // _TASKS, "note": "tests are running"},
         }
         task = str(UUID(int=(9 << 100) + n % _TASKS))
-        yield _event("tasks.updated", task, n, n // _TASKS + 1, data)
+        yield writer.event(n, "tasks.updated", task, data, sequence=n // _TASKS + 1)
 
 
-WORKLOADS: dict[str, tuple[str, Workload]] = {
-    "heartbeats": ("AGENT_STATE", heartbeats),
-    "task updates": ("TASK_EXECUTION", task_updates),
+def messages(count: int) -> Iterator[Made]:
+    """`messages.sent`: a row each in a partitioned state table, which is the record."""
+    writer = Writer()
+    for n in range(count):
+        recipient = agent((n + 1) % _AGENTS)
+        data = {
+            "message_id": str(UUID(int=(11 << 100) + n)),
+            "from_id": agent(n % _AGENTS),
+            "to_kind": "agent",
+            "to_id": recipient,
+            "kind": "command",
+            "subject": "action",
+            "payload": {"action": "run the tests", "step": n},
+        }
+        yield writer.event(n, "messages.sent", recipient, data)
+
+
+def mix(count: int) -> Iterator[Made]:
+    """What agents say while they solve issues; see `benchmarks.mix`. 100 agents at a time."""
+    writer, chosen = Writer(), random.Random(2)
+    runs = [run(chosen, agent(n), str(UUID(int=(9 << 100) + n))) for n in range(100)]
+    begun = len(runs)
+    for n in range(count):
+        place = n % len(runs)
+        said = next(runs[place], None)
+        while said is None:
+            runs[place] = run(chosen, agent(begun), str(UUID(int=(9 << 100) + begun)))
+            begun += 1
+            said = next(runs[place], None)
+        yield writer.event(
+            n, said.kind, said.subject, said.data, sequence=said.sequence, correlationid=said.task
+        )
+
+
+def repeated(count: int) -> Iterator[Made]:
+    """Heartbeats, of which every tenth message is one of the last 10,000 events once more."""
+    chosen, sent = random.Random(3), list[Made]()
+    fresh = heartbeats(count)
+    for n in range(count):
+        if n % 10 == 9:
+            yield sent[chosen.randrange(max(0, len(sent) - 10_000), len(sent))]
+        else:
+            sent.append(next(fresh))
+            yield sent[-1]
+
+
+def poisoned(count: int) -> Iterator[Made]:
+    """Heartbeats, of which every hundredth message is cut off in the middle."""
+    for n, made in enumerate(heartbeats(count)):
+        torn = Made(made.subject, made.body[: len(made.body) // 2], None)
+        yield torn if n % 100 == 99 else made
+
+
+def payloads(count: int, size: int) -> Iterator[Made]:
+    """`agents.activity` with ``size`` bytes of free-form details: history, state, bucket."""
+    writer, chosen = Writer(), random.Random(4)
+    texts = [" ".join(chosen.choices(WORDS, k=size // 5))[:size] for _ in range(_PAYLOADS)]
+    for n in range(count):
+        data = {"activity_type": "thought", "details": {"step": n, "text": texts[n % _PAYLOADS]}}
+        yield writer.event(n, "agents.activity", agent(n % _AGENTS), data)
+
+
+_ALL = ("penstock", "copy", "faststream", "stock", "staged")
+_MOST = ("penstock", "copy", "faststream", "staged")
+_FEW = ("penstock", "copy", "faststream")
+_TWO = ("penstock", "faststream")
+
+WORKLOADS: dict[str, Workload] = {
+    "heartbeats": Workload(
+        title="heartbeats of 500 agents",
+        make=heartbeats,
+        count=100_000,
+        part=20_000,
+        ways=_ALL,
+    ),
+    "mix": Workload(
+        title="everything that real agents say",
+        make=mix,
+        count=50_000,
+        part=15_000,
+        ways=_MOST,
+    ),
+    "tasks": Workload(
+        title="updates of 50,000 tasks",
+        make=task_updates,
+        count=50_000,
+        part=10_000,
+        ways=_FEW,
+    ),
+    "messages": Workload(
+        title="messages between 500 agents",
+        make=messages,
+        count=50_000,
+        part=10_000,
+        ways=_FEW,
+    ),
+    "duplicates": Workload(
+        title="heartbeats, 10 % delivered twice",
+        make=repeated,
+        count=50_000,
+        part=10_000,
+        ways=_TWO,
+    ),
+    "replay": Workload(
+        title="heartbeats that are all stored already",
+        make=heartbeats,
+        count=100_000,
+        part=10_000,
+        ways=_TWO,
+        replayed=True,
+    ),
+    "poison": Workload(
+        title="heartbeats, 1 % of them unreadable",
+        make=poisoned,
+        count=50_000,
+        part=10_000,
+        ways=_TWO,
+    ),
+    "4KB": Workload(
+        title="activities with 4 KB of details",
+        make=partial(payloads, size=4_096),
+        count=10_000,
+        part=5_000,
+        ways=_FEW,
+    ),
+    "64KB": Workload(
+        title="activities with 64 KB of details",
+        make=partial(payloads, size=65_536),
+        count=2_000,
+        part=1_000,
+        ways=_FEW,
+    ),
 }
-"""Name to stream and generator."""
+"""By the name that ``--only`` takes."""

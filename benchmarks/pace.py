@@ -1,0 +1,91 @@
+"""Publishes heartbeats at an even rate, each with the time at which it is handed to the bus.
+
+``python -m benchmarks.pace NATS_URL RATE SECONDS`` prints one JSON object when all are confirmed.
+"""
+
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime
+from statistics import quantiles
+from uuid import uuid4
+
+import msgspec
+import nats
+
+from benchmarks.workloads import agent
+from worker.publisher import Sender
+
+_TICK_SECONDS = 0.001
+_AGENTS = 500
+
+LEFT_OUT_SECONDS = 2.0
+"""The first seconds are not counted: both sides are still warming up."""
+
+
+class Pace:
+    """What was sent; in seconds, how long the bus took to confirm it and how late it was sent."""
+
+    def __init__(self, sender: Sender, rate: float) -> None:
+        self._sender = sender
+        self._rate = rate
+        self._loop = asyncio.get_running_loop()
+        self.sent = 0
+        self.confirmed_in: list[float] = []
+        self.furthest_behind = 0.0
+        self._counts = False
+
+    async def run(self, seconds: float) -> None:
+        """Send what is due, tick by tick."""
+        began = self._loop.time()
+        while (elapsed := self._loop.time() - began) < seconds:
+            due = int(elapsed * self._rate) - self.sent
+            self._counts = elapsed > LEFT_OUT_SECONDS
+            if self._counts:
+                self.furthest_behind = max(self.furthest_behind, due / self._rate)
+            for _ in range(due):
+                await self._send()
+            await asyncio.sleep(_TICK_SECONDS)
+        await self._sender.flush()
+
+    async def _send(self) -> None:
+        self.sent += 1
+        name, event_id = agent(self.sent % _AGENTS), str(uuid4())
+        handed = self._loop.time()
+        body = {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": f"/agents/{name}",
+            "type": "agents.heartbeat",
+            "subject": name,
+            "time": datetime.now(UTC).isoformat(),
+            "data": {"status": "busy", "load": 0.25, "metrics": {"queue": 3.0, "rss_mb": 212.5}},
+        }
+        subject = f"agents.{name}.heartbeat"
+        confirmed = await self._sender.send(subject, msgspec.json.encode(body), event_id)
+        if self._counts:
+            confirmed.add_done_callback(
+                lambda _: self.confirmed_in.append(self._loop.time() - handed)
+            )
+
+
+async def main() -> None:
+    url, rate, seconds = sys.argv[1:]
+    async with await nats.connect(url) as client:
+        sender = Sender(client)
+        await sender.open()
+        pace = Pace(sender, float(rate))
+        await pace.run(float(seconds))
+        await sender.close()
+    hundredths = quantiles(pace.confirmed_in, n=100)
+    answer = {
+        "sent": pace.sent,
+        "confirm_p50_ms": round(hundredths[49] * 1000, 2),
+        "confirm_p99_ms": round(hundredths[98] * 1000, 2),
+        "furthest_behind_ms": round(pace.furthest_behind * 1000, 1),
+    }
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

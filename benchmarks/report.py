@@ -1,0 +1,153 @@
+"""Results as tables, which are Markdown too."""
+
+from collections.abc import Iterator
+
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import Figures
+from benchmarks.session import Compared, Grown, Results, Summary
+
+_TITLES = {
+    "penstock": "Penstock",
+    "copy": "limit: COPY of ready rows",
+    "faststream": "FastStream, batches of 500, `executemany`",
+    "stock": "nats-py `fetch`, `executemany`",
+    "staged": "nats-py `fetch`, COPY and merge",
+    "callback": "aio-pika callback, `executemany`",
+    "consume": "aio-pika callback, no database",
+}
+_GROWING = {
+    "batch_size": "`batch_size`",
+    "in_flight": "`in_flight`",
+    "processes": "worker processes",
+    "partitions": "daily partitions of the past",
+    "agents": "agents",
+    "backlog": "events in the backlog",
+}
+_BUSES = ("nats", "rabbitmq")
+
+
+def ratios(results: Results) -> dict[str, float]:
+    """Rates of Penstock against other rates of the same run."""
+    found: dict[str, float | None] = {
+        "heartbeats: FastStream": _against(results, "heartbeats", "faststream"),
+        "heartbeats: limit": _against(results, "heartbeats", "copy"),
+        "mix: FastStream": _against(results, "mix", "faststream"),
+        "replay: new events": _ratio(
+            _rate(results, "replay", "penstock"), _rate(results, "heartbeats", "penstock")
+        ),
+        "rabbitmq: aio-pika callback": _against(results, "rabbitmq", "callback"),
+        "backlog: ten times as long": _grown(results, "backlog"),
+        "processes: two": _grown(results, "processes"),
+    }
+    return {name: round(ratio, 2) for name, ratio in found.items() if ratio is not None}
+
+
+def _rate(results: Results, name: str, way: str) -> float | None:
+    compared = results.compared.get(name)
+    summary = compared.ways.get(way) if compared else None
+    return summary.median.events_per_second if summary and summary.median else None
+
+
+def _startup(results: Results) -> float | None:
+    compared = results.compared.get("heartbeats")
+    found = compared.ways["penstock"].median if compared else None
+    return found.startup_s if found else None
+
+
+def _against(results: Results, name: str, way: str) -> float | None:
+    return _ratio(_rate(results, name, "penstock"), _rate(results, name, way))
+
+
+def _grown(results: Results, what: str) -> float | None:
+    """The rate at the greatest value against that at the least."""
+    points = sorted((p for p in results.growth if p.what == what), key=lambda p: p.value)
+    rates = [p.summary.median.events_per_second for p in points if p.summary.median]
+    return _ratio(rates[-1], rates[0]) if len(rates) > 1 else None
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one and other else None
+
+
+def show(results: Results, console: Console) -> None:
+    """Print all tables."""
+    for title, table in tables(results):
+        console.print(f"\n### {title}\n", markup=False)
+        console.print(table)
+    for trouble in results.troubles:
+        console.print(f"\nNot measured: {trouble}", markup=False)
+
+
+def tables(results: Results) -> Iterator[tuple[str, Table]]:
+    """Title and table of everything that was measured."""
+    for name, compared in results.compared.items():
+        yield f"{name}: {compared.title}", _compared(compared)
+    if results.latency:
+        yield "latency from hand-over to commit", _latency(results)
+    if results.growth:
+        yield "growth", _growth(results.growth)
+    if (startup := _startup(results)) is not None:
+        table = Table("start-up", "s", box=MARKDOWN)
+        table.add_row("from the start of the process to the first commit", f"{startup:.2f}")
+        yield "start-up with a backlog", table
+    if found := ratios(results):
+        table = Table("Penstock against", "ratio", box=MARKDOWN)
+        for name, ratio in found.items():
+            table.add_row(name, f"{ratio:.2f}")
+        yield "ratios of this run", table
+
+
+def _compared(compared: Compared) -> Table:
+    table = Table(
+        *("way", "events", "events/s", "worker µs", "PostgreSQL µs", "bus µs", "peak MB"),
+        box=MARKDOWN,
+    )
+    for way, summary in compared.ways.items():
+        table.add_row(_TITLES[way], *_cells(summary))
+    return table
+
+
+def _cells(summary: Summary) -> list[str]:
+    figures = summary.median
+    if figures is None:
+        return [(summary.trouble or "").partition("\n")[0]]
+    return [
+        f"{figures.events:,}",
+        f"{figures.events_per_second:,.0f}",
+        f"{figures.cpu['worker']:.1f}",
+        f"{figures.cpu['postgres']:.1f}",
+        f"{_bus(figures):.1f}",
+        f"{figures.peak_mb:.0f}",
+    ]
+
+
+def _bus(figures: Figures) -> float:
+    return sum(figures.cpu.get(name, 0.0) for name in _BUSES)
+
+
+def _latency(results: Results) -> Table:
+    table = Table(
+        *("events/s", "p50 ms", "p99 ms", "longest ms", "bus confirms: p50 ms", "p99 ms"),
+        box=MARKDOWN,
+    )
+    for found in results.latency:
+        table.add_row(
+            f"{found.rate:,}",
+            *(f"{ms:.1f}" for ms in (found.p50_ms, found.p99_ms, found.longest_ms)),
+            *(f"{ms:.1f}" for ms in (found.paced.confirm_p50_ms, found.paced.confirm_p99_ms)),
+        )
+    return table
+
+
+def _growth(points: list[Grown]) -> Table:
+    table = Table(
+        *("what", "value", "events", "events/s", "worker µs", "PostgreSQL µs", "bus µs"),
+        *("peak MB",),
+        box=MARKDOWN,
+    )
+    for point in sorted(points, key=lambda p: (list(_GROWING).index(p.what), p.value)):
+        table.add_row(_GROWING[point.what], f"{point.value:,}", *_cells(point.summary))
+    return table

@@ -1,0 +1,157 @@
+"""One run of the benchmarks: what is asked for, one after the other, on one set of servers."""
+
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import msgspec
+
+from benchmarks.drain import Outcome, compare, prepared
+from benchmarks.growth import Point, growth
+from benchmarks.latency import RATES, Latency, latency
+from benchmarks.measure import Figures
+from benchmarks.queues import COUNT as QUEUED
+from benchmarks.queues import compare_queues
+from benchmarks.servers import Servers, started
+from benchmarks.workloads import WORKLOADS
+from worker.embedded import ServerFailed
+
+SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth")
+
+_LATENCY_SECONDS = 12.0
+_QUICK_SECONDS = 3.0
+_GROWTH_ROUNDS = 5
+"""So many rounds of the ways are one of the growth, which has many points."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run: which sections, how often, and by how much the counts of events are scaled."""
+
+    sections: tuple[str, ...]
+    rounds: int
+    factor: float
+    quick: bool
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """All runs of one way, and the median of each figure; of the memory it is the greatest.
+
+    ``trouble`` is why a run gave no figures, if one did not.
+    """
+
+    median: Figures | None
+    trouble: str | None
+    runs: list[Outcome]
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """A workload, drained in every way. ``part`` is what slow ways drained of the ``count``."""
+
+    title: str
+    count: int
+    part: int
+    ways: dict[str, Summary]
+
+
+class Grown(msgspec.Struct, frozen=True, kw_only=True):
+    """The rate at one value of what grows."""
+
+    what: str
+    value: int
+    summary: Summary
+
+
+class Results(msgspec.Struct, kw_only=True):
+    """Everything that was measured. ``troubles`` says what was not."""
+
+    compared: dict[str, Compared] = {}
+    latency: list[Latency] = []
+    growth: list[Grown] = []
+    troubles: list[str] = []
+
+
+async def run(plan: Plan, say: Callable[[str], None]) -> Results:
+    """Run the sections of a plan. ``say`` is told what comes next."""
+    results = Results()
+    async with started() as servers:
+        for section in plan.sections:
+            say(section)
+            if section == "latency":
+                seconds = _QUICK_SECONDS if plan.quick else _LATENCY_SECONDS
+                results.latency = [await latency(servers, rate, seconds) for rate in RATES]
+            elif section == "growth":
+                rounds = max(1, plan.rounds // _GROWTH_ROUNDS)
+                points = await growth(servers, plan.factor, rounds, say)
+                results.growth = [_grown(point) for point in points]
+            elif section == "rabbitmq":
+                await _queues(servers, plan, results)
+            else:
+                results.compared[section] = await _compared(servers, section, plan)
+    results.troubles += list(_troubles(results))
+    return results
+
+
+async def _compared(servers: Servers, name: str, plan: Plan) -> Compared:
+    workload = WORKLOADS[name].scaled(plan.factor)
+    async with prepared(servers, name, workload) as found:
+        outcomes = await compare(servers, found, workload.ways, plan.rounds)
+    return Compared(
+        title=workload.title,
+        count=workload.count,
+        part=workload.part,
+        ways=summarize_all(outcomes),
+    )
+
+
+async def _queues(servers: Servers, plan: Plan, results: Results) -> None:
+    count = max(500, round(QUEUED * plan.factor / 500) * 500)
+    try:
+        async with servers.with_rabbitmq() as node:
+            outcomes = await compare_queues(servers, node.url, count, plan.rounds)
+    except ServerFailed as error:
+        results.troubles.append(f"rabbitmq: {error}")
+        return
+    results.compared["rabbitmq"] = Compared(
+        title="heartbeats of 500 agents from a quorum queue of RabbitMQ",
+        count=count,
+        part=count,
+        ways=summarize_all(outcomes),
+    )
+
+
+def _grown(point: Point) -> Grown:
+    return Grown(what=point.what, value=point.value, summary=summarize(point.outcomes))
+
+
+def summarize_all(outcomes: Mapping[str, list[Outcome]]) -> dict[str, Summary]:
+    """By way."""
+    return {way: summarize(runs) for way, runs in outcomes.items()}
+
+
+def summarize(runs: list[Outcome]) -> Summary:
+    """The median of each figure. No figure at all if any run failed."""
+    measured = [one for one in runs if isinstance(one, Figures)]
+    trouble = next((one for one in runs if isinstance(one, str)), None)
+    middle = _median(measured) if measured and trouble is None else None
+    return Summary(median=middle, trouble=trouble, runs=runs)
+
+
+def _median(runs: list[Figures]) -> Figures:
+    startups = [one.startup_s for one in runs if one.startup_s is not None]
+    return Figures(
+        events=runs[0].events,
+        seconds=round(median(one.seconds for one in runs), 3),
+        events_per_second=round(median(one.events_per_second for one in runs)),
+        cpu={name: round(median(one.cpu[name] for one in runs), 1) for name in runs[0].cpu},
+        peak_mb=max(one.peak_mb for one in runs),
+        startup_s=round(median(startups), 3) if startups else None,
+    )
+
+
+def _troubles(results: Results) -> list[str]:
+    ways = [
+        (f"{name}, {way}", summary)
+        for name, compared in results.compared.items()
+        for way, summary in compared.ways.items()
+    ]
+    points = [(f"{point.what} {point.value}", point.summary) for point in results.growth]
+    return [f"{what}: {found.trouble}" for what, found in (*ways, *points) if found.trouble]

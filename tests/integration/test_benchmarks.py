@@ -1,0 +1,54 @@
+"""``make bench`` runs, stores everything in every way and says what it measured."""
+
+import asyncio
+import json
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from worker.embedded import ServerFailed, nats_server, postgres_programs
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def servers_of_wheels() -> None:
+    """The benchmarks start servers themselves, from nowhere else."""
+    try:
+        nats_server()
+        postgres_programs()
+    except ServerFailed as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.usefixtures("servers_of_wheels")
+async def test_a_quick_run_measures_every_way(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks", "--quick", "--only", "heartbeats", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+    out, error = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0, error.decode()
+    answer = json.loads(out)
+    assert {"date", "machine", "cores", "commit", "versions", "rounds"} <= answer.keys()
+    compared = answer["compared"]["heartbeats"]
+    assert compared["count"] == 2_000
+    absent = set() if find_spec("faststream") else {"faststream"}
+    assert compared["ways"].keys() == {"penstock", "copy", "faststream", "stock", "staged"}
+    for way in compared["ways"].keys() - absent:
+        (run,) = compared["ways"][way]["runs"]
+        assert compared["ways"][way]["median"] == run
+        assert run["events"] == (2_000 if way in {"penstock", "copy"} else 500)
+        assert run["events_per_second"] > 0
+        assert run["peak_mb"] > 10
+        assert run["cpu"].keys() == {"worker", "postgres", "nats"}
+    for way in absent:
+        assert compared["ways"][way]["trouble"] == "FastStream is not installed"
+    assert compared["ways"]["penstock"]["median"]["startup_s"] > 0
+    assert "heartbeats: limit" in answer["ratios"]

@@ -1,0 +1,99 @@
+"""What the benchmarks publish is valid, and their figures follow from the runs."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks import workloads
+from benchmarks.measure import Figures
+from benchmarks.report import ratios
+from benchmarks.rows import COLUMNS, row
+from benchmarks.session import Compared, Grown, Results, summarize
+from schemas.catalogue import Catalogue
+from schemas.event import Event
+from worker.decode import Decoder, Window
+from worker.ports import DeadLetter, Message
+
+RECORDED = {
+    "agents.registered": 13,
+    "tasks.created": 13,
+    "tasks.updated": 161,
+    "agents.heartbeat": 135,
+    "messages.sent": 270,
+    "agents.state_set": 135,
+    "agents.status_changed": 13,
+}
+"""Events of each type in the recorded runs that the mix imitates."""
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    catalogue = Catalogue.load()
+    return Decoder(catalogue, Window(catalogue, {}), max_bytes=1 << 20)
+
+
+def figures(rate: float, **more: float) -> Figures:
+    return Figures(
+        events=100, seconds=1.0, events_per_second=rate, cpu={"worker": 1.0}, peak_mb=9.0, **more
+    )
+
+
+@pytest.mark.parametrize("name", workloads.WORKLOADS)
+def test_every_event_is_read_by_penstock_and_by_hand(name: str, decoder: Decoder) -> None:
+    for made in workloads.WORKLOADS[name].make(300):
+        event = decoder.decode(Message(subject=made.subject, body=made.body))
+        if made.event_id is None:
+            assert isinstance(event, DeadLetter)
+            with pytest.raises(ValueError, match="truncated"):
+                row(made.body)
+        else:
+            assert isinstance(event, Event), event
+            assert event.id == made.event_id
+            table, record = row(made.body)
+            assert len(record) == len(COLUMNS[table])
+            assert table in event.spec.tables
+
+
+def test_the_mix_has_the_proportions_of_the_record(decoder: Decoder) -> None:
+    made = list(workloads.mix(20_000))
+    events = [decoder.decode(Message(subject=one.subject, body=one.body)) for one in made]
+    kinds = Counter(event.spec.name for event in events if isinstance(event, Event))
+    assert kinds.keys() == RECORDED.keys()
+    for kind, recorded in RECORDED.items():
+        assert kinds[kind] / 20_000 == pytest.approx(recorded / 740, rel=0.2)
+    sizes = [len(one.body) for one in made if one.subject.startswith("messages.")]
+    assert sum(sizes) / len(sizes) == pytest.approx(1_337, rel=0.15)
+
+
+def test_a_tenth_of_the_messages_repeat_an_event() -> None:
+    ids = [made.event_id for made in workloads.repeated(1_000)]
+    assert len(ids) - len(set(ids)) == 100
+
+
+def test_a_way_that_failed_once_has_no_figures() -> None:
+    good = [figures(30), figures(10), figures(20)]
+    assert summarize([*good]).median == figures(20)
+    assert summarize([*good, "failed: it stored 1 of 2 events"]).median is None
+
+
+def test_ratios_leave_out_what_was_not_measured() -> None:
+    ways = {way: summarize([figures(rate)]) for way, rate in (("penstock", 60), ("copy", 120))}
+    ways["faststream"] = summarize(["FastStream is not installed"])
+    compared = Compared(title="", count=100, part=100, ways=ways)
+    assert ratios(Results(compared={"heartbeats": compared})) == {"heartbeats: limit": 0.5}
+
+
+def test_the_same_results_are_drawn_alike(tmp_path: Path) -> None:
+    """So that a plot in the repository changes only when the figures do."""
+    pytest.importorskip("matplotlib")
+    from benchmarks.plots import draw  # noqa: PLC0415  (needs matplotlib)
+
+    points = [
+        Grown(what="in_flight", value=value, summary=summarize([figures(rate)]))
+        for value, rate in ((1, 40_000), (2, 60_000))
+    ]
+    (first,) = draw(Results(growth=points), tmp_path / "first")
+    (second,) = draw(Results(growth=points), tmp_path / "second")
+    assert first.read_bytes() == second.read_bytes()
+    assert "60,000" in first.read_text("utf-8")
