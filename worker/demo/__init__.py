@@ -136,7 +136,7 @@ async def _kv_caught_up(stage: Stage, counted: Counted) -> int:
 
 
 async def _state(stage: Stage) -> dict[str, Any]:
-    """What one agent would find after a restart; the bucket is in NATS whatever carried it there."""
+    """What one agent would find after a restart; the bucket is in NATS in any case."""
     async with Publisher(stage.nats.url, source=_SOURCE) as bus:
         status = await bus.status(_ONE_AGENT)
         found = {f"{_ONE_AGENT} _status": status.value}
