@@ -36,6 +36,9 @@ class Offsets(Protocol):
     async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
         """Remember that ``stream`` holds nothing from ``first`` to before ``after``."""
 
+    async def furthest(self, stream: str, epoch: str) -> int:
+        """After the last offset of ``stream`` that is committed, or 0. Raises Unavailable."""
+
 
 class RabbitMqStreamSource(RabbitMqSource):
     """A stream queue, read by one replica: a second one would read the same.
@@ -74,6 +77,8 @@ class RabbitMqStreamSource(RabbitMqSource):
         self._next: int | None = None
         self._expected: int | None = None
         self._read: dict[int, int] = {}
+        self._furthest: int | None = None
+        self._doubtful: tuple[range, ...] = ()
 
     @property
     def epoch(self) -> str:
@@ -116,7 +121,22 @@ class RabbitMqStreamSource(RabbitMqSource):
                 skip = self._offsets.skip(self.name, self._epoch, self._expected, message.offset)
                 self._spawn(self._remember(skip), f"skip-{self.name}")
             self._expected = message.offset + 1
+        self._suspect(messages)
         return messages
+
+    def _suspect(self, messages: Sequence[StreamMessage]) -> None:
+        """Mark what a worker before this one may have begun and not committed."""
+        first, last = messages[0].offset, messages[-1].offset
+        if not self._doubtful:
+            ahead, furthest = self._prefetch, self._furthest or 0
+            self._doubtful = (
+                range(first, first + ahead),
+                range(furthest - ahead, furthest + ahead),
+            )
+        for part in self._doubtful:
+            if first < part.stop and part.start <= last:
+                for message in messages:
+                    message.suspect = message.suspect or message.offset in part
 
     async def _remember(self, skip: Any) -> None:
         try:
@@ -135,6 +155,8 @@ class RabbitMqStreamSource(RabbitMqSource):
     async def _begin_at(self) -> Start:
         if self._next is None:
             self._epoch, resumed = await self._offsets.resume(self.name)
+            if self._furthest is None:
+                self._furthest = await self._offsets.furthest(self.name, self._epoch)
             if self._start is not None:
                 return self._start
             self._next = resumed
