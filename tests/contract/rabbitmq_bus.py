@@ -41,9 +41,11 @@ class Committed:
             following += 1
         return "", following
 
-    async def furthest(self, stream: str, epoch: str) -> int:
-        assert stream, epoch
-        return max(self._held, default=-1) + 1
+    async def begin(self, stream: str) -> None:
+        assert stream
+
+    async def end(self, stream: str) -> None:
+        assert stream
 
     async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
         raise AssertionError(f"{stream} {epoch}: nothing was lost from {first} to {after}")

@@ -13,7 +13,11 @@ from tests.integration.test_malformed import HEARTBEAT, TASK, body
 from tests.running import until
 from tests.workers import WorkerProcess, environment
 from worker.embedded import EmbeddedPostgres
+from worker.errors import Unavailable
 from worker.migrate import up
+from worker.ports import Message
+from worker.sinks.postgres_pool import open_pool
+from worker.sinks.suspects import PostgresSuspects
 
 _DEADLY = """
 import asyncio, os, worker.cli, worker.commit, worker.decode
@@ -88,6 +92,18 @@ async def test_a_message_that_ends_workers_becomes_a_dead_letter(
         assert await lives(worker) == 0
     assert await counts(database) == (3, ["crashes_workers"])
     assert await left_in(database) == (1, 0)
+
+
+async def test_a_mark_that_postgresql_did_not_take_back_is_no_death(database: str) -> None:
+    message = Message(subject=HEARTBEAT, body=body())
+    pool = await open_pool(database, size=2, statement_timeout=30, lock_timeout=5, name="test")
+    suspects = PostgresSuspects(pool, asyncio.Lock(), transport="nats", stream="AGENT_STATE")
+    with pytest.raises(Unavailable):
+        async with suspects.handling([message]):
+            await pool.execute("ALTER TABLE bus.suspect RENAME TO away")
+    await pool.execute("ALTER TABLE bus.away RENAME TO suspect")
+    assert await suspects.crashes([message]) == [0]
+    await pool.close()
 
 
 async def left_in(dsn: str) -> tuple[int, int]:

@@ -1,16 +1,17 @@
 """A stream queue of RabbitMQ: a log that is read from an offset, as often as one likes."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import aio_pika
 import aiormq
 import structlog
 from aiormq.abc import DeliveredMessage
 
-from worker.errors import TopologyError
+from worker.errors import TopologyError, Unavailable
 from worker.ports import Backlog, Message
 from worker.rabbitmq_connection import RabbitOptions, open_channel, translated
 from worker.sources.rabbitmq import RabbitMqSource
@@ -36,8 +37,13 @@ class Offsets(Protocol):
     async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
         """Remember that ``stream`` holds nothing from ``first`` to before ``after``."""
 
-    async def furthest(self, stream: str, epoch: str) -> int:
-        """After the last offset of ``stream`` that is committed, or 0. Raises Unavailable."""
+    async def begin(self, stream: str) -> int | None:
+        """Note that reading begins. After the last committed offset of ``stream``, or 0, if a
+        reader before this one never came to its `end`; None if all did. Raises Unavailable.
+        """
+
+    async def end(self, stream: str) -> None:
+        """Note that reading ended in order. Raises Unavailable."""
 
 
 class RabbitMqStreamSource(RabbitMqSource):
@@ -80,6 +86,15 @@ class RabbitMqStreamSource(RabbitMqSource):
         self._furthest: int | None = None
         self._doubtful: tuple[range, ...] = ()
 
+    async def __aenter__(self) -> Self:
+        self._furthest = await self._offsets.begin(self.name)
+        return await super().__aenter__()
+
+    async def __aexit__(self, *exc: object) -> None:
+        await super().__aexit__(*exc)
+        with contextlib.suppress(Unavailable):  # then more is watched next time, no more
+            await self._offsets.end(self.name)
+
     @property
     def epoch(self) -> str:
         """Empty for the first incarnation that was seen, later the time when it was noticed."""
@@ -121,18 +136,18 @@ class RabbitMqStreamSource(RabbitMqSource):
                 skip = self._offsets.skip(self.name, self._epoch, self._expected, message.offset)
                 self._spawn(self._remember(skip), f"skip-{self.name}")
             self._expected = message.offset + 1
-        self._suspect(messages)
+        if self._furthest is not None:
+            self._suspect(messages, self._furthest)
         return messages
 
-    def _suspect(self, messages: Sequence[StreamMessage]) -> None:
-        """Mark what a worker before this one may have begun and not committed."""
-        first, last = messages[0].offset, messages[-1].offset
+    def _suspect(self, messages: Sequence[StreamMessage], furthest: int) -> None:
+        """Mark what a worker before this one may have begun and not committed: at the start, or,
+        if it had been told to read old messages again, where it was the first to read.
+        """
+        first, last, ahead = messages[0].offset, messages[-1].offset, self._prefetch
         if not self._doubtful:
-            ahead, furthest = self._prefetch, self._furthest or 0
-            self._doubtful = (
-                range(first, first + ahead),
-                range(furthest - ahead, furthest + ahead),
-            )
+            begun = range(first, first + ahead)
+            self._doubtful = (begun, range(furthest - ahead, furthest + ahead))
         for part in self._doubtful:
             if first < part.stop and part.start <= last:
                 for message in messages:
@@ -155,8 +170,6 @@ class RabbitMqStreamSource(RabbitMqSource):
     async def _begin_at(self) -> Start:
         if self._next is None:
             self._epoch, resumed = await self._offsets.resume(self.name)
-            if self._furthest is None:
-                self._furthest = await self._offsets.furthest(self.name, self._epoch)
             if self._start is not None:
                 return self._start
             self._next = resumed
