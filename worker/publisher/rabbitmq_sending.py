@@ -1,6 +1,7 @@
 """Sends to RabbitMQ until confirmed: many at once, after silence again, in bounded memory."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any, Unpack
 
 import aio_pika
@@ -145,6 +146,7 @@ class RabbitSender:
                 content_type="application/cloudevents+json",
                 delivery_mode=2,
                 message_id=message.msg_id,
+                timestamp=datetime.now(UTC),  # the queue's age is told by it; the server adds none
             ),
         )
 
