@@ -11,21 +11,21 @@ from schemas.agents import AgentHeartbeat
 from tests.running import running, settings_for, until
 from worker import app
 from worker.config import Settings
-from worker.connections import rabbit_options
 from worker.doctor import Finding, Verdict, findings
 from worker.embedded.rabbitmq import EmbeddedRabbit
 from worker.errors import TopologyError
 from worker.publisher import Publisher
+from worker.rabbitmq_connection import RabbitOptions
 
 
 @pytest.fixture
 async def poor(
     rabbit: EmbeddedRabbit, rabbit_url: str, nats_url: str, database: str
 ) -> AsyncIterator[Settings]:
-    """Settings of a user with the rights that operations.md says are enough."""
-    user = f"poor-{uuid4().hex[:6]}"
+    """Settings of a worker with the rights that operations.md says are enough."""
+    user = f"worker-{uuid4().hex[:6]}"
     await rabbit.control("add_user", user, "pw")
-    await rabbit.control("set_permissions", user, "^$", r"^(amq\.default|events)$", "^[A-Z_]+$")
+    await rabbit.control("set_permissions", user, "^$", r"^amq\.default$", "^[A-Z_]+$")
     yield settings_for(
         nats_url,
         database,
@@ -35,6 +35,15 @@ async def poor(
         rabbitmq_password="pw",
         kv="false",
     )
+    await rabbit.control("delete_user", user)
+
+
+@pytest.fixture
+async def agent(rabbit: EmbeddedRabbit, rabbit_url: str) -> AsyncIterator[RabbitOptions]:
+    user = f"agent-{uuid4().hex[:6]}"
+    await rabbit.control("add_user", user, "pw")
+    await rabbit.control("set_permissions", user, "^$", "^events$", "^$")
+    yield RabbitOptions(url=rabbit_url, user=user, password="pw")
     await rabbit.control("delete_user", user)
 
 
@@ -54,14 +63,14 @@ async def test_provision_and_run_say_what_is_missing_and_who_may_make_it(poor: S
 
 
 async def test_on_what_others_have_made_it_works(
-    poor: Settings, capsys: pytest.CaptureFixture[str]
+    poor: Settings, agent: RabbitOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await app.provision(master(poor), dry_run=False)
     assert await app.provision(poor, dry_run=False) == 0
     assert "none to configure" in capsys.readouterr().out
     [note] = [f for f in await seen(poor) if f.verdict is Verdict.NOTE]
     assert "none to configure" in note.text
-    async with running(poor), Publisher(rabbit_options(poor), source="/test") as bus:
+    async with running(poor), Publisher(agent, source="/test") as bus:
         for number in range(20):
             await bus.publish(AgentHeartbeat(agent_id=f"a-{number}"))
         await until(lambda: stored(poor.postgres_dsn, 20))
