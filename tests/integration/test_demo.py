@@ -49,11 +49,11 @@ def test_every_message_that_was_published_is_accounted_for() -> None:
 @pytest.mark.usefixtures("rabbitmq_package")
 @pytest.mark.parametrize(("broker", "share_of_duplicates"), [("rabbitmq", 0.0), ("both", 0.15)])
 def test_with_rabbitmq_the_books_balance_too(broker: str, share_of_duplicates: float) -> None:
-    done = demo("--broker", broker, "--seconds", "3", "--rate", "400", "--json")
+    done = demo("--broker", broker, "--seconds", "3", "--rate", "900", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
     settled = result["stored"] + result["duplicates"] + result["dead_letters"]
-    assert settled == result["published"] > 1000
+    assert settled == result["published"] > 2000
     assert result["duplicates"] > result["stored"] * share_of_duplicates
     assert result["dead_letters"] > 0
     assert result["kv_keys"] >= 20

@@ -82,11 +82,11 @@ class Traffic:
             sent.add_done_callback(self.sent.settled)
         if number % _TWICE == 0:
             due = asyncio.get_running_loop().time() + _LATER_SECONDS
-            self._again.append((due, self._bus(number + 1), said, attributes))
+            self._again.append((due, self._bus(number // _TWICE), said, attributes))
         if number % _BROKEN == 0:
             subject, body = broken(number // _BROKEN)
             self.sent.broken += 1
-            await self._send(self._bus(number), subject, body, uuid7())
+            await self._send(self._bus(number // _BROKEN), subject, body, uuid7())
 
     def _carriers(self, number: int) -> Sequence[Publisher]:
         if number % _ON_ALL:
