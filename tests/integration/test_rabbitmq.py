@@ -174,6 +174,24 @@ async def empty(source: RabbitMqSource) -> bool:
     return backlog.pending == 0 and backlog.ack_pending == 0
 
 
+async def test_what_was_settled_out_of_order_stays_settled_when_the_worker_leaves(
+    rabbit_url: str, control: aio_pika.RobustConnection
+) -> None:
+    await topology.provision(control, [plan()])
+    bodies = [b"%d" % n for n in range(2000)]
+    await publish(control, bodies)
+    settled: list[bytes] = []
+    for _ in range(5):
+        async with source_of(control, rabbit_url) as source:
+            batches = [await source.fetch() for _ in range(3)]
+            for batch in reversed(batches):
+                await source.ack(batch)
+                settled += [message.body for message in batch]
+    async with source_of(control, rabbit_url) as source:
+        rest = await bodies_of(source, len(bodies) - len(settled))
+    assert sorted(settled + rest) == sorted(bodies)
+
+
 async def test_what_is_read_ahead_is_bounded_by_bytes(
     rabbit_url: str, control: aio_pika.RobustConnection
 ) -> None:
