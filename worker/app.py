@@ -57,6 +57,7 @@ class Worker:
         self._stack = AsyncExitStack()
         self._metrics = Metrics()
         self._reconcile = asyncio.Event()
+        self._alone = asyncio.Lock()
         self._failed: list[str] = []
         self._store: JetStreamKv | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
@@ -171,7 +172,9 @@ class Worker:
             self._metrics,
             name=name,
             in_flight=settings.in_flight,
-            suspects=PostgresSuspects(self._pool, transport=source.transport, stream=stream),
+            suspects=PostgresSuspects(
+                self._pool, self._alone, transport=source.transport, stream=stream
+            ),
             watch_after=settings.watch_after,
             max_crashes=settings.max_crashes,
             nack_delay=settings.nack_delay,

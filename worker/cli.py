@@ -101,7 +101,7 @@ def _configure_logs(level: str, form: str) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="penstock")
 def main() -> None:
-    """Bring agent events from NATS JetStream into PostgreSQL, once in effect."""
+    """Bring agent events from NATS or RabbitMQ into PostgreSQL, once in effect."""
 
 
 @main.command(cls=SettingsCommand)
@@ -141,8 +141,15 @@ def run(settings: Settings, until_idle: float | None) -> int:
     metavar="N",
     help="Events per second, all agents together.",
 )
+@click.option(
+    "--broker",
+    type=click.Choice(["nats", "rabbitmq", "both"]),
+    default="nats",
+    show_default=True,
+    help="What carries the events; RabbitMQ has to be installed.",
+)
 def demo(**options: Any) -> int:
-    """Watch it work: embedded NATS and PostgreSQL, simulated agents, a worker."""
+    """Watch it work: embedded servers, simulated agents, a worker."""
     from worker import demo as show  # noqa: PLC0415
 
     _configure_logs("warning", "auto")
@@ -163,7 +170,7 @@ def publish(settings: Settings, path: str, rate: float | None, again: bool) -> i
 @main.command(cls=SettingsCommand)
 @click.option("--dry-run", is_flag=True, help="Only list what is missing or differs.")
 def provision(settings: Settings, *, dry_run: bool) -> int:
-    """Create streams, consumers and the KV bucket where missing, and list what differs."""
+    """Create streams or queues and the KV bucket where missing, and list what differs."""
     from worker import app  # noqa: PLC0415
 
     return asyncio.run(app.provision(settings, dry_run))

@@ -116,7 +116,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     linger: Annotated[float, duration(0, 60), "Wait for more while others are in work."] = 0.005
     in_flight: Annotated[int, whole(1, 64), "Batches of a stream in work at once."] = 3
     watch_after: Annotated[int, COUNT, "Delivered more often: attempts are written down first."] = 3
-    max_crashes: Annotated[int, COUNT, "Workers that may die on a message till it is kept."] = 5
+    max_crashes: Annotated[
+        int, whole(2, 1_000_000), "Workers that may die on a message till it is kept."
+    ] = 5
     retry_for: Annotated[float, duration(), "How long a batch waits for PostgreSQL."] = 60
     nack_delay: Annotated[float, duration(), "When a batch given back is delivered again."] = 10
 

@@ -151,8 +151,11 @@ async def _rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
 
 def _compared(found: Sequence[Difference], what: str) -> Iterator[Finding]:
     for difference in found:
-        yield Finding(Verdict.BAD, str(difference), "run `penstock provision`")
-    if not found:
+        if difference.note:
+            yield Finding(Verdict.NOTE, str(difference))
+        else:
+            yield Finding(Verdict.BAD, str(difference), "run `penstock provision`")
+    if all(difference.note for difference in found):
         yield Finding(Verdict.GOOD, f"{what} are as they should be")
 
 

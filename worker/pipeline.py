@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import structlog
@@ -32,11 +33,13 @@ class Suspects(Protocol):
     async def crashes(self, messages: Sequence[Message]) -> list[int]:
         """How often handling of each began and never ended. Raises Unavailable."""
 
-    async def begin(self, messages: Sequence[Message]) -> None:
-        """Note that handling begins. Raises Unavailable."""
+    def handling(self, messages: Sequence[Message]) -> AbstractAsyncContextManager[None]:
+        """Note that handling begins, and forget it once it ends: then this worker survived. Only
+        one at a time in this process, so that nobody dies of another's. Raises Unavailable.
+        """
 
-    async def end(self, messages: Sequence[Message]) -> None:
-        """Forget them: this worker survived. Raises Unavailable."""
+    async def forget(self, messages: Sequence[Message]) -> None:
+        """They are done with. Raises Unavailable."""
 
 
 class Pipeline:
@@ -120,9 +123,9 @@ class Pipeline:
         deliveries = [message.deliveries for message in messages]
         self._metrics.redelivered(self.name, len(deliveries) - deliveries.count(1))
         suspects: list[Message] = []
-        if max(deliveries) > self._watch_after:
+        if max(deliveries) > self._watch_after or any([m.suspect for m in messages]):
             counted = zip(messages, deliveries, strict=True)
-            suspects = [m for m, n in counted if n > self._watch_after]
+            suspects = [m for m, n in counted if n > self._watch_after or m.suspect]
         left = deque([messages])
         try:
             if suspects:
@@ -158,18 +161,15 @@ class Pipeline:
             if died >= self._max_crashes:
                 error = f"{died} workers died while they handled it, max_crashes is reached"
                 await self._keep(message, "crashes_workers", error)
-                await self._suspects.end([message])
+                await self._suspects.forget([message])
             elif died:
                 parts.append([message])
         return parts
 
     async def _try(self, messages: Sequence[Message]) -> None:
         """Process with a note of it, which stays if this worker dies of them."""
-        await self._suspects.begin(messages)
-        try:
+        async with self._suspects.handling(messages):
             await self._process(messages)
-        finally:
-            await self._suspects.end(messages)
 
     async def _process(self, messages: Sequence[Message]) -> None:
         """The whole way of a batch. An error of our own is narrowed down like a poisoned row."""

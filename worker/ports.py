@@ -17,12 +17,14 @@ class Message(msgspec.Struct, kw_only=True):
 
     ``subject`` is the bus subject or routing key. ``plain`` is True if no header can change how the
     body is read (no ``ce-*`` attribute, no content type), which spares the decoder from parsing
-    ``headers``.
+    ``headers``. ``suspect`` is True if a worker may have begun with it before and the broker does
+    not count how many have.
     """
 
     subject: str
     body: bytes
     plain: bool = True
+    suspect: bool = False
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -36,6 +36,19 @@ _ARGUMENTS = 16
 """More than a queue has: so often may the server name a difference."""
 
 
+_FORBIDDEN = (
+    "this user has no right to configure it: run `penstock provision` as one who has, or grant it "
+    "with `rabbitmqctl set_permissions`"
+)
+_NOT_COMPARED = Difference(
+    what="rights of the RabbitMQ user",
+    found="none to configure",
+    wanted="some, to compare arguments",
+    remedy="a worker does without; `penstock provision` needs another user",
+    note=True,
+)
+
+
 class QueuePlan(msgspec.Struct, frozen=True, kw_only=True):
     """A queue of events; ``subjects`` are as those of a stream: ``agents.>``.
 
@@ -109,14 +122,17 @@ async def provision(
 
     With ``dry_run`` nothing is changed, and bindings, which the server does not show, are taken for
     granted; so they are for a user without the right to bind. May run in many processes at once.
-    Raises SourceUnavailable, or TopologyError if the server refuses.
+    Raises SourceUnavailable, or TopologyError if something is needed that this user may not make.
     """
     found: list[Difference] = []
     for target in _objects(plans):
         found += await _settle(connection, target, dry_run=dry_run)
+    forbidden = [difference.what for difference in found if difference.remedy == _FORBIDDEN]
+    if any(difference.fatal and difference.remedy == _FORBIDDEN for difference in found):
+        raise TopologyError(f"missing: {', '.join(forbidden)}; {_FORBIDDEN}")
     if not dry_run:
         await _bind(connection, plans)
-    return found
+    return list(dict.fromkeys(found))  # one note, however many there are
 
 
 async def check(
@@ -183,7 +199,7 @@ async def _settle(
     while len(found) < _ARGUMENTS:
         refusal = await _refusal(connection, target, arguments)
         if isinstance(refusal, aiormq.ChannelAccessRefused):
-            return [] if there else [_absence(target, fixed=False)]
+            return [_NOT_COMPARED if there else _absence(target, fixed=False, remedy=_FORBIDDEN)]
         if refusal is None:
             break
         found.append(_unlike(target, str(refusal)))
@@ -248,10 +264,12 @@ async def _succeeds(
     return True
 
 
-def _absence(target: _Object, *, fixed: bool) -> Difference:
+def _absence(target: _Object, *, fixed: bool, remedy: str | None = None) -> Difference:
     """What only makes things better may be missing: the worker does without."""
     found = Difference.absence(target.title, fixed=fixed)
-    return found if target.needed else msgspec.structs.replace(found, fatal=False)
+    return msgspec.structs.replace(
+        found, fatal=found.fatal and target.needed, remedy=remedy or found.remedy
+    )
 
 
 def _unlike(target: _Object, refusal: str) -> Difference:

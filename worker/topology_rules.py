@@ -13,7 +13,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is not as planned, or was not.
 
     ``safe`` if it can be changed in place and loses nothing, ``fixed`` if that was done, ``fatal``
-    if a worker cannot run with it.
+    if a worker cannot run with it, ``note`` if nobody has to do anything about it.
     """
 
     what: str
@@ -24,6 +24,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     fixed: bool = False
     fatal: bool = False
     missing: bool = False
+    note: bool = False
 
     @classmethod
     def absence(cls, what: str, *, fixed: bool) -> Self:

@@ -41,6 +41,12 @@ class Committed:
             following += 1
         return "", following
 
+    async def begin(self, stream: str) -> None:
+        assert stream
+
+    async def end(self, stream: str) -> None:
+        assert stream
+
     async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
         raise AssertionError(f"{stream} {epoch}: nothing was lost from {first} to {after}")
 

@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
+import pytest
 
 from worker.demo.agents import Crowd
 from worker.publisher import subject_of
 
 
-def demo(*flags: str) -> subprocess.CompletedProcess[str]:
+def demo(*flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "worker", "demo", "--agents", "20", *flags]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environ}
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -45,8 +46,29 @@ def test_every_message_that_was_published_is_accounted_for() -> None:
     assert 0 < result["p50_ms"] <= result["p99_ms"]
 
 
+@pytest.mark.usefixtures("rabbitmq_package")
+@pytest.mark.parametrize(("broker", "share_of_duplicates"), [("rabbitmq", 0.0), ("both", 0.15)])
+def test_with_rabbitmq_the_books_balance_too(broker: str, share_of_duplicates: float) -> None:
+    done = demo("--broker", broker, "--seconds", "3", "--rate", "900", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    settled = result["stored"] + result["duplicates"] + result["dead_letters"]
+    assert settled == result["published"] > 2000
+    assert result["duplicates"] > result["stored"] * share_of_duplicates
+    assert result["dead_letters"] > 0
+    assert result["kv_keys"] >= 20
+
+
+def test_without_rabbitmq_the_demo_says_what_to_install() -> None:
+    done = demo("--broker", "both", "--seconds", "1", PATH="/nowhere")
+    assert done.returncode == 2
+    assert "apt-get install rabbitmq-server" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("rabbitmq_package")
 def test_kept_servers_can_be_looked_at_and_stopped_as_told() -> None:
-    done = demo("--seconds", "2", "--rate", "300", "--keep")
+    done = demo("--seconds", "2", "--rate", "300", "--keep", "--broker", "both")
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert "rows in PostgreSQL" in done.stdout

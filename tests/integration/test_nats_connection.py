@@ -1,8 +1,6 @@
 """Connecting: what fails fast, what is kept secret, what is taken up again."""
 
 import asyncio
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,21 +64,6 @@ async def test_a_list_of_servers_needs_one(nats_url: str) -> None:
     client = await connect(NatsOptions(url=f"nats://127.0.0.1:1,{nats_url}"), name="test")
     assert client.is_connected
     await client.close()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key beside it."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder / "cert.pem"
 
 
 @pytest.mark.parametrize("first", [False, True])

@@ -1,7 +1,7 @@
 """The Publisher on RabbitMQ: confirmed, refused or sent again, as on NATS."""
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 
 import aiormq
 import pytest
@@ -44,6 +44,7 @@ def heartbeat(agent: str = "a-1") -> AgentHeartbeat:
 
 async def test_an_event_arrives_once_confirmed_with_its_key_and_id(rabbit_url: str) -> None:
     await provision(rabbit_url)
+    begun = datetime.now(UTC).replace(microsecond=0)
     async with Publisher(rabbit_url, source="/agents/a-1") as bus:
         confirmation = await bus.publish(heartbeat(), id="0190a6a0-0000-7000-8000-000000000001")
     assert (confirmation.stream, confirmation.duplicate) == (topology.EXCHANGE, False)
@@ -54,6 +55,8 @@ async def test_an_event_arrives_once_confirmed_with_its_key_and_id(rabbit_url: s
         2,
         "application/cloudevents+json",
     )
+    assert properties.timestamp is not None
+    assert begun <= properties.timestamp <= datetime.now(UTC)
 
 
 async def test_many_in_flight_are_all_confirmed(rabbit_url: str) -> None:

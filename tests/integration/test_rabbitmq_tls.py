@@ -1,12 +1,11 @@
 """TLS: both ways to read, the Publisher, and a certificate that is checked in any case."""
 
 import asyncio
-import shutil
 import socket
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -22,21 +21,6 @@ from worker.sources.rabbitmq_stock import StockRabbitMqSource
 PLAN = topology.QueuePlan(name="TLS", subjects=("agents.>",))
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key beside it."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder / "cert.pem"
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def options(certificate: Path, rabbitmq_package: None) -> AsyncIterator[RabbitOptions]:
     assert rabbitmq_package is None
@@ -49,20 +33,25 @@ async def options(certificate: Path, rabbitmq_package: None) -> AsyncIterator[Ra
         "ssl_options.certfile": str(certificate),
         "ssl_options.keyfile": str(certificate.with_name("key.pem")),
     }
-    async with EmbeddedRabbit(settings=settings):
+    async with EmbeddedRabbit(settings=settings) as server:
+        await server.control("add_user", "poor", "pw")
+        await server.control("set_permissions", "poor", "^$", "^(amq\\.default|events)$", ".*")
         url = f"amqps://guest:guest@127.0.0.1:{tls_port}/"
         yield RabbitOptions(url=url, tls_ca=str(certificate))
 
 
 @pytest.mark.parametrize("kind", [RabbitMqSource, StockRabbitMqSource])
-async def test_events_travel_over_tls(options: RabbitOptions, kind: type[RabbitMqSource]) -> None:
+async def test_events_of_a_user_with_few_rights_travel_over_tls(
+    options: RabbitOptions, kind: type[RabbitMqSource]
+) -> None:
     control = await connect(options, name="test")
     try:
         await topology.provision(control, [PLAN])
-        async with Publisher(options, source="/test") as bus:
+        poor = msgspec.structs.replace(options, user="poor", password="pw")
+        async with Publisher(poor, source="/test") as bus:
             sent = [await bus.publish_soon(AgentHeartbeat(agent_id=f"a-{n}")) for n in range(300)]
             await asyncio.gather(*sent)
-        source = kind(control, options, PLAN.name, batch_size=100, batch_bytes=1 << 20, linger=0.01)
+        source = kind(control, poor, PLAN.name, batch_size=100, batch_bytes=1 << 20, linger=0.01)
         found: set[str] = set()
         async with source, asyncio.timeout(20):
             while len(found) < 300:

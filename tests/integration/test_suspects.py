@@ -1,35 +1,45 @@
 """A message that ends workers is found and kept; an outage makes no good event suspect."""
 
 import asyncio
-import json
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import nats
+import pytest
 
-from tests.integration.test_malformed import HEARTBEAT, body
+from tests.carriers import Carrier, Nats, RabbitMq
+from tests.integration.test_malformed import HEARTBEAT, TASK, body
 from tests.running import until
 from tests.workers import WorkerProcess, environment
 from worker.embedded import EmbeddedPostgres
+from worker.errors import Unavailable
 from worker.migrate import up
+from worker.ports import Message
+from worker.sinks.postgres_pool import open_pool
+from worker.sinks.suspects import PostgresSuspects
 
 _DEADLY = """
-import os, worker.decode, worker.cli
-usual = worker.decode.Decoder.decode
-def decode(self, messages):
+import asyncio, os, worker.cli, worker.commit, worker.decode
+decode, commit = worker.decode.Decoder.decode, worker.commit.Committer.commit
+
+def deadly(self, messages):
     if any(b"deadly" in message.body for message in messages):
         os._exit(9)
-    return usual(self, messages)
-worker.decode.Decoder.decode = decode
+    return decode(self, messages)
+
+async def slow(self, batch, plan, epoch):
+    await asyncio.sleep(0.5 * any(b"slow" in message.body for message, _ in batch))
+    return await commit(self, batch, plan, epoch)
+
+worker.decode.Decoder.decode, worker.commit.Committer.commit = deadly, slow
 worker.cli.main()
 """
-"""A worker that dies of certain messages, as it would of one that takes all memory."""
+"""A worker that dies of certain messages, as it would of one that takes all memory, and needs long
+for others."""
 
 
-async def published(url: str, *bodies: bytes) -> None:
-    async with await nats.connect(url) as nc:
-        for one in bodies:
-            await nc.jetstream().publish(HEARTBEAT, one)
+SLOW = body(type="tasks.updated", data={"status": "running"}, source="slow")
 
 
 async def counts(dsn: str) -> tuple[int, list[str]]:
@@ -41,26 +51,68 @@ async def counts(dsn: str) -> tuple[int, list[str]]:
     return stored, [row[0] for row in letters]
 
 
+class Way(msgspec.Struct, frozen=True):
+    """A broker, and what the worker is told about it."""
+
+    carrier: Carrier
+    settings: dict[str, str]
+
+
+@pytest.fixture(params=["jetstream", "quorum", "classic", "stream"])
+def way(request: pytest.FixtureRequest) -> Way:
+    if request.param == "jetstream":
+        carrier: Carrier = Nats(request.getfixturevalue("nats_url"))
+        return Way(carrier, {"ack_wait": "1s", "heartbeat": "300ms", "watch_after": "1"})
+    carrier = RabbitMq(request.getfixturevalue("rabbit_url"))
+    more = {"rabbitmq_queue_type": request.param, "kv": "false"}
+    return Way(carrier, {**carrier.settings, **more})
+
+
+async def lives(worker: WorkerProcess) -> int:
+    """How often the worker died until it came to rest."""
+    for deaths in range(12):
+        await worker.start("--until-idle", "0.3")
+        if await worker.wait(60) == 0:
+            return deaths
+    raise AssertionError("it dies for ever")
+
+
 async def test_a_message_that_ends_workers_becomes_a_dead_letter(
-    nats_url: str, database: str, tmp_path: Path
+    way: Way, nats_address: str, database: str, tmp_path: Path
 ) -> None:
-    settings = environment(
-        nats_url, database, ack_wait="1s", heartbeat="300ms", watch_after="1", max_crashes="2"
-    )
+    settings = environment(nats_address, database, max_crashes="2", **way.settings)
+    deadly = body(source="deadly")
     async with WorkerProcess(settings, tmp_path / "log", program=("-c", _DEADLY)) as worker:
-        await worker.start("--until-idle", "0.1")
-        assert await worker.wait(30) == 0
-        deadly = json.dumps({**json.loads(body()), "source": "deadly"}).encode()
-        await published(nats_url, body(), deadly, body(), body())
-        deaths = 0
-        while True:
-            await worker.start("--until-idle", "2")
-            if await worker.wait(60) == 0:
-                break
-            deaths += 1
-            assert deaths < 10
+        assert await lives(worker) == 0
+        await way.carrier.publish([(HEARTBEAT, one, {}) for one in (body(), deadly, body())])
+        # In another queue, and in work whenever the worker dies: it must not be taken for guilty.
+        await way.carrier.publish([(TASK, SLOW, {})])
+        assert await lives(worker) >= 2
+        await way.carrier.publish([(HEARTBEAT, body(), {})])
+        assert await lives(worker) == 0
     assert await counts(database) == (3, ["crashes_workers"])
-    assert deaths >= 2
+    assert await left_in(database) == (1, 0)
+
+
+async def test_a_mark_that_postgresql_did_not_take_back_is_no_death(database: str) -> None:
+    message = Message(subject=HEARTBEAT, body=body())
+    pool = await open_pool(database, size=2, statement_timeout=30, lock_timeout=5, name="test")
+    suspects = PostgresSuspects(pool, asyncio.Lock(), transport="nats", stream="AGENT_STATE")
+    with pytest.raises(Unavailable):
+        async with suspects.handling([message]):
+            await pool.execute("ALTER TABLE bus.suspect RENAME TO away")
+    await pool.execute("ALTER TABLE bus.away RENAME TO suspect")
+    assert await suspects.crashes([message]) == [0]
+    await pool.close()
+
+
+async def left_in(dsn: str) -> tuple[int, int]:
+    """Tasks stored, and suspicions that remain."""
+    connection = await asyncpg.connect(dsn)
+    tasks = await connection.fetchval("SELECT count(*) FROM tasks.task")
+    suspects = await connection.fetchval("SELECT count(*) FROM bus.suspect")
+    await connection.close()
+    return tasks, suspects
 
 
 async def test_an_outage_makes_no_dead_letters(nats_url: str, tmp_path: Path) -> None:
@@ -68,13 +120,13 @@ async def test_an_outage_makes_no_dead_letters(nats_url: str, tmp_path: Path) ->
         dsn = await postgres.create_database("penstock")
         await up(dsn)
         settings = environment(
-            nats_url, dsn, retry_for="100ms", nack_delay="100ms", watch_after="1", max_crashes="1"
+            nats_url, dsn, retry_for="100ms", nack_delay="100ms", watch_after="1", max_crashes="2"
         )
         async with WorkerProcess(settings, tmp_path / "log") as worker:
             await worker.start()
             await until(lambda: asyncio.to_thread(started, tmp_path / "log"))
             postgres.kill()
-            await published(nats_url, *[body() for _ in range(50)])
+            await Nats(nats_url).publish([(HEARTBEAT, body(), {}) for _ in range(50)])
             await until(lambda: delivered_often(nats_url, 5), 30)
             await postgres.restart()
 

@@ -1,29 +1,26 @@
-"""``penstock demo``: servers from wheels, a worker, simulated agents, and what came of it.
+"""``penstock demo``: servers of its own, a worker, simulated agents, and what came of it.
 
 Everything is real but the agents: the worker is a process of its own and the events travel over
-the Publisher that agents import. What is printed at the end was counted in PostgreSQL and KV.
+the Publisher that agents import. What is printed at the end was counted in PostgreSQL and KV; only
+how many messages of RabbitMQ were duplicates follows from the worker's own count of them.
 """
 
 import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from schemas.catalogue import Catalogue
-from worker import connections
-from worker.config import Settings, load
 from worker.demo.agents import Crowd
-from worker.demo.figures import Counted, Ledger, kv_keys
-from worker.demo.process import WorkerProcess
+from worker.demo.figures import Counted, kv_keys
+from worker.demo.stage import Stage, open_stage
 from worker.demo.traffic import Sent, Traffic
 from worker.demo.view import Moment, Screen, how_to_look, line, summary
-from worker.embedded import EmbeddedNats, EmbeddedPostgres, postgres_programs
+from worker.embedded import postgres_programs
 from worker.errors import PenstockError
 from worker.publisher import Publisher
 
@@ -38,17 +35,8 @@ _VIEW_SECONDS = 0.5
 _LINE_SECONDS = 5.0
 _RECENT_SECONDS = 5.0
 _ONE_AGENT = "agent-000"
-
-
-class Stage(msgspec.Struct, frozen=True):
-    """What the demo runs on."""
-
-    nats: EmbeddedNats
-    postgres: EmbeddedPostgres
-    worker: WorkerProcess
-    settings: Settings
-    ledger: Ledger
-    bus: Any
+_SOURCE = "/demo"
+_BROKERS = {"nats": ["nats"], "rabbitmq": ["rabbitmq"], "both": ["nats", "rabbitmq"]}
 
 
 async def demo(
@@ -57,53 +45,40 @@ async def demo(
     keep: bool,  # noqa: FBT001  (likewise)
     agents: int,
     rate: float | None,
+    broker: str = "nats",
 ) -> int:
     """Run ``agents`` for ``seconds`` at ``rate`` events per second, all together. Exit code.
 
+    ``broker`` is ``nats``, ``rabbitmq``, or ``both``: then each agent uses both, and some events
+    go over both at once. ``as_json`` prints one JSON object and nothing else; ``keep`` leaves the
+    servers up.
+
     0 if every message that was published was found again: stored once, or as a duplicate or a dead
-    letter where it was meant to be one. ``as_json`` prints one JSON object and nothing else;
-    ``keep`` leaves the servers up.
+    letter where it was meant to be one.
     """
     console = Console(stderr=as_json, highlight=False, quiet=as_json)
-    async with _stage(keep=keep) as stage:
-        source = "/demo"
-        async with Publisher(stage.settings.nats_url, source=source) as bus:
-            traffic = Traffic(bus, Crowd(agents), rate or _RATE)
-            begun = time.monotonic()
-            await _watched(stage, traffic, seconds, console)
-            counted = await _drained(stage, traffic.sent)
-            elapsed = time.monotonic() - begun
-            keys = await _kv_caught_up(stage, counted)
-            state = await _state(bus)
-        result = _result(traffic.sent, counted, keys, elapsed)
+    async with AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(open_stage(_BROKERS[broker], keep=keep))
+        buses = [
+            await stack.enter_async_context(Publisher(address, source=_SOURCE))
+            for address in stage.addresses
+        ]
+        traffic = Traffic(buses, Crowd(agents), rate or _RATE)
+        begun = time.monotonic()
+        await _watched(stage, traffic, seconds, console)
+        counted = await _drained(stage, traffic.sent)
+        elapsed = time.monotonic() - begun
+        keys = await _kv_caught_up(stage, counted)
+        state = await _state(stage)
         tables = await stage.ledger.tables()
+    result = _result(traffic.sent, counted, keys, elapsed)
     if as_json:
         print(json.dumps(result))  # noqa: T201  (the command's answer)
     else:
         summary(console, result, counted, tables, state)
         psql = f"{postgres_programs() / 'psql'} {stage.settings.postgres_dsn}"
-        how_to_look(console, psql, _stop_command(stage) if keep else None)
+        how_to_look(console, psql, stage.stop_command if keep else None)
     return _verdict(traffic.sent, counted, keys, stage.worker.exit_code)
-
-
-@asynccontextmanager
-async def _stage(*, keep: bool) -> AsyncIterator[Stage]:
-    """Servers, database, worker, and connections to look at them; ended in reverse."""
-    catalogue = Catalogue.load()
-    commit_times = {"track_commit_timestamp": "on"}
-    async with (
-        EmbeddedNats(outlive=keep) as nats,
-        EmbeddedPostgres(settings=commit_times, outlive=keep) as postgres,
-    ):
-        dsn = await postgres.create_database("penstock")
-        flags = {"nats_url": nats.url, "postgres_dsn": dsn, "migrate": "true"}
-        settings = load(flags, environ={})
-        async with (
-            WorkerProcess(flags) as worker,
-            connections.database(settings) as pool,
-            connections.bus(settings) as bus,
-        ):
-            yield Stage(nats, postgres, worker, settings, Ledger(pool, catalogue), bus)
 
 
 async def _watched(stage: Stage, traffic: Traffic, seconds: float, console: Console) -> None:
@@ -144,10 +119,10 @@ async def _moments(
 async def _drained(stage: Stage, sent: Sent) -> Counted:
     """Wait until the worker has dealt with all that was published, then count."""
     deadline = time.monotonic() + _DRAIN_SECONDS
-    while await stage.ledger.settled() < sent.confirmed and time.monotonic() < deadline:
+    while (settled := await stage.settled()) < sent.confirmed and time.monotonic() < deadline:
         _ = stage.worker.pid  # raises with the end of its log if it has died
         await asyncio.sleep(_POLL_SECONDS)
-    return await stage.ledger.count(365 * 86400.0)
+    return await stage.ledger.count(settled, 365 * 86400.0)
 
 
 async def _kv_caught_up(stage: Stage, counted: Counted) -> int:
@@ -160,13 +135,15 @@ async def _kv_caught_up(stage: Stage, counted: Counted) -> int:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _state(bus: Publisher) -> dict[str, Any]:
-    status = await bus.status(_ONE_AGENT)
-    found = {f"{_ONE_AGENT} _status": status.value}
-    try:
-        cursor = await bus.state(_ONE_AGENT, "cursor")
-    except PenstockError:  # it has not finished its first task
-        return found
+async def _state(stage: Stage) -> dict[str, Any]:
+    """What one agent would find after a restart; the bucket is in NATS in any case."""
+    async with Publisher(stage.nats.url, source=_SOURCE) as bus:
+        status = await bus.status(_ONE_AGENT)
+        found = {f"{_ONE_AGENT} _status": status.value}
+        try:
+            cursor = await bus.state(_ONE_AGENT, "cursor")
+        except PenstockError:  # it has not finished its first task
+            return found
     return {**found, f"{_ONE_AGENT} cursor (version {cursor.version})": cursor.value}
 
 
@@ -202,8 +179,3 @@ def _verdict(sent: Sent, counted: Counted, keys: int, worker_exit: int | None) -
     for text in [*wrong, *sent.failures[:3]]:
         console.print(text, style="red", markup=False, soft_wrap=True)
     return 1 if wrong else 0
-
-
-def _stop_command(stage: Stage) -> str:
-    folders = f"{stage.nats.folder} {stage.postgres.folder}"
-    return f"kill {stage.nats.pid}; kill -INT {stage.postgres.pid}; sleep 1; rm -r {folders}"

@@ -181,7 +181,7 @@ def _envelope(kind: str, subject: str, data: Any, **changed: Any) -> bytes:
 
 
 _BROKEN: tuple[tuple[str, Callable[[], bytes]], ...] = (
-    ("tasks.torn.updated", lambda: b'{"specversion": "1.0", "id": "cut o'),
+    ("tasks.torn.updated", lambda: _envelope("tasks.updated", "torn", {})[:70]),
     ("tasks.odd.exploded", lambda: _envelope("tasks.exploded", "odd", {})),
     ("tasks.odd.updated", lambda: _envelope("tasks.updated", "odd", {"status": 7})),
     ("agents.odd.heartbeat", lambda: _envelope("agents.heartbeat", "odd", {"load": -1})),

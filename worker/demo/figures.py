@@ -8,12 +8,12 @@ import msgspec
 from schemas.catalogue import Catalogue
 from worker.sinks.kv_entries import bucket_entries
 
-_SETTLED = """
+_NUMBERED = """
 SELECT coalesce(sum(upper(one) - lower(one)), 0)::bigint FROM (
     SELECT unnest(range_agg(seqs)) AS one FROM bus.position GROUP BY transport, stream, epoch
 ) AS ranges
 """
-"""Messages of the streams that a committed batch has dealt with, redeliveries counted once."""
+"""Messages of streams that a committed batch has dealt with, redeliveries counted once."""
 
 _LETTERS = "SELECT reason, count(*) FROM bus.dead_letter GROUP BY reason ORDER BY 2 DESC, 1"
 _KV_ROWS = "SELECT count(*) FROM agents.kv WHERE live"
@@ -61,22 +61,22 @@ class Ledger:
         parts = [f"SELECT event_id, occurred_at, xmin FROM {name}" for name in sorted(histories)]  # noqa: S608  (names of the catalogue)
         self._histories = f"({' UNION ALL '.join(parts)}) AS histories"
 
-    async def settled(self) -> int:
-        """Messages that committed batches have dealt with."""
-        return int(await self._pool.fetchval(_SETTLED))
+    async def numbered(self) -> int:
+        """Messages with a position that committed batches have dealt with."""
+        return int(await self._pool.fetchval(_NUMBERED))
 
     async def latency(self, seconds: float) -> tuple[float, float]:
         """Median and 99th percentile, in ms, over the events of the last ``seconds``."""
         found = await self._pool.fetchval(_LATENCY.format(table=self._histories), seconds)
         return (found[0], found[1]) if found else (0.0, 0.0)
 
-    async def count(self, seconds: float) -> Counted:
-        """Everything; the latency is that of the last ``seconds``."""
+    async def count(self, settled: int, seconds: float) -> Counted:
+        """Everything, beside ``settled``; the latency is that of the last ``seconds``."""
         events = f"SELECT count(DISTINCT event_id) FROM {self._histories}"  # noqa: S608  (as above)
         stored = await self._pool.fetchval(events) + await self._pool.fetchval(_MESSAGES)
         p50, p99 = await self.latency(seconds)
         return Counted(
-            settled=await self.settled(),
+            settled=settled,
             stored=stored,
             dead_letters=dict(await self._pool.fetch(_LETTERS)),
             kv_rows=await self._pool.fetchval(_KV_ROWS),

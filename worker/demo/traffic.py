@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -12,6 +13,8 @@ from worker.publisher.encoding import now
 _TICK_SECONDS = 0.02
 _TWICE = 100
 """Every how manieth event is sent again, past the streams' own check for duplicates."""
+_ON_ALL = 5
+"""Every how manieth event goes over all brokers at once."""
 _BROKEN = 150
 """After how many events a broken one follows."""
 _LATER_SECONDS = 1.0
@@ -38,13 +41,17 @@ class Sent(msgspec.Struct):
 
 
 class Traffic:
-    """Publishes ``rate`` events per second of a crowd, evenly; counts in ``sent``."""
+    """Publishes ``rate`` events per second of a crowd, evenly; counts in ``sent``.
 
-    def __init__(self, bus: Publisher, crowd: Crowd, rate: float) -> None:
-        self._bus = bus
+    ``buses`` take turns; with more than one of them some events go over all, as from agents that
+    trust no single broker.
+    """
+
+    def __init__(self, buses: Sequence[Publisher], crowd: Crowd, rate: float) -> None:
+        self._buses = buses
         self._crowd = crowd
         self._rate = rate
-        self._again: deque[tuple[float, Said, Attributes]] = deque()
+        self._again: deque[tuple[float, Publisher, Said, Attributes]] = deque()
         self.sent = Sent()
 
     async def run(self, seconds: float) -> None:
@@ -58,7 +65,8 @@ class Traffic:
             await self._repeat(loop.time())
             await asyncio.sleep(_TICK_SECONDS)
         await self._repeat(float("inf"))
-        await self._bus.flush()
+        for bus in self._buses:
+            await bus.flush()
 
     async def _say(self, number: int) -> None:
         said = self._crowd.next()
@@ -69,23 +77,33 @@ class Traffic:
             sequence=said.sequence,
             actor=said.agent,
         )
-        sent = await self._bus.publish_soon(said.event, **attributes)
-        sent.add_done_callback(self.sent.settled)
+        for bus in self._carriers(number):
+            sent = await bus.publish_soon(said.event, **attributes)
+            sent.add_done_callback(self.sent.settled)
         if number % _TWICE == 0:
             due = asyncio.get_running_loop().time() + _LATER_SECONDS
-            self._again.append((due, said, attributes))
+            self._again.append((due, self._bus(number // _TWICE), said, attributes))
         if number % _BROKEN == 0:
             subject, body = broken(number // _BROKEN)
             self.sent.broken += 1
-            await self._send(subject, body, uuid7())
+            await self._send(self._bus(number // _BROKEN), subject, body, uuid7())
+
+    def _carriers(self, number: int) -> Sequence[Publisher]:
+        if number % _ON_ALL:
+            return [self._bus(number)]
+        self.sent.twice += len(self._buses) - 1
+        return self._buses
+
+    def _bus(self, number: int) -> Publisher:
+        return self._buses[number % len(self._buses)]
 
     async def _repeat(self, present: float) -> None:
         """Send again, under a Nats-Msg-Id that the stream does not know, what is due."""
         while self._again and self._again[0][0] <= present:
-            _, said, attributes = self._again.popleft()
+            _, bus, said, attributes = self._again.popleft()
             body = encode(said.event, **attributes)
             self.sent.twice += 1
-            await self._send(subject_of(said.event), body, f"again-{attributes['id']}")
+            await self._send(bus, subject_of(said.event), body, f"again-{attributes['id']}")
 
-    async def _send(self, subject: str, body: bytes, msg_id: str) -> None:
-        (await self._bus.send(subject, body, msg_id)).add_done_callback(self.sent.settled)
+    async def _send(self, bus: Publisher, subject: str, body: bytes, msg_id: str) -> None:
+        (await bus.send(subject, body, msg_id)).add_done_callback(self.sent.settled)

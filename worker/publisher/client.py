@@ -16,6 +16,7 @@ from worker.publisher.outgoing import Confirmation
 from worker.publisher.rabbitmq_sending import RabbitSender
 from worker.publisher.sending import Sender
 from worker.publisher.state import StateValue, read_state
+from worker.publisher.unconfirmed import Limits
 from worker.rabbitmq_connection import RabbitOptions
 from worker.rabbitmq_topology import EXCHANGE
 
@@ -54,8 +55,9 @@ class Publisher:
         self._source = source
         self._actor = actor
         self._project = project
-        self._limits = {"max_pending": max_pending, "max_pending_bytes": max_pending_bytes}
-        self._give_up = give_up
+        self._limits = Limits(
+            max_pending=max_pending, max_pending_bytes=max_pending_bytes, give_up=give_up
+        )
         self._atomic = atomic
         self._bucket = bucket
         self._exchange = exchange
@@ -74,12 +76,10 @@ class Publisher:
         if isinstance(options, RabbitOptions):
             connection = await rabbitmq_connection.connect(options, name=name)
             self._stack.push_async_callback(connection.close)
-            return RabbitSender(
-                connection, exchange=self._exchange, **self._limits, give_up=self._give_up
-            )
+            return RabbitSender(connection, exchange=self._exchange, **self._limits)
         self._nc = await connect(options, name=name)
         self._stack.push_async_callback(self._nc.close)
-        return Sender(self._nc, **self._limits, give_up=self._give_up, atomic=self._atomic)
+        return Sender(self._nc, atomic=self._atomic, **self._limits)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: object

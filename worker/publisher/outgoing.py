@@ -32,13 +32,12 @@ class Confirmation(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, eq=False):
-    """A message until it is confirmed. Times are of the event loop's clock."""
+    """A message until it is confirmed. ``refused_since`` is of the event loop's clock."""
 
     subject: str
     payload: bytes
     msg_id: str
     confirmed: asyncio.Future[Confirmation]
-    deadline: float | None = None
     refused_since: float | None = None
 
     @property

@@ -1,7 +1,8 @@
 """Sends to RabbitMQ until confirmed: many at once, after silence again, in bounded memory."""
 
 import asyncio
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Unpack
 
 import aio_pika
 import aiormq
@@ -10,6 +11,7 @@ from pamqp.commands import Basic
 
 from worker.errors import PenstockError, SourceUnavailable
 from worker.publisher.outgoing import Confirmation, Outgoing, PublishFailed, PublishRefused, Queue
+from worker.publisher.unconfirmed import Limits, Unconfirmed
 from worker.rabbitmq_connection import open_channel, translated
 
 log = structlog.get_logger()
@@ -24,9 +26,8 @@ _LONGEST_KEY = 255
 class RabbitSender:
     """Publishes bytes to a topic exchange, each with its routing key, and confirms them.
 
-    ``max_pending`` messages and ``max_pending_bytes`` are unconfirmed at most: `send` waits for
-    room. ``give_up``: seconds after which a message that nobody confirmed fails; None is never. A
-    message may arrive twice, with one message id; the database counts it once.
+    Where ``limits`` are reached, `send` waits for room. A message may arrive twice, with one
+    message id; the database counts it once.
     """
 
     def __init__(
@@ -34,20 +35,13 @@ class RabbitSender:
         connection: aio_pika.RobustConnection,
         *,
         exchange: str,
-        max_pending: int = 10_000,
-        max_pending_bytes: int = 64 * 1024 * 1024,
-        give_up: float | None = None,
+        **limits: Unpack[Limits],
     ) -> None:
         self._connection = connection
         self._exchange = exchange
-        self._max_pending = max_pending
-        self._max_bytes = max_pending_bytes
-        self._give_up = give_up
+        self._unconfirmed = Unconfirmed(**limits)
         self._queue = Queue()
         self._in_flight: list[Outgoing] = []
-        self._pending = 0
-        self._bytes = 0
-        self._settled = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -59,17 +53,7 @@ class RabbitSender:
         """Queue a message, once there is room. The future gives its `Confirmation`, or raises
         PublishRefused or PublishFailed. Cancelling it before it was sent takes it back.
         """
-        loop = asyncio.get_running_loop()
-        deadline = None if self._give_up is None else loop.time() + self._give_up
-        message = Outgoing(subject, payload, msg_id, loop.create_future(), deadline)
-        await self._room_for(message.size)
-        self._pending += 1
-        self._bytes += message.size
-        message.confirmed.add_done_callback(lambda _: self._release(message.size))
-        if deadline is not None:
-            late = PublishFailed(f"{subject!r} was not confirmed in {self._give_up:g} s")
-            timer = loop.call_at(deadline, message.fail, late)
-            message.confirmed.add_done_callback(lambda _: timer.cancel())
+        message = await self._unconfirmed.take(subject, payload, msg_id)
         if len(subject.encode()) > _LONGEST_KEY or len(msg_id.encode()) > _LONGEST_KEY:
             text = f"its routing key and id may have {_LONGEST_KEY} bytes each"
             message.fail(PublishRefused(f"{subject!r} cannot be sent: {text}"))
@@ -79,8 +63,7 @@ class RabbitSender:
 
     async def flush(self) -> None:
         """Wait until every message is confirmed, refused or given up."""
-        while self._pending:
-            await self._until_settled()
+        await self._unconfirmed.none()
 
     async def close(self) -> None:
         """End at once. What is unconfirmed fails with PublishFailed. Idempotent."""
@@ -88,21 +71,6 @@ class RabbitSender:
             self._worker.cancel()
             await asyncio.wait({self._worker})
         self._fail_all(PublishFailed("the publisher was closed before this was confirmed"))
-
-    async def _room_for(self, size: int) -> None:
-        while self._pending and (
-            self._pending >= self._max_pending or self._bytes + size > self._max_bytes
-        ):
-            await self._until_settled()
-
-    async def _until_settled(self) -> None:
-        self._settled.clear()
-        await self._settled.wait()
-
-    def _release(self, size: int) -> None:
-        self._pending -= 1
-        self._bytes -= size
-        self._settled.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A defect of ours must not leave callers waiting."""
@@ -178,6 +146,7 @@ class RabbitSender:
                 content_type="application/cloudevents+json",
                 delivery_mode=2,
                 message_id=message.msg_id,
+                timestamp=datetime.now(UTC),  # the queue's age is told by it; the server adds none
             ),
         )
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from functools import partial
+from typing import Unpack
 
 import nats.errors
 import structlog
@@ -18,6 +19,7 @@ from worker.publisher.outgoing import (
     PublishRefused,
     Queue,
 )
+from worker.publisher.unconfirmed import Limits, Unconfirmed
 from worker.publisher.wire import BATCH_LIMIT, ApiError, Reply, Wire
 
 log = structlog.get_logger()
@@ -39,32 +41,18 @@ _denied = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNOR
 class Sender:
     """Publishes bytes to streams and confirms them, each exactly once within the duplicate window.
 
-    ``max_pending`` messages and ``max_pending_bytes`` are unconfirmed at most: `send` waits for
-    room. ``give_up``: seconds after which a message that nobody confirmed fails; None is never.
-    ``atomic``: use atomic batches where the stream takes them.
+    Where ``limits`` are reached, `send` waits for room. ``atomic``: use atomic batches where the
+    stream takes them.
     """
 
-    def __init__(
-        self,
-        nc: Client,
-        *,
-        max_pending: int = 10_000,
-        max_pending_bytes: int = 64 * 1024 * 1024,
-        give_up: float | None = None,
-        atomic: bool = True,
-    ) -> None:
+    def __init__(self, nc: Client, *, atomic: bool = True, **limits: Unpack[Limits]) -> None:
         self._nc = nc
         self._wire = Wire(nc, patience=_PATIENCE_SECONDS)
-        self._max_pending = max_pending
-        self._max_bytes = max_pending_bytes
-        self._give_up = give_up
+        self._unconfirmed = Unconfirmed(**limits)
         self._atomic = atomic
         self._singly: dict[str, int] = {}
         self._queues: dict[str, Queue] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._pending = 0
-        self._bytes = 0
-        self._settled = asyncio.Event()
         self._in_flight: dict[str, list[Outgoing]] = {}
 
     async def open(self) -> None:
@@ -78,13 +66,7 @@ class Sender:
         The future raises PublishRefused or PublishFailed. Cancelling it before the message has been
         sent takes the message back.
         """
-        loop = asyncio.get_running_loop()
-        deadline = None if self._give_up is None else loop.time() + self._give_up
-        message = Outgoing(subject, payload, msg_id, loop.create_future(), deadline)
-        await self._room_for(message.size)
-        self._pending += 1
-        self._bytes += message.size
-        message.confirmed.add_done_callback(lambda _: self._release(message.size))
+        message = await self._unconfirmed.take(subject, payload, msg_id)
         reason = self._wire.unfit(message)
         if reason is None:
             self._queue(subject.partition(".")[0]).put(message)
@@ -94,8 +76,7 @@ class Sender:
 
     async def flush(self) -> None:
         """Wait until every message is confirmed, refused or given up."""
-        while self._pending:
-            await self._until_settled()
+        await self._unconfirmed.none()
 
     async def close(self) -> None:
         """End at once. What is unconfirmed fails with PublishFailed. Idempotent."""
@@ -104,21 +85,6 @@ class Sender:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
         self._fail_all(PublishFailed("the publisher was closed before this was confirmed"))
-
-    async def _room_for(self, size: int) -> None:
-        while self._pending and (
-            self._pending >= self._max_pending or self._bytes + size > self._max_bytes
-        ):
-            await self._until_settled()
-
-    async def _until_settled(self) -> None:
-        self._settled.clear()
-        await self._settled.wait()
-
-    def _release(self, size: int) -> None:
-        self._pending -= 1
-        self._bytes -= size
-        self._settled.set()
 
     def _queue(self, domain: str) -> Queue:
         """Of a domain, and so of a stream: only messages of one stream can be a batch."""
@@ -147,7 +113,7 @@ class Sender:
                 log.warning("publish_interrupted", domain=domain, error=repr(exc))
                 await self._recover()
             del self._in_flight[domain]
-            rest = self._unsettled(batch)
+            rest = _unsettled(batch)
             if rest:
                 queue.put_back(rest)
                 await asyncio.sleep(_PAUSE_SECONDS)
@@ -158,7 +124,6 @@ class Sender:
                 error = self._nc.last_error
                 self._fail_all(PublishFailed(f"the connection has ended for good: {error!r}"))
                 return
-            self._expire([message for batch in self._in_flight.values() for message in batch])
             await asyncio.sleep(_RECONNECT_POLL_SECONDS)
 
     async def _deliver(self, domain: str, batch: list[Outgoing]) -> None:
@@ -167,7 +132,7 @@ class Sender:
         A stream that can tell nothing about the whole can tell it about each: which one is there
         already, is too large or finds no room.
         """
-        batch = self._unsettled(batch)
+        batch = _unsettled(batch)
         if not batch:
             return
         generation = self._wire.generation
@@ -214,18 +179,6 @@ class Sender:
         if self._nc.is_connected and not reads(self._nc):
             await revive(self._nc)
 
-    def _unsettled(self, batch: Sequence[Outgoing]) -> list[Outgoing]:
-        self._expire(batch)
-        return [message for message in batch if not message.confirmed.done()]
-
-    def _expire(self, batch: Sequence[Outgoing]) -> None:
-        present = asyncio.get_running_loop().time()
-        for message in batch:
-            if message.deadline is not None and present > message.deadline:
-                message.fail(
-                    PublishFailed(f"{message.subject!r} was not confirmed in {self._give_up:g} s")
-                )
-
     def _fail_all(self, error: PenstockError) -> None:
         for batch in self._in_flight.values():
             for message in batch:
@@ -253,6 +206,10 @@ class Sender:
                     text = f"not allowed to publish on {message.subject!r}: ask for the permission"
                     message.fail(PublishRefused(text))
         self._wire.interrupt()
+
+
+def _unsettled(batch: Sequence[Outgoing]) -> list[Outgoing]:
+    return [message for message in batch if not message.confirmed.done()]
 
 
 def _confirm_all(batch: Sequence[Outgoing], reply: Reply) -> None:

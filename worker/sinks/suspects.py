@@ -5,7 +5,9 @@ that a message is bad. Only a message that ends the worker leaves its mark here:
 wipes it away.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from hashlib import sha256
 
 import asyncpg
@@ -29,29 +31,49 @@ DELETE FROM bus.suspect WHERE transport = $1 AND stream = $2 AND digest = ANY($3
 
 
 class PostgresSuspects:
-    """The suspects of one source."""
+    """The suspects of one source. ``alone`` is held while one is handled, by all sources of this
+    process: two that are noted down together would both seem to have ended it.
+    """
 
-    def __init__(self, pool: asyncpg.Pool, *, transport: str, stream: str) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, alone: asyncio.Lock, *, transport: str, stream: str
+    ) -> None:
         self._pool = pool
+        self._alone = alone
         self._of = (transport, stream)
+        self._survived: set[bytes] = set()
 
     async def crashes(self, messages: Sequence[Message]) -> list[int]:
         """How often handling of each began and never ended."""
-        digests = [sha256(message.body).digest() for message in messages]
+        await self._wipe()
+        digests = _digests(messages)
         with translated():
             found = await self._pool.fetch(_CRASHES, *self._of, digests)
         attempts: dict[bytes, int] = {row[0]: row[1] for row in found}
         return [attempts.get(digest, 0) for digest in digests]
 
-    async def begin(self, messages: Sequence[Message]) -> None:
-        """Note that handling begins."""
-        await self._run(_BEGIN, messages)
+    @asynccontextmanager
+    async def handling(self, messages: Sequence[Message]) -> AsyncIterator[None]:
+        """Note that handling begins; in the end forget them, as the worker is still there."""
+        async with self._alone:
+            with translated():
+                await self._pool.execute(_BEGIN, *self._of, sorted(set(_digests(messages))))
+            try:
+                yield
+            finally:
+                await self.forget(messages)
 
-    async def end(self, messages: Sequence[Message]) -> None:
-        """Forget them: the worker is still there, so they did it no harm."""
-        await self._run(_END, messages)
+    async def forget(self, messages: Sequence[Message]) -> None:
+        """They are done with. If PostgreSQL does not take that now, it will before they return."""
+        self._survived.update(_digests(messages))
+        await self._wipe()
 
-    async def _run(self, statement: str, messages: Sequence[Message]) -> None:
-        digests = sorted({sha256(message.body).digest() for message in messages})
-        with translated():
-            await self._pool.execute(statement, *self._of, digests)
+    async def _wipe(self) -> None:
+        if wiped := sorted(self._survived):
+            with translated():
+                await self._pool.execute(_END, *self._of, wiped)
+            self._survived.difference_update(wiped)
+
+
+def _digests(messages: Sequence[Message]) -> list[bytes]:
+    return [sha256(message.body).digest() for message in messages]

@@ -96,6 +96,7 @@ class RabbitMqSource:
         for task in (*self._later, *([self._watcher] if self._watcher else [])):
             task.cancel()
             await asyncio.wait({task})
+        await self._tell()
         await self._drop()
 
     def stop(self) -> None:
@@ -160,17 +161,30 @@ class RabbitMqSource:
         ]
 
     async def _settle(self, messages: Sequence[RabbitMqMessage]) -> None:
-        through, singly = self._tags.settle([message.tag for message in messages])
+        through = self._tags.settle([message.tag for message in messages])
         self._again.difference_update([message.tag for message in messages])
+        # Half of what the server lets out: the other half is enough to go on with.
+        singly = self._tags.tell() if self._tags.kept_back > self._prefetch // 2 else []
         if self._link is not None and (through is not None or singly):
             await self._link.ack(through, singly)
 
+    async def _tell(self) -> None:
+        """Acknowledge what is ahead of a message that takes long."""
+        singly = self._tags.tell()
+        if self._link is not None and singly:
+            await self._link.ack(None, singly)
+
     async def _requeue(self, messages: Sequence[RabbitMqMessage]) -> None:
-        fresh = [message.tag for message in messages if self._tags.open(message.tag)]
-        self._tags.settle(fresh)
+        tags, link = self._tags, self._link
+        fresh = [message.tag for message in messages if tags.open(message.tag)]
+        if link is None or not fresh:
+            return
+        # First, or an acknowledgement of all up to a later tag could take them for done.
+        await link.requeue(fresh)
+        through = tags.settle(fresh, told=True)
         self._again.difference_update(fresh)
-        if self._link is not None and fresh:
-            await self._link.requeue(fresh)
+        if through is not None:
+            await link.ack(through, [])
 
     async def _after(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
         await asyncio.sleep(delay)
@@ -228,6 +242,7 @@ class RabbitMqSource:
                 async with asyncio.timeout(self._tick_seconds):
                     await link.lost.wait()
                     return
+            await self._tell()
             if self._paused:
                 link.keep_alive()
             self._quiet_ticks = 0 if link.heard or self._paused else self._quiet_ticks + 1

@@ -1,16 +1,17 @@
 """A stream queue of RabbitMQ: a log that is read from an offset, as often as one likes."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import aio_pika
 import aiormq
 import structlog
 from aiormq.abc import DeliveredMessage
 
-from worker.errors import TopologyError
+from worker.errors import TopologyError, Unavailable
 from worker.ports import Backlog, Message
 from worker.rabbitmq_connection import RabbitOptions, open_channel, translated
 from worker.sources.rabbitmq import RabbitMqSource
@@ -35,6 +36,14 @@ class Offsets(Protocol):
 
     async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
         """Remember that ``stream`` holds nothing from ``first`` to before ``after``."""
+
+    async def begin(self, stream: str) -> int | None:
+        """Note that reading begins. After the last committed offset of ``stream``, or 0, if a
+        reader before this one never came to its `end`; None if all did. Raises Unavailable.
+        """
+
+    async def end(self, stream: str) -> None:
+        """Note that reading ended in order. Raises Unavailable."""
 
 
 class RabbitMqStreamSource(RabbitMqSource):
@@ -74,6 +83,17 @@ class RabbitMqStreamSource(RabbitMqSource):
         self._next: int | None = None
         self._expected: int | None = None
         self._read: dict[int, int] = {}
+        self._furthest: int | None = None
+        self._doubtful: tuple[range, ...] = ()
+
+    async def __aenter__(self) -> Self:
+        self._furthest = await self._offsets.begin(self.name)
+        return await super().__aenter__()
+
+    async def __aexit__(self, *exc: object) -> None:
+        await super().__aexit__(*exc)
+        with contextlib.suppress(Unavailable):  # then more is watched next time, no more
+            await self._offsets.end(self.name)
 
     @property
     def epoch(self) -> str:
@@ -116,7 +136,22 @@ class RabbitMqStreamSource(RabbitMqSource):
                 skip = self._offsets.skip(self.name, self._epoch, self._expected, message.offset)
                 self._spawn(self._remember(skip), f"skip-{self.name}")
             self._expected = message.offset + 1
+        if self._furthest is not None:
+            self._suspect(messages, self._furthest)
         return messages
+
+    def _suspect(self, messages: Sequence[StreamMessage], furthest: int) -> None:
+        """Mark what a worker before this one may have begun and not committed: at the start, or,
+        if it had been told to read old messages again, where it was the first to read.
+        """
+        first, last, ahead = messages[0].offset, messages[-1].offset, self._prefetch
+        if not self._doubtful:
+            begun = range(first, first + ahead)
+            self._doubtful = (begun, range(furthest - ahead, furthest + ahead))
+        for part in self._doubtful:
+            if first < part.stop and part.start <= last:
+                for message in messages:
+                    message.suspect = message.suspect or message.offset in part
 
     async def _remember(self, skip: Any) -> None:
         try:

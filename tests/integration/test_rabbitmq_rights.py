@@ -1,0 +1,90 @@
+"""A worker and a Publisher that RabbitMQ lets create nothing."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import msgspec
+import pytest
+
+from schemas.agents import AgentHeartbeat
+from tests.running import running, settings_for, until
+from worker import app
+from worker.config import Settings
+from worker.doctor import Finding, Verdict, findings
+from worker.embedded.rabbitmq import EmbeddedRabbit
+from worker.errors import TopologyError
+from worker.publisher import Publisher
+from worker.rabbitmq_connection import RabbitOptions
+
+
+@pytest.fixture
+async def poor(
+    rabbit: EmbeddedRabbit, rabbit_url: str, nats_url: str, database: str
+) -> AsyncIterator[Settings]:
+    """Settings of a worker with the rights that operations.md says are enough."""
+    user = f"worker-{uuid4().hex[:6]}"
+    await rabbit.control("add_user", user, "pw")
+    await rabbit.control("set_permissions", user, "^$", r"^amq\.default$", "^[A-Z_]+$")
+    yield settings_for(
+        nats_url,
+        database,
+        brokers="rabbitmq",
+        rabbitmq_url=rabbit_url,
+        rabbitmq_user=user,
+        rabbitmq_password="pw",
+        kv="false",
+    )
+    await rabbit.control("delete_user", user)
+
+
+@pytest.fixture
+async def agent(rabbit: EmbeddedRabbit, rabbit_url: str) -> AsyncIterator[RabbitOptions]:
+    user = f"agent-{uuid4().hex[:6]}"
+    await rabbit.control("add_user", user, "pw")
+    await rabbit.control("set_permissions", user, "^$", "^events$", "^$")
+    yield RabbitOptions(url=rabbit_url, user=user, password="pw")
+    await rabbit.control("delete_user", user)
+
+
+def master(settings: Settings) -> Settings:
+    return msgspec.structs.replace(settings, rabbitmq_user=None, rabbitmq_password=None)
+
+
+async def test_provision_and_run_say_what_is_missing_and_who_may_make_it(poor: Settings) -> None:
+    remedy = r"queue AGENT_STATE.*no right to configure.*penstock provision.*set_permissions"
+    with pytest.raises(TopologyError, match=remedy):
+        await app.provision(poor, dry_run=False)
+    with pytest.raises(TopologyError, match=remedy):
+        async with running(poor):
+            raise AssertionError
+    found = await seen(poor)
+    assert any(f.verdict is Verdict.BAD and "queue AGENT_STATE" in f.text for f in found)
+
+
+async def test_on_what_others_have_made_it_works(
+    poor: Settings, agent: RabbitOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await app.provision(master(poor), dry_run=False)
+    assert await app.provision(poor, dry_run=False) == 0
+    assert "none to configure" in capsys.readouterr().out
+    [note] = [f for f in await seen(poor) if f.verdict is Verdict.NOTE]
+    assert "none to configure" in note.text
+    async with running(poor), Publisher(agent, source="/test") as bus:
+        for number in range(20):
+            await bus.publish(AgentHeartbeat(agent_id=f"a-{number}"))
+        await until(lambda: stored(poor.postgres_dsn, 20))
+
+
+async def seen(settings: Settings) -> list[Finding]:
+    """What the doctor says of RabbitMQ, where he may be heard."""
+    found = [finding async for finding in findings(settings)]
+    return [f for f in found if "queue" in f.text or "RabbitMQ" in f.text]
+
+
+async def stored(dsn: str, count: int) -> bool:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return bool(await connection.fetchval("SELECT count(*) FROM agents.heartbeat") == count)
+    finally:
+        await connection.close()

@@ -1,0 +1,81 @@
+"""What the demo runs on: servers of its own, a database, and a worker as a process."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from schemas.catalogue import Catalogue
+from worker import connections
+from worker.config import Settings, load
+from worker.demo.figures import Ledger
+from worker.demo.process import WorkerProcess
+from worker.embedded import EmbeddedNats, EmbeddedPostgres
+from worker.embedded.rabbitmq import EmbeddedRabbit
+
+_RABBIT = "rabbitmq"
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """Everything that is up. ``rabbit`` is None unless it carries events; NATS has the bucket."""
+
+    nats: EmbeddedNats
+    rabbit: EmbeddedRabbit | None
+    postgres: EmbeddedPostgres
+    worker: WorkerProcess
+    settings: Settings
+    ledger: Ledger
+    bus: Any
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the brokers that carry events."""
+        urls = {"nats": self.nats.url, _RABBIT: self.rabbit.url if self.rabbit else ""}
+        return [urls[broker] for broker in self.settings.brokers]
+
+    @property
+    def stop_command(self) -> str:
+        """For a shell: ends the servers and removes what they wrote."""
+        command = f"kill {self.nats.pid}; kill -INT {self.postgres.pid}; sleep 1"
+        folders = f"{self.nats.folder} {self.postgres.folder}"
+        if self.rabbit is not None:  # it would take long to say goodbye, and nobody needs its data
+            command = f"kill -KILL {self.rabbit.pid}; {command}"
+            folders = f"{folders} {self.rabbit.folder}"
+        return f"{command}; rm -r {folders}"
+
+    async def settled(self) -> int:
+        """Messages that the worker has dealt with: in PostgreSQL where they have positions, and by
+        the worker's own count where they come from RabbitMQ, whose queues number nothing.
+        """
+        numbered = await self.ledger.numbered()
+        if self.rabbit is None:
+            return numbered
+        counts = (await self.worker.metrics()).by("penstock_received_total", "source")
+        alone = len(self.settings.brokers) == 1
+        return numbered + sum(n for name, n in counts.items() if alone or name.startswith(_RABBIT))
+
+
+@asynccontextmanager
+async def open_stage(brokers: Sequence[str], *, keep: bool) -> AsyncIterator[Stage]:
+    """Servers, database, worker, and connections to look at them; ended in reverse.
+
+    Raises ServerFailed if a server is not installed or does not start.
+    """
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        flags = {"brokers": ",".join(brokers), "migrate": "true"}
+        rabbit = None
+        if _RABBIT in brokers:  # first, as it is the one that may not be installed
+            rabbit = await enter(EmbeddedRabbit(outlive=keep))
+            flags["rabbitmq_url"] = rabbit.url
+        nats = await enter(EmbeddedNats(outlive=keep))
+        commit_times = {"track_commit_timestamp": "on"}
+        postgres = await enter(EmbeddedPostgres(settings=commit_times, outlive=keep))
+        dsn = await postgres.create_database("penstock")
+        flags |= {"nats_url": nats.url, "postgres_dsn": dsn}
+        settings = load(flags, environ={})
+        worker = await enter(WorkerProcess(flags))
+        ledger = Ledger(await enter(connections.database(settings)), Catalogue.load())
+        bus = await enter(connections.bus(settings))
+        yield Stage(nats, rabbit, postgres, worker, settings, ledger, bus)

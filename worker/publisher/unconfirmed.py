@@ -1,0 +1,67 @@
+"""What was handed over and is not settled yet: counted, bounded, and given up in time."""
+
+import asyncio
+from typing import TypedDict
+
+from worker.publisher.outgoing import Outgoing, PublishFailed
+
+
+class Limits(TypedDict, total=False):
+    """How many messages, and how many bytes of them, may wait for their confirmation, and for how
+    many seconds each; ``give_up`` None is for ever.
+    """
+
+    max_pending: int
+    max_pending_bytes: int
+    give_up: float | None
+
+
+class Unconfirmed:
+    """Messages on their way, within `Limits`."""
+
+    def __init__(
+        self,
+        *,
+        max_pending: int = 10_000,
+        max_pending_bytes: int = 64 * 1024 * 1024,
+        give_up: float | None = None,
+    ) -> None:
+        self._max_pending = max_pending
+        self._max_bytes = max_pending_bytes
+        self._give_up = give_up
+        self._pending = 0
+        self._bytes = 0
+        self._settled = asyncio.Event()
+
+    async def take(self, subject: str, payload: bytes, msg_id: str) -> Outgoing:
+        """A message that counts until its future is done, once there is room for it."""
+        loop = asyncio.get_running_loop()
+        message = Outgoing(subject, payload, msg_id, loop.create_future())
+        deadline = None if self._give_up is None else loop.time() + self._give_up
+        size = message.size
+        while self._pending and (
+            self._pending >= self._max_pending or self._bytes + size > self._max_bytes
+        ):
+            await self._change()
+        self._pending += 1
+        self._bytes += size
+        message.confirmed.add_done_callback(lambda _: self._release(size))
+        if deadline is not None:
+            late = PublishFailed(f"{subject!r} was not confirmed in {self._give_up:g} s")
+            timer = loop.call_at(deadline, message.fail, late)
+            message.confirmed.add_done_callback(lambda _: timer.cancel())
+        return message
+
+    async def none(self) -> None:
+        """Wait until every message is confirmed, refused or given up."""
+        while self._pending:
+            await self._change()
+
+    async def _change(self) -> None:
+        self._settled.clear()
+        await self._settled.wait()
+
+    def _release(self, size: int) -> None:
+        self._pending -= 1
+        self._bytes -= size
+        self._settled.set()
