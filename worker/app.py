@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Self
 
 import structlog
@@ -25,6 +26,7 @@ from worker.sinks.kv import JetStreamKv
 from worker.sinks.postgres import PostgresSink
 from worker.sinks.postgres_upkeep import PostgresUpkeep
 from worker.sinks.suspects import PostgresSuspects
+from worker.topology_rules import Difference
 from worker.upkeep import hydrate as hydrate_bucket
 from worker.upkeep import keep_hydrated, keep_partitions
 
@@ -117,11 +119,14 @@ class Worker:
             connection = await self._stack.enter_async_context(rabbit(settings))
             brokers.append(RabbitMqBroker(settings, self._catalogue, connection, self._pool))
         for broker in brokers:
-            for difference in await (
-                broker.provision(dry_run=False) if settings.provision else broker.check()
-            ):
+            for difference in await patiently(partial(self._settle_topology, broker)):
                 log.info("topology", difference=str(difference))
         return brokers
+
+    async def _settle_topology(self, broker: Broker) -> list[Difference]:
+        if self._settings.provision:
+            return await broker.provision(dry_run=False)
+        return await broker.check()
 
     async def _open_bucket(self, nc: Any) -> None:
         settings = self._settings
@@ -153,7 +158,9 @@ class Worker:
 
     async def _pipeline(self, broker: Broker, stream: str, window: Window) -> Pipeline:
         settings = self._settings
-        source = await self._stack.enter_async_context(broker.source(stream))
+        source = await patiently(
+            lambda: self._stack.enter_async_context(broker.source(stream))  # another each time
+        )
         name = stream if len(settings.brokers) == 1 else f"{source.transport} {stream}"
         committer = Committer(
             self._sink,

@@ -92,13 +92,15 @@ class Monitor:
 
 
 async def wait_until_idle(pipelines: Sequence[Pipeline], seconds: float) -> None:
-    """Return once nothing is pending anywhere and nothing came for ``seconds``."""
+    """Return once nothing is pending anywhere and nothing came for ``seconds``.
+
+    A source that is away is not idle.
+    """
     while True:
         await asyncio.sleep(min(seconds, 0.2))
         now = time.monotonic()
-        if all(p.busy == 0 and now - p.active >= seconds for p in pipelines) and await _drained(
-            pipelines
-        ):
+        quiet = all(p.busy == 0 and now - p.active >= seconds for p in pipelines)
+        if quiet and await _drained(pipelines):
             return
 
 
@@ -107,4 +109,5 @@ async def _drained(pipelines: Sequence[Pipeline]) -> bool:
         backlogs = [await p.source.backlog() for p in pipelines]
     except PenstockError:
         return False
-    return all(b.pending == 0 and b.ack_pending == 0 for b in backlogs)
+    healthy = all(p.source.healthy for p in pipelines)
+    return healthy and all(b.pending == 0 and b.ack_pending == 0 for b in backlogs)
