@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil  # type: ignore[import-untyped]
 import pytest
 from shop_events import OrderPaid
 
@@ -36,6 +37,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("rabbitmq_package")]
 ROUNDS = 10
 EVENTS_A_ROUND = 1_500
 BACK_AFTER_SECONDS = 20.0
+MEMORY_MB = 160
 KINDS = pytest.mark.parametrize("kind", ["quorum", "classic", "stream"])
 
 HISTORIES = """(
@@ -103,8 +105,11 @@ class Scene:
             await until(partial(self._has, fresh), BACK_AFTER_SECONDS)
             waits.append(round(time.monotonic() - healed, 2))
         assert [worker.pid for worker in self._workers if worker.running] == pids
+        memory = [round(psutil.Process(pid).memory_info().rss / 2**20) for pid in pids]
+        assert max(memory) < MEMORY_MB
         sent, seconds = len(self._load.confirmed), time.monotonic() - begun
         print(f"\n{sent} events in {seconds:.0f} s; a fresh one was stored after {waits} s")
+        print(f"memory of the workers: {memory} MiB")
 
     async def complete(self) -> bool:
         return self._load.confirmed <= set(await self._ids())
