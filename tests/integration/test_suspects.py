@@ -63,28 +63,6 @@ async def test_a_message_that_ends_workers_becomes_a_dead_letter(
     assert deaths >= 2
 
 
-async def test_who_was_only_near_when_workers_died_is_stored(
-    nats_url: str, database: str, tmp_path: Path
-) -> None:
-    settings = environment(
-        nats_url, database, ack_wait="1s", heartbeat="300ms", watch_after="1", max_crashes="4"
-    )
-    log = tmp_path / "log"
-    async with WorkerProcess(settings, log, program=("-c", _DEADLY)) as worker:
-        await worker.start("--until-idle", "0.1")
-        assert await worker.wait(30) == 0
-        deadly = json.dumps({**json.loads(body()), "source": "deadly"}).encode()
-        await published(nats_url, *[body() for _ in range(100)], deadly)
-        await published(nats_url, *[body() for _ in range(99)])
-        codes = [9]
-        while codes[-1] == 9 and len(codes) < 12:
-            await worker.start("--until-idle", "2")
-            codes.append(await worker.wait(60))
-    assert codes[-1] == 0
-    assert await counts(database) == (199, ["crashes_workers"])
-    assert log.read_text().count("batch_written") < 100, "they were not tried one by one"
-
-
 async def test_an_outage_makes_no_dead_letters(nats_url: str, tmp_path: Path) -> None:
     async with EmbeddedPostgres(settings={"fsync": "off"}) as postgres:
         dsn = await postgres.create_database("penstock")
