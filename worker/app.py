@@ -18,7 +18,7 @@ from worker.decode import Decoder, Window
 from worker.errors import MigrationError, PenstockError
 from worker.health import HealthServer
 from worker.hydrate import Hydrator, NotMirrored
-from worker.lifecycle import stop_on_signals
+from worker.lifecycle import end, stop_on_signals
 from worker.metrics import Metrics
 from worker.monitor import Monitor, wait_until_idle
 from worker.pipeline import Pipeline
@@ -198,7 +198,7 @@ class Worker:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
         background = [
             self._spawn(keep_partitions(self._upkeep), "partitions"),
-            self._spawn(self._monitor.run(), "monitor"),
+            *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
         ]
         running = [
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
@@ -215,9 +215,7 @@ class Worker:
         for pipeline in self.pipelines:
             pipeline.source.stop()
         late = (await asyncio.wait(running, timeout=self._settings.drain_timeout))[1]
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*background, *running, return_exceptions=True)
+        await end(*background, *late)
         log.info("worker_stopped", drained=not late, failed=self._failed)
         return 1 if late or self._failed else 0
 

@@ -98,17 +98,28 @@ def _tls_context(
 def translated(what: str) -> Iterator[None]:
     """Turn what aio-pika raises into SourceUnavailable that begins with ``what``.
 
-    A connection that ends cancels who waits for it; that is told apart from our own cancellation.
+    A connection that ends cancels who waits for it; that is told apart from our own cancellation,
+    for which aiormq in turn may raise something else, or nothing.
     """
+    asked = _cancellations()
     try:
         yield
     except asyncio.CancelledError as exc:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if _cancellations() > asked:
             raise
         raise SourceUnavailable(f"{what}: the connection ended") from exc
     except FAILURES as exc:
+        if _cancellations() > asked:
+            raise asyncio.CancelledError from exc
         raise SourceUnavailable(f"{what}: {exc!r}") from exc
+    if _cancellations() > asked:
+        raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    """How often the current task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 async def connect(options: RabbitOptions, *, name: str) -> aio_pika.RobustConnection:
