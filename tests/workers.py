@@ -25,9 +25,11 @@ class WorkerProcess:
         }
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
+        self._log_before = 0
 
     async def start(self, *arguments: str) -> None:
         with self._log.open("ab") as log:
+            self._log_before = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *self._program,
@@ -46,6 +48,12 @@ class WorkerProcess:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def said(self, word: str) -> bool:
+        """True if ``word`` is in its log since it was started last."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_before)
+            return word.encode() in log.read()
 
     async def __aenter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Self
 
 import structlog
@@ -17,7 +18,7 @@ from worker.decode import Decoder, Window
 from worker.errors import MigrationError, PenstockError
 from worker.health import HealthServer
 from worker.hydrate import Hydrator, NotMirrored
-from worker.lifecycle import stop_on_signals
+from worker.lifecycle import end, stop_on_signals
 from worker.metrics import Metrics
 from worker.monitor import Monitor, wait_until_idle
 from worker.pipeline import Pipeline
@@ -25,6 +26,7 @@ from worker.sinks.kv import JetStreamKv
 from worker.sinks.postgres import PostgresSink
 from worker.sinks.postgres_upkeep import PostgresUpkeep
 from worker.sinks.suspects import PostgresSuspects
+from worker.topology_rules import Difference
 from worker.upkeep import hydrate as hydrate_bucket
 from worker.upkeep import keep_hydrated, keep_partitions
 
@@ -118,11 +120,14 @@ class Worker:
             connection = await self._stack.enter_async_context(rabbit(settings))
             brokers.append(RabbitMqBroker(settings, self._catalogue, connection, self._pool))
         for broker in brokers:
-            for difference in await (
-                broker.provision(dry_run=False) if settings.provision else broker.check()
-            ):
+            for difference in await patiently(partial(self._settle_topology, broker)):
                 log.info("topology", difference=str(difference))
         return brokers
+
+    async def _settle_topology(self, broker: Broker) -> list[Difference]:
+        if self._settings.provision:
+            return await broker.provision(dry_run=False)
+        return await broker.check()
 
     async def _open_bucket(self, nc: Any) -> None:
         settings = self._settings
@@ -154,7 +159,9 @@ class Worker:
 
     async def _pipeline(self, broker: Broker, stream: str, window: Window) -> Pipeline:
         settings = self._settings
-        source = await self._stack.enter_async_context(broker.source(stream))
+        source = await patiently(
+            lambda: self._stack.enter_async_context(broker.source(stream))  # another each time
+        )
         name = stream if len(settings.brokers) == 1 else f"{source.transport} {stream}"
         committer = Committer(
             self._sink,
@@ -194,7 +201,7 @@ class Worker:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
         background = [
             self._spawn(keep_partitions(self._upkeep), "partitions"),
-            self._spawn(self._monitor.run(), "monitor"),
+            *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
         ]
         running = [
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
@@ -211,9 +218,7 @@ class Worker:
         for pipeline in self.pipelines:
             pipeline.source.stop()
         late = (await asyncio.wait(running, timeout=self._settings.drain_timeout))[1]
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*background, *running, return_exceptions=True)
+        await end(*background, *late)
         log.info("worker_stopped", drained=not late, failed=self._failed)
         return 1 if late or self._failed else 0
 

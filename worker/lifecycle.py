@@ -1,4 +1,4 @@
-"""Stopping: the first signal asks, the second does not."""
+"""Stopping: the first signal asks, the second does not; tasks are asked until they end."""
 
 import asyncio
 import os
@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
+_AGAIN_SECONDS = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -36,3 +38,16 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks until they have ended.
+
+    nats-py and aiormq lose a cancellation that comes at a bad moment; then the task goes on, and
+    whoever waited for it would wait for ever.
+    """
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)

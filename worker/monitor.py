@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
 
 import structlog
 
@@ -28,7 +28,7 @@ class Pingable(Protocol):
 
 
 class Monitor:
-    """Keeps the answers that /readyz and /metrics give. `run` keeps them fresh."""
+    """Keeps the answers that /readyz and /metrics give. `probes` keep them fresh."""
 
     def __init__(self, sink: Pingable, pipelines: Sequence[Pipeline], metrics: Metrics) -> None:
         self._sink = sink
@@ -56,12 +56,11 @@ class Monitor:
 
         return check
 
-    async def run(self) -> None:
-        """Probe until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._probe_sink(), name="probe-postgres")
-            for pipeline in self._pipelines:
-                group.create_task(self._watch_lag(pipeline), name=f"lag-{pipeline.name}")
+    @property
+    def probes(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        """What keeps the answers fresh, by name: each to be run until cancelled."""
+        lags = {f"lag-{p.name}": self._watch_lag(p) for p in self._pipelines}
+        return {"probe-postgres": self._probe_sink(), **lags}
 
     async def _probe_sink(self) -> None:
         while True:
@@ -92,13 +91,15 @@ class Monitor:
 
 
 async def wait_until_idle(pipelines: Sequence[Pipeline], seconds: float) -> None:
-    """Return once nothing is pending anywhere and nothing came for ``seconds``."""
+    """Return once nothing is pending anywhere and nothing came for ``seconds``.
+
+    A source that is away is not idle.
+    """
     while True:
         await asyncio.sleep(min(seconds, 0.2))
         now = time.monotonic()
-        if all(p.busy == 0 and now - p.active >= seconds for p in pipelines) and await _drained(
-            pipelines
-        ):
+        quiet = all(p.busy == 0 and now - p.active >= seconds for p in pipelines)
+        if quiet and await _drained(pipelines):
             return
 
 
@@ -107,4 +108,5 @@ async def _drained(pipelines: Sequence[Pipeline]) -> bool:
         backlogs = [await p.source.backlog() for p in pipelines]
     except PenstockError:
         return False
-    return all(b.pending == 0 and b.ack_pending == 0 for b in backlogs)
+    healthy = all(p.source.healthy for p in pipelines)
+    return healthy and all(b.pending == 0 and b.ack_pending == 0 for b in backlogs)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from operator import attrgetter
 from typing import Protocol
 
 import structlog
@@ -25,6 +26,8 @@ from worker.plan import make_plan
 from worker.ports import DeadLetter, Message, Source, Written
 
 log = structlog.get_logger()
+
+_is_suspect = attrgetter("suspect")
 
 
 class Suspects(Protocol):
@@ -123,7 +126,7 @@ class Pipeline:
         deliveries = [message.deliveries for message in messages]
         self._metrics.redelivered(self.name, len(deliveries) - deliveries.count(1))
         suspects: list[Message] = []
-        if max(deliveries) > self._watch_after or any([m.suspect for m in messages]):
+        if max(deliveries) > self._watch_after or any(map(_is_suspect, messages)):
             counted = zip(messages, deliveries, strict=True)
             suspects = [m for m, n in counted if n > self._watch_after or m.suspect]
         left = deque([messages])

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import aio_pika
@@ -65,30 +67,59 @@ class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):
             if named:
                 raise SettingsError(f"TLS files are given, but {self.redacted} is not amqps://")
             return None
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
         try:
-            context = ssl.create_default_context(cafile=self.tls_ca)
-            if self.tls_cert:
-                context.load_cert_chain(self.tls_cert, self.tls_key)
+            return _tls_context(*files, _stamps(files))
         except (OSError, ValueError) as exc:
             raise SettingsError(f"RabbitMQ at {self.redacted}: TLS files: {exc}") from exc
-        return context
+
+
+def _stamps(files: Iterable[str | None]) -> tuple[int, ...]:
+    return tuple(Path(file).stat().st_mtime_ns for file in files if file)
+
+
+@functools.lru_cache(maxsize=4)
+def _tls_context(
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
+    stamps: tuple[int, ...],  # noqa: ARG001  (files that have changed are read again)
+) -> ssl.SSLContext:
+    """One for all connections: it holds nearly a megabyte, and every attempt would leave one behind
+    until the garbage collector comes by.
+    """
+    context = ssl.create_default_context(cafile=ca)
+    if cert:
+        context.load_cert_chain(cert, key)
+    return context
 
 
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turn what aio-pika raises into SourceUnavailable that begins with ``what``.
 
-    A connection that ends cancels who waits for it; that is told apart from our own cancellation.
+    A connection that ends cancels who waits for it; that is told apart from our own cancellation,
+    for which aiormq in turn may raise something else, or nothing.
     """
+    asked = _cancellations()
     try:
         yield
     except asyncio.CancelledError as exc:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if _cancellations() > asked:
             raise
         raise SourceUnavailable(f"{what}: the connection ended") from exc
     except FAILURES as exc:
+        if _cancellations() > asked:
+            raise asyncio.CancelledError from exc
         raise SourceUnavailable(f"{what}: {exc!r}") from exc
+    if _cancellations() > asked:
+        raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    """How often the current task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 async def connect(options: RabbitOptions, *, name: str) -> aio_pika.RobustConnection:
@@ -155,7 +186,9 @@ class Socket(aiormq.TransportFactory):
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """As aiormq calls it."""
-        context = await kwargs.pop("ssl_context_provider").get_context()
+        # A context holds nearly a megabyte of certificates: none is made that is not used.
+        contexts = kwargs.pop("ssl_context_provider")
+        context = await contexts.get_context() if url.scheme == "amqps" else None
         loop = asyncio.get_running_loop()
         reader = self._reader = _TappedReader(self._tap)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -163,7 +196,7 @@ class Socket(aiormq.TransportFactory):
             lambda: protocol,
             url.host or "127.0.0.1",
             url.port or 0,
-            ssl=context if url.scheme == "amqps" else None,
+            ssl=context,
             **kwargs,
         )
         return reader, asyncio.StreamWriter(self.transport, protocol, reader, loop)

@@ -1,144 +1,257 @@
-"""RabbitMQ killed, and connections cut in the middle of a frame, under load: nothing is lost."""
+"""RabbitMQ killed, and connections cut in the middle of a frame, under load: each event is one row.
+
+Worker processes read, a `Publisher` sends all the time. What was confirmed is in its table once,
+sums have counted it once, and nothing else is there.
+"""
 
 import asyncio
+import itertools
+import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any
 
+import asyncpg
+import psutil  # type: ignore[import-untyped]
 import pytest
+from shop_events import OrderPaid
 
 from schemas.agents import AgentHeartbeat
+from schemas.event import EventData
+from schemas.tasks import TaskUpdated
+from schemas.vocabulary import TaskStatus
+from tests.docs.sections import ROOT
 from tests.relay import Relay
 from tests.running import until
-from worker import rabbitmq_topology as topology
+from tests.workers import WorkerProcess, environment
 from worker.embedded.rabbitmq import EmbeddedRabbit
-from worker.errors import SourceUnavailable
 from worker.publisher import Publisher
-from worker.rabbitmq_connection import RabbitOptions, connect
-from worker.rabbitmq_topology import Kind, QueuePlan
-from worker.sources.rabbitmq import RabbitMqSource
+from worker.publisher.encoding import uuid7
+from worker.rabbitmq_topology import Kind
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("rabbitmq_package")]
 ROUNDS = 10
-AFTER_A_CRASH_SECONDS = 20.0
+EVENTS_A_ROUND = 1_500
+BACK_AFTER_SECONDS = 20.0
+MEMORY_MB = 160
+KINDS = pytest.mark.parametrize("kind", ["quorum", "classic", "stream"])
+
+HISTORIES = """(
+SELECT event_id FROM agents.heartbeat
+UNION ALL SELECT event_id FROM events.log
+UNION ALL SELECT event_id FROM shop.order_event
+) AS histories"""
 
 
 class Load:
-    """Publishes without end and reads without end, and remembers both."""
+    """Publishes without end, and remembers what it tried and what was confirmed."""
 
-    def __init__(self, bus: Publisher, source: RabbitMqSource) -> None:
+    def __init__(self, bus: Publisher) -> None:
         self._bus = bus
-        self._source = source
+        self._numbers = itertools.count()
+        self.tried: set[str] = set()
         self.confirmed: set[str] = set()
-        self.read: dict[str, float] = {}
-        """When each agent's event was first read."""
 
     async def publish(self) -> None:
-        number = 0
         while True:
-            number += 1
-            agent = f"a-{number}"
-            sent = await self._bus.publish_soon(AgentHeartbeat(agent_id=agent))
-            sent.add_done_callback(partial(self._settled, agent))
-            await asyncio.sleep(0.0005)
+            for _ in range(3):
+                await self.send()
+            await asyncio.sleep(0.002)
 
-    def _settled(self, agent: str, done: asyncio.Future[object]) -> None:
+    async def send(self) -> str:
+        """One more event, once there is room for it. Returns its id."""
+        chosen = uuid7()
+        self.tried.add(chosen)
+        sent = await self._bus.publish_soon(event(next(self._numbers)), id=chosen)
+        sent.add_done_callback(partial(self._settled, chosen))
+        return chosen
+
+    def _settled(self, chosen: str, done: asyncio.Future[object]) -> None:
         if not done.cancelled() and done.exception() is None:
-            self.confirmed.add(agent)
+            self.confirmed.add(chosen)
 
-    async def collect(self) -> None:
-        while True:
-            try:
-                batch = await self._source.fetch()
-            except SourceUnavailable:
-                await asyncio.sleep(0.05)
-                continue
-            now = time.monotonic()
-            for message in batch:
-                self.read.setdefault(message.subject.split(".")[1], now)
-            await self._source.ack(batch)
 
-    async def fresh(self, since: float) -> bool:
-        return any(first > since for first in list(self.read.values())[-50:])
+def event(number: int) -> EventData:
+    """Of three streams in turn; every payment is of one cent."""
+    entity = f"e-{number % 50}"
+    return (
+        AgentHeartbeat(agent_id=entity),
+        TaskUpdated(task_id=entity, status=TaskStatus.RUNNING),
+        OrderPaid(order_id=entity, amount_cents=1),
+    )[number % 3]
+
+
+class Scene:
+    """Load on a server, and workers that bring it into a database."""
+
+    def __init__(self, load: Load, workers: Sequence[WorkerProcess], tables: asyncpg.Pool) -> None:
+        self._load = load
+        self._workers = workers
+        self._tables = tables
+
+    async def again_and_again(self, harm: Callable[[int], Awaitable[None]]) -> None:
+        """Do harm under load and see how long a fresh event takes afterwards, ten times."""
+        begun, waits = time.monotonic(), list[float]()
+        pids = [worker.pid for worker in self._workers]
+        for number in range(ROUNDS):
+            await until(partial(self._grown_to, await self._count() + EVENTS_A_ROUND), 60)
+            await harm(number)
+            healed = time.monotonic()
+            fresh = await self._load.send()
+            await until(partial(self._has, fresh), BACK_AFTER_SECONDS)
+            waits.append(round(time.monotonic() - healed, 2))
+        assert [worker.pid for worker in self._workers if worker.running] == pids
+        memory = [round(psutil.Process(pid).memory_info().rss / 2**20) for pid in pids]
+        assert max(memory) < MEMORY_MB
+        sent, seconds = len(self._load.confirmed), time.monotonic() - begun
+        print(f"\n{sent} events in {seconds:.0f} s; a fresh one was stored after {waits} s")
+        print(f"memory of the workers: {memory} MiB")
 
     async def complete(self) -> bool:
-        return self.confirmed <= self.read.keys()
+        return self._load.confirmed <= set(await self._ids())
+
+    async def check(self) -> None:
+        stored = Counter(await self._ids())
+        assert set(stored.values()) == {1}
+        assert self._load.confirmed <= stored.keys() <= self._load.tried
+        paid = "SELECT sum(paid_cents) FROM shop.customer_order"
+        assert await self._value(paid) == await self._value("SELECT count(*) FROM shop.order_event")
+        assert await self._value("SELECT count(*) FROM bus.dead_letter") == 0
+        assert await self._value("SELECT count(*) FROM bus.gap") == 0
+
+    async def _ids(self) -> list[str]:
+        rows = await self._tables.fetch(f"SELECT event_id FROM {HISTORIES}")
+        return [str(found) for (found,) in rows]
+
+    async def _count(self) -> int:
+        return int(await self._value(f"SELECT count(*) FROM {HISTORIES}"))
+
+    async def _grown_to(self, count: int) -> bool:
+        return await self._count() >= count
+
+    async def _has(self, chosen: str) -> bool:
+        found = await self._value(f"SELECT 1 FROM {HISTORIES} WHERE event_id = $1", chosen)
+        return bool(found)
+
+    async def _value(self, query: str, *values: object) -> Any:
+        return await self._tables.fetchval(query, *values)
 
 
 @asynccontextmanager
-async def load(server: str, through: str, kind: Kind) -> AsyncIterator[Load]:
-    """Published straight to the server, read ``through`` another address of it."""
-    plan = QueuePlan(name=f"FAULTS_{kind}", subjects=("agents.>",), kind=kind, exchange="faults")
+async def scene(
+    server: EmbeddedRabbit,
+    kind: Kind,
+    database: str,
+    log: Path,
+    *,
+    workers_at: str = "",
+    publisher_at: str = "",
+) -> AsyncIterator[Scene]:
+    """Everything at work; at the end, everything stored, settled, ended and checked.
+
+    Both may be told another address of the server.
+    """
+    environ = settings(kind, database, workers_at or server.url)
     async with AsyncExitStack() as stack:
-        control = await connect(RabbitOptions(url=server), name="test")
-        stack.push_async_callback(control.close)
-        await topology.provision(control, [plan])
-        bus = await stack.enter_async_context(
-            Publisher(server, source="/test", exchange="faults", max_pending=2_000)
-        )
-        source = await stack.enter_async_context(
-            RabbitMqSource(
-                control,
-                RabbitOptions(url=through, heartbeat=2),
-                plan.name,
-                batch_size=200,
-                batch_bytes=1 << 20,
-                linger=0.005,
-            )
-        )
-        running = Load(bus, source)
-        collecting = asyncio.create_task(running.collect())
-        publishing = asyncio.create_task(running.publish())
-        try:
-            yield running
-            publishing.cancel()
-            await bus.flush()
-            await until(running.complete, 60)
-        finally:
-            for task in (publishing, collecting):
-                task.cancel()
-            await asyncio.gather(publishing, collecting, return_exceptions=True)
+        workers = [
+            await stack.enter_async_context(WorkerProcess(environ, log))
+            for _ in range(1 if kind == "stream" else 2)
+        ]
+        for worker in workers:
+            await worker.start()
+        await until(partial(started, log, len(workers)), 60)
+        if kind == "stream":
+            # RabbitMQ 3.10 writes down three seconds late that it has stream queues at all; killed
+            # before that it never finds them again. Nothing shows when it has.
+            await asyncio.sleep(4)
+        tables = await stack.enter_async_context(asyncpg.create_pool(database, min_size=1))
+        async with Publisher(publisher_at or server.url, source="/test", max_pending=2_000) as bus:
+            load = Load(bus)
+            publishing = asyncio.create_task(load.publish())
+            running = Scene(load, workers, tables)
+            try:
+                yield running
+            finally:
+                publishing.cancel()
+                await asyncio.wait({publishing})
+        await until(running.complete, 60)
+        if kind != "stream":
+            await until(partial(empty, server), 60)
+        assert [await worker.stop() for worker in workers] == [0] * len(workers)
+        await running.check()
+    assert [line for line in lines(log) if line["level"] == "error"] == []
 
 
-async def again_and_again(running: Load, harm: Callable[[int], Awaitable[None]]) -> None:
-    """Do harm, wait for something new to arrive, and a little more of it, ten times."""
-    for number in range(ROUNDS):
-        await until(partial(arrived, running, 300 * (number + 1)), 60)
-        await harm(number)
-        healed = time.monotonic()
-        await until(partial(running.fresh, healed), AFTER_A_CRASH_SECONDS)
+def settings(kind: Kind, database: str, url: str) -> dict[str, str]:
+    """Of the workers, as environment variables."""
+    environ = environment(
+        "nats://127.0.0.1:1",
+        database,
+        brokers="rabbitmq",
+        rabbitmq_url=url,
+        rabbitmq_queue_type=kind,
+        event_packages="shop_events",
+        migrate="true",
+        kv="false",
+        log_format="json",
+    )
+    return {**environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'examples'}"}
 
 
-async def arrived(running: Load, count: int) -> bool:
-    return len(running.read) >= count
+async def started(log: Path, count: int) -> bool:
+    return [line["event"] for line in lines(log)].count("worker_started") == count
 
 
-@pytest.mark.parametrize("kind", ["quorum", "classic"])
-async def test_a_node_killed_ten_times_loses_nothing(kind: Kind) -> None:
+async def empty(server: EmbeddedRabbit) -> bool:
+    """True if no queue has a message, delivered or not."""
+    listed = await server.control("list_queues", "--no-table-headers", "messages")
+    return set(listed.split()) == {"0"}
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    """What the workers say."""
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+@KINDS
+async def test_a_node_killed_ten_times(kind: Kind, database: str, tmp_path: Path) -> None:
     async with EmbeddedRabbit() as server:
 
         async def crash(_: int) -> None:
             server.kill()
             await server.restart()
 
-        async with load(server.url, server.url, kind) as running:
-            await again_and_again(running, crash)
+        async with scene(server, kind, database, tmp_path / "worker.log") as running:
+            await running.again_and_again(crash)
 
 
-async def test_a_connection_cut_in_a_frame_ten_times_loses_nothing(rabbit_url: str) -> None:
-    port = urlsplit(rabbit_url).port
-    assert port is not None
-    async with Relay(port) as relay:
+@KINDS
+async def test_connections_cut_in_a_frame_ten_times(
+    kind: Kind, database: str, tmp_path: Path
+) -> None:
+    """Those of the workers while they are sent messages, or while they acknowledge; those of the
+    publisher while it sends.
+    """
+    async with EmbeddedRabbit() as server, Relay(server.port) as near, Relay(server.port) as far:
 
         async def cut(number: int) -> None:
-            relay.cut_after(1_000 + 37 * number)
-            await until(lambda: was_cut(number + 1))
+            near.cut_after(1_000 + 37 * number, answers=number % 2 == 0)
+            far.cut_after(2_000 + 41 * number, answers=False)
+            await until(partial(were_cut, number + 1))
 
-        async def was_cut(times: int) -> bool:
-            return relay.cuts >= times
+        async def were_cut(times: int) -> bool:
+            return near.cuts == far.cuts == times
 
-        through = rabbit_url.replace(f":{port}", f":{relay.port}")
-        async with load(rabbit_url, through, "quorum") as running:
-            await again_and_again(running, cut)
+        async with scene(
+            server,
+            kind,
+            database,
+            tmp_path / "worker.log",
+            workers_at=server.url.replace(f":{server.port}", f":{near.port}"),
+            publisher_at=server.url.replace(f":{server.port}", f":{far.port}"),
+        ) as running:
+            await running.again_and_again(cut)

@@ -1,6 +1,8 @@
 """TLS: both ways to read, the Publisher, and a certificate that is checked in any case."""
 
 import asyncio
+import os
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -68,3 +70,15 @@ async def test_a_certificate_of_nobody_known_is_refused(
 ) -> None:
     with pytest.raises(SourceUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
         await connect(RabbitOptions(url=options.url + parameters), name="test")
+
+
+def test_a_renewed_certificate_is_read_and_one_context_serves_until_then(
+    certificate: Path, tmp_path: Path
+) -> None:
+    renewed = tmp_path / "ca.pem"
+    shutil.copy(certificate, renewed)
+    options = RabbitOptions(url="amqps://127.0.0.1/", tls_ca=str(renewed))
+    before = options.tls()
+    assert options.tls() is before
+    os.utime(renewed, (1, 1))
+    assert options.tls() is not before

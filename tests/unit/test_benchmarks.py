@@ -42,7 +42,7 @@ def figures(rate: float, **more: float) -> Figures:
 @pytest.mark.parametrize("name", workloads.WORKLOADS)
 def test_every_event_is_read_by_penstock_and_by_hand(name: str, decoder: Decoder) -> None:
     for made in workloads.WORKLOADS[name].make(300):
-        event = decoder.decode(Message(subject=made.subject, body=made.body))
+        [event] = decoder.decode([Message(subject=made.subject, body=made.body)])
         if made.event_id is None:
             assert isinstance(event, DeadLetter)
             with pytest.raises(ValueError, match="truncated"):
@@ -57,7 +57,7 @@ def test_every_event_is_read_by_penstock_and_by_hand(name: str, decoder: Decoder
 
 def test_the_mix_has_the_proportions_of_the_record(decoder: Decoder) -> None:
     made = list(workloads.mix(20_000))
-    events = [decoder.decode(Message(subject=one.subject, body=one.body)) for one in made]
+    events = decoder.decode([Message(subject=one.subject, body=one.body) for one in made])
     kinds = Counter(event.spec.name for event in events if isinstance(event, Event))
     assert kinds.keys() == RECORDED.keys()
     for kind, recorded in RECORDED.items():

@@ -14,6 +14,7 @@ import aiormq
 import structlog
 
 from worker.errors import PenstockError, SourceUnavailable, TopologyError
+from worker.lifecycle import end
 from worker.ports import Backlog, Message
 from worker.rabbitmq_connection import RabbitOptions, open_channel, translated
 from worker.rabbitmq_topology import RETRY_SECONDS, retry_queue
@@ -93,9 +94,7 @@ class RabbitMqSource:
 
     async def __aexit__(self, *exc: object) -> None:
         self.stop()
-        for task in (*self._later, *([self._watcher] if self._watcher else [])):
-            task.cancel()
-            await asyncio.wait({task})
+        await end(*self._later, *([self._watcher] if self._watcher else []))
         await self._tell()
         await self._drop()
 

@@ -21,7 +21,7 @@ from worker.sources.rabbitmq_wire import Delivery
 log = structlog.get_logger()
 
 Start = int | datetime | None
-"""An offset, or a time: then messages of the same chunk that are a little older come too."""
+"""An offset, or a time, of which the server takes the whole second that it is in."""
 
 _WHOLE_CHUNK = 60_000
 
@@ -113,10 +113,13 @@ class RabbitMqStreamSource(RabbitMqSource):
 
     async def backlog(self) -> Backlog:
         """``pending`` is exact but for the last chunk, of which it counts one message."""
+        read = self._expected or self._next or 0
         last = await self._last_offset(prefetch=1)
-        behind = 0 if last is None else last + 1 - (self._expected or self._next or 0)
+        behind = 0 if last is None else last + 1 - read
+        if behind <= 0:  # in the last chunk, or at its end
+            behind = len(await self._offsets_from(read, prefetch=1))
         return Backlog(
-            pending=max(0, behind),
+            pending=behind,
             ack_pending=self._tags.unsettled(self._last_tag),
             redelivered=0,
         )
@@ -162,14 +165,15 @@ class RabbitMqStreamSource(RabbitMqSource):
     async def _arguments(self) -> Mapping[str, Any]:
         self._read.clear()
         self._expected = None
-        start = await self._begin_at()
-        if isinstance(start, int):
-            self._expected = start
+        start = self._expected = await self._begin_at()
         return {"x-stream-offset": "first" if start is None else start}
 
-    async def _begin_at(self) -> Start:
+    async def _begin_at(self) -> int | None:
+        """The offset to read from; None is the first that there is."""
         if self._next is None:
             self._epoch, resumed = await self._offsets.resume(self.name)
+            if isinstance(self._start, datetime):
+                self._start = await self._offset_at(self._start)
             if self._start is not None:
                 return self._start
             self._next = resumed
@@ -186,9 +190,27 @@ class RabbitMqStreamSource(RabbitMqSource):
         log.warning("stream_remade", source=self.name, epoch=self._epoch)
         return None
 
+    async def _offset_at(self, moment: datetime) -> int:
+        """Of the first message stored at ``moment`` or later; if there is none, of the next one.
+
+        It is fixed before reading begins: the end is known then, and a reconnect changes nothing.
+        """
+        last = await self._last_offset(prefetch=_WHOLE_CHUNK)
+        found = await self._offsets_from(moment, prefetch=1)
+        if found:
+            return found[0]
+        return 0 if last is None else last + 1
+
     async def _last_offset(self, prefetch: int) -> int | None:
         """Of the last chunk's messages the greatest offset among the first ``prefetch``; None if
-        the stream is empty. The server sends what there is before it answers the next request.
+        the stream is empty.
+        """
+        return max(await self._offsets_from("last", prefetch), default=None)
+
+    async def _offsets_from(self, start: str | int | datetime, prefetch: int) -> list[int]:
+        """Of the first ``prefetch`` messages that are there from ``start`` on.
+
+        The server sends what there is before it answers the next request.
         """
         found: list[int] = []
 
@@ -201,9 +223,9 @@ class RabbitMqStreamSource(RabbitMqSource):
                 async with open_channel(self._connection) as channel:
                     await channel.basic_qos(prefetch_count=prefetch)
                     await channel.basic_consume(
-                        self.name, take, arguments={"x-stream-offset": "last"}
+                        self.name, take, arguments={"x-stream-offset": start}
                     )
                     await channel.queue_declare(self.name, passive=True)
             except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused) as exc:
                 raise TopologyError(f"stream {self.name}: {exc}") from exc
-        return max(found, default=None)
+        return found

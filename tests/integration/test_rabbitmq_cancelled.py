@@ -1,0 +1,41 @@
+"""A request to RabbitMQ that is cancelled ends as cancelled, whatever aiormq makes of it."""
+
+import asyncio
+import random
+from functools import partial
+
+import aio_pika
+
+from tests.running import until
+from worker import rabbitmq_topology as topology
+from worker.rabbitmq_connection import RabbitOptions, connect
+from worker.rabbitmq_topology import QueuePlan
+from worker.sources.rabbitmq import RabbitMqSource
+
+PLAN = QueuePlan(name="AGENT_STATE", subjects=("agents.>",))
+
+
+async def test_a_worker_that_stops_is_not_kept_by_its_requests(rabbit_url: str) -> None:
+    options = RabbitOptions(url=rabbit_url)
+    control = await connect(options, name="test")
+    await topology.provision(control, [PLAN])
+    source = RabbitMqSource(
+        control, options, PLAN.name, batch_size=100, batch_bytes=1 << 20, linger=0.01
+    )
+    rng = random.Random(1)
+    interrupted = 0
+    async with source:
+        while interrupted < 60:
+            await until(partial(connected, control), 20)
+            asking = asyncio.create_task(source.backlog())
+            await asyncio.wait({asking}, timeout=rng.random() * 0.02)
+            if asking.cancel():
+                await asyncio.wait({asking})
+                assert asking.cancelled()
+                interrupted += 1
+    await control.close()
+
+
+async def connected(control: aio_pika.RobustConnection) -> bool:
+    """A cancelled request may end the connection, which is then made again."""
+    return control.connected.is_set()

@@ -1,0 +1,26 @@
+"""Ending tasks that do not listen."""
+
+import asyncio
+
+from worker.lifecycle import end
+
+
+async def test_a_task_that_loses_a_cancellation_is_asked_again() -> None:
+    lost = 0
+
+    async def deaf() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost += 1
+                if lost == 2:
+                    raise
+
+    tasks = [asyncio.create_task(deaf()), asyncio.create_task(asyncio.sleep(0))]
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        await end(*tasks)
+    assert tasks[0].cancelled()
+    assert tasks[1].done()
