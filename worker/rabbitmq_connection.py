@@ -112,6 +112,11 @@ def translated(what: str) -> Iterator[None]:
         if _cancellations() > asked:
             raise asyncio.CancelledError from exc
         raise SourceUnavailable(f"{what}: {exc!r}") from exc
+    except Exception as exc:
+        if type(exc) is not Exception:
+            raise
+        # aiormq's word for an answer that it no longer waits for, because the connection was lost
+        raise SourceUnavailable(f"{what}: the connection ended") from exc
     if _cancellations() > asked:
         raise asyncio.CancelledError
 
@@ -152,7 +157,7 @@ async def open_channel(
     try:
         yield channel
     finally:
-        with contextlib.suppress(*FAILURES):
+        with contextlib.suppress(SourceUnavailable), translated("RabbitMQ"):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await channel.close()
 
