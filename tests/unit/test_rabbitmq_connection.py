@@ -17,11 +17,11 @@ from worker.rabbitmq_connection import translated
         TimeoutError(),
     ],
 )
-def test_a_server_that_is_away_is_unavailable(error: Exception) -> None:
+async def test_a_server_that_is_away_is_unavailable(error: Exception) -> None:
     with pytest.raises(SourceUnavailable, match="the queue"), translated("the queue"):
         raise error
 
 
-def test_a_defect_of_ours_stays_one() -> None:
+async def test_a_defect_of_ours_stays_one() -> None:
     with pytest.raises(KeyError), translated("the queue"):
         raise KeyError
