@@ -108,15 +108,13 @@ def translated(what: str) -> Iterator[None]:
         if _cancellations() > asked:
             raise
         raise SourceUnavailable(f"{what}: the connection ended") from exc
-    except FAILURES as exc:
+    except Exception as exc:
         if _cancellations() > asked:
             raise asyncio.CancelledError from exc
-        raise SourceUnavailable(f"{what}: {exc!r}") from exc
-    except Exception as exc:
-        if type(exc) is not Exception:
-            raise
-        # aiormq's word for an answer that it no longer waits for, because the connection was lost
-        raise SourceUnavailable(f"{what}: the connection ended") from exc
+        # A bare Exception is what aiormq tells who waits on a channel that ends without a reason.
+        if isinstance(exc, FAILURES) or type(exc) is Exception:
+            raise SourceUnavailable(f"{what}: {exc!r}") from exc
+        raise
     if _cancellations() > asked:
         raise asyncio.CancelledError
 
@@ -157,7 +155,7 @@ async def open_channel(
     try:
         yield channel
     finally:
-        with contextlib.suppress(SourceUnavailable), translated("RabbitMQ"):
+        with contextlib.suppress(Exception):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await channel.close()
 
@@ -219,7 +217,7 @@ class Socket(aiormq.TransportFactory):
 
 async def close_quickly(connection: Any, socket: Socket | None = None) -> None:
     """Close a connection of aio-pika or aiormq, also if the server does not answer."""
-    with contextlib.suppress(*FAILURES):
+    with contextlib.suppress(Exception):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await connection.close()
     if socket is not None and socket.transport is not None:
