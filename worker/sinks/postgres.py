@@ -11,18 +11,17 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from asyncpg.pool import PoolConnectionProxy
 
 from schemas.catalogue import Catalogue
 from schemas.identity import kv_key
 from worker.errors import PartitionMissing, RowRejected
-from worker.plan import Plan, StateRows
+from worker.plan import Plan
 from worker.ports import DeadLetter, KvRow, KvTouch, Origin, Written
 from worker.sinks import statements
+from worker.sinks.postgres_copy import Connection
 from worker.sinks.postgres_errors import translated
 from worker.sinks.postgres_history import HistoryWriter
-
-Connection = PoolConnectionProxy
+from worker.sinks.postgres_state import StateWriter
 
 _KNOWN_PARENTS = 200_000
 """Parents remembered as present; above that the memory is emptied."""
@@ -38,9 +37,9 @@ class PostgresSink:
         self._worker_id = worker_id
         self._types: dict[str, dict[str, str]] = {}
         self._policies: dict[str, str] = {}
-        self._upserts: dict[Any, str] = {}
         self._stubs: dict[str, str] = {}
         self._history = HistoryWriter(self._types)
+        self._state = StateWriter(self._types, self._keys)
         self._known: set[tuple[str, str]] = set()
 
     async def prepare(self) -> Mapping[str, timedelta | None]:
@@ -84,7 +83,7 @@ class PostgresSink:
                 fresh = plan if new is None else plan.only(new)
                 parents = await self._write_stubs(connection, fresh)
                 for state in fresh.states:
-                    await self._write_state(connection, state)
+                    await self._state.write(connection, state)
                 await self._write_letters(connection, letters, origin)
                 await self._write_position(connection, origin)
         self._remember(parents)
@@ -112,14 +111,6 @@ class PostgresSink:
         if len(self._known) > _KNOWN_PARENTS:
             self._known.clear()
         self._known.update(parents)
-
-    async def _write_state(self, connection: Connection, state: StateRows) -> None:
-        shape = (state.table, state.groups)
-        if shape not in self._upserts:
-            self._upserts[shape] = statements.upsert(
-                state.table, self._keys[state.table], state.groups, self._types[state.table]
-            )
-        await connection.execute(self._upserts[shape], *state.columns)
 
     async def _write_letters(
         self, connection: Connection, letters: Sequence[DeadLetter], origin: Origin
