@@ -175,14 +175,14 @@ WORKLOADS: dict[str, Workload] = {
     "heartbeats": Workload(
         title="heartbeats of 500 agents",
         make=heartbeats,
-        count=100_000,
+        count=200_000,
         part=20_000,
         ways=_ALL,
     ),
     "mix": Workload(
         title="everything that real agents say",
         make=mix,
-        count=50_000,
+        count=100_000,
         part=15_000,
         ways=_MOST,
     ),

@@ -131,7 +131,7 @@ class Metrics:
         for reason, count in Tally(letter.reason for letter in letters).items():
             self._count("penstock_rejected_total", count, source, reason)
         self._observe("penstock_batch_messages", len(messages), source)
-        self._observe("penstock_batch_bytes", sum(len(m.body) for m in messages), source)
+        self._observe("penstock_batch_bytes", sum([len(m.body) for m in messages]), source)
         if messages and (stored := messages[0].stored_at) is not None:
             self._oldest[source] = stored
             self._age(source)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import cast
 
+import nats.aio.client
 import structlog
 from nats.aio.client import Client
 from nats.errors import ProtocolError
@@ -22,9 +23,15 @@ Frame = tuple[bytes, bytes, bytes | None, bytes]
 """Subject, reply (empty if there is none), header block as sent or None, payload."""
 
 _CRLF = b"\r\n"
+_READ_BYTES = 1 << 20
+"""What one read of the socket takes at most. nats-py's own 32 KB are too few for a drain: what a
+read costs beside its bytes is the same for 80 messages as for 2,000.
+"""
 _LONGEST_LINE = 65_536
 """A control line may be long (INFO names all servers of a cluster), but not endless."""
 _STOCK = frozenset((b"PING", b"PONG", b"INFO", b"+OK", b"-ERR"))
+
+nats.aio.client.DEFAULT_BUFFER_SIZE = _READ_BYTES
 
 
 class BatchParser:

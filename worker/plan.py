@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial, reduce
-from itertools import repeat
+from itertools import chain, repeat
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -35,15 +35,17 @@ class HistoryRows(msgspec.Struct, frozen=True):
 
 
 class StateRows(msgspec.Struct, frozen=True):
-    """Folded changes of one state table: column by column, rows sorted by key.
+    """Folded changes of one state table, sorted by key.
 
-    ``groups`` are the groups that any row states. ``columns`` holds the key columns and then those
-    of the groups, each with one cell per row; a row that does not state a group has NULLs there.
+    ``groups`` are the groups that any row states. A row holds the cells of the key and then those
+    of the groups, of which it has NULLs where it does not state one. ``begun`` is True if every
+    row states how it began, so that probably none is there yet.
     """
 
     table: str
     groups: tuple[Group, ...]
-    columns: list[tuple[Any, ...]]
+    rows: list[tuple[Any, ...]]
+    begun: bool
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -152,9 +154,11 @@ def fold_states(events: Sequence[Event]) -> list[StateRows]:
                 pairs = [(e, item) for e in same for item in state.items(e)]
                 changes, items = [e for e, _ in pairs], [item for _, item in pairs]
             keys = list(map(state.key, changes, items))
+            repeated = len(set(keys)) < len(keys)
             for group, cells in state.groups:
                 folded = tables[state.table].setdefault(group, {})
-                _FOLDS[group.kind](folded, keys, changes, items, cells, group)
+                fold = _FOLDS[group.kind] if folded or repeated else _alone
+                fold(folded, keys, changes, items, cells, group)
     return [
         _state_rows(table, groups)
         for table, groups in sorted(tables.items())
@@ -169,17 +173,32 @@ _NO_ITEMS: Iterable[Any] = repeat(None)
 def _state_rows(table: str, groups: dict[Group, Folded]) -> StateRows:
     ordered = sorted(groups, key=lambda group: (group.kind, group.columns))
     keys = sorted(set().union(*groups.values()))
-    columns: list[tuple[Any, ...]] = list(zip(*keys, strict=True))
+    parts: list[Iterable[Cell]] = [keys]
     for group in ordered:
-        width = len(group.guard) + len(group.columns)
-        absent = repeat((None,) * width)
-        cells = list(map(groups[group].get, keys, absent))
-        columns.extend(zip(*cells, strict=True))
-    return StateRows(table, tuple(ordered), columns)
+        absent = (None,) * (len(group.guard) + len(group.columns))
+        parts.append(map(groups[group].get, keys, repeat(absent)))
+    begun = any(group.kind == "first" and len(groups[group]) == len(keys) for group in ordered)
+    rows = [tuple(chain.from_iterable(cells)) for cells in zip(*parts, strict=True)]
+    return StateRows(table, tuple(ordered), rows, begun)
 
 
 # The folds: ``folded`` maps a key to the cells of its row, the guard first where the group has one.
 # Cells are only made for the events that may win, which are few where entities repeat.
+
+
+def _alone(
+    folded: Folded,
+    keys: Sequence[Key],
+    events: Sequence[Event],
+    items: Iterable[Any],
+    cells: Cells,
+    group: Group,
+) -> None:
+    """Where no two events are about one row there is nothing to decide."""
+    found: Iterable[Cell] = map(cells, events, items)
+    if group.kind in _GUARDS:
+        found = map(operator.add, map(_GUARDS[group.kind], events), found)
+    folded.update(zip(keys, found, strict=False))
 
 
 def _winner(wins: Callable[[Cell, Cell], bool], guard_of: Callable[[Event], Cell]) -> Fold:
@@ -264,9 +283,13 @@ def _rank(
             folded[key] = new
 
 
+_GUARDS: Mapping[str, Callable[[Event], Cell]] = {
+    "last": attrgetter("version", "time", "id"),
+    "first": attrgetter("time", "id"),
+}
 _FOLDS: Mapping[str, Fold] = {
-    "last": _winner(operator.gt, attrgetter("version", "time", "id")),
-    "first": _winner(operator.lt, attrgetter("time", "id")),
+    "last": _winner(operator.gt, _GUARDS["last"]),
+    "first": _winner(operator.lt, _GUARDS["first"]),
     "once": _once,
     "max": _combined(max),
     "min": _combined(min),

@@ -15,16 +15,17 @@ from msgspec import Raw
 
 from schemas.catalogue import Catalogue, EventType
 from schemas.event import Envelope, Event
-from schemas.identity import escape, event_uuid
+from schemas.identity import escape, event_uuid, is_canonical
 from worker.decode.diagnosis import dead_letter, diagnose
-from worker.decode.modes import data_of, leaves, other_mode, structured
+from worker.decode.modes import data_of, decode_envelope, leaves, other_mode
 from worker.decode.reasons import Reject
 from worker.decode.window import Window
 from worker.ports import DeadLetter, Message
 
 _BIGGEST = 2**63 - 1
 _BACKSLASH = 0x5C
-"""Looking for one byte is ten times faster than looking for two."""
+_escaped = re.compile(rb"\\u").search
+"""Looking for one byte comes first: it is fastest. For two, this is twice as fast as ``in``."""
 _TICK_SECONDS = 1.0
 _decimal = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
 
@@ -46,17 +47,27 @@ class Decoder:
             self._bounds = self._window.bounds(datetime.now(UTC))
             self._next_tick = now + _TICK_SECONDS
 
-    def decode(self, messages: Sequence[Message]) -> list[Event | DeadLetter]:  # noqa: C901 (hot)
-        """The event that each message carries, or a dead letter; never raises for what it holds."""
+    def decode(self, messages: Sequence[Message]) -> list[Event | DeadLetter]:  # noqa: C901, PLR0912
+        """The event that each message carries, or a dead letter; never raises for what it holds.
+
+        One long loop, since every call in it would be made for every event.
+        """
         self._tick()
         types, bounds, max_bytes = self._types, self._bounds, self._max_bytes
+        plain_envelope, canonical = decode_envelope, is_canonical
         outcomes: list[Event | DeadLetter] = []
         for message in messages:
             try:
                 body = message.body
                 if len(body) > max_bytes:
                     _too_large(body, max_bytes)
-                envelope = structured(body) if message.plain else other_mode(message)
+                plain = message.plain
+                if plain:  # as `structured`, without its calls
+                    if not body.isascii():
+                        body.decode()
+                    envelope = plain_envelope(body)
+                else:
+                    envelope = other_mode(message)
                 kind = types.get(envelope.type)
                 if kind is None:
                     _unknown_type(envelope.type, types)
@@ -76,13 +87,13 @@ class Decoder:
                 version = envelope.sequence
                 if version.__class__ is not int or version or kind.requires_sequence:
                     version = _sequence(version, kind)
-                if (_BACKSLASH in body and b"\\u" in body) or not message.plain:
+                if not plain or (_BACKSLASH in body and _escaped(body)):
                     _check_text(envelope, raw)
-                source = envelope.source
+                source, event_id = envelope.source, envelope.id
                 outcomes.append(
                     Event(
                         kind,
-                        event_uuid(source, envelope.id),
+                        event_id if canonical(event_id) else event_uuid(source, event_id),
                         moment,
                         subject,
                         version,

@@ -23,24 +23,18 @@ from worker.sinks.postgres_errors import translated
 from worker.sinks.postgres_history import HistoryWriter
 from worker.sinks.postgres_state import StateWriter
 
-_KNOWN_PARENTS = 200_000
-"""Parents remembered as present; above that the memory is emptied."""
-
 
 class PostgresSink:
     """Writes plans. ``Unavailable`` means try again; `RowRejected` that a row is at fault."""
 
     def __init__(self, pool: asyncpg.Pool, catalogue: Catalogue, *, worker_id: str) -> None:
         self._pool = pool
-        self._keys = catalogue.keys
         self._tables = catalogue.tables
         self._worker_id = worker_id
         self._types: dict[str, dict[str, str]] = {}
         self._policies: dict[str, str] = {}
-        self._stubs: dict[str, str] = {}
         self._history = HistoryWriter(self._types)
-        self._state = StateWriter(self._types, self._keys)
-        self._known: set[tuple[str, str]] = set()
+        self._state = StateWriter(self._types, catalogue)
 
     async def prepare(self) -> Mapping[str, timedelta | None]:
         """Learn the tables' columns and partitions. Returns how long each table keeps rows."""
@@ -81,36 +75,11 @@ class PostgresSink:
             async with self._pool.acquire(timeout=10) as connection, connection.transaction():
                 new = await self._history.write(connection, plan.history)
                 fresh = plan if new is None else plan.only(new)
-                parents = await self._write_stubs(connection, fresh)
-                for state in fresh.states:
-                    await self._state.write(connection, state)
+                parents = await self._state.write(connection, fresh)
                 await self._write_letters(connection, letters, origin)
                 await self._write_position(connection, origin)
-        self._remember(parents)
+        self._state.remember(parents)
         return len(plan.events) if new is None else _count_new(plan, new)
-
-    async def _write_stubs(self, connection: Connection, plan: Plan) -> list[tuple[str, str]]:
-        """Make parents that are not there yet. Returns all that are there when this commits."""
-        parents: list[tuple[str, str]] = []
-        for table, pairs in plan.stubs.items():
-            missing = [pair for pair in pairs if (table, pair[0]) not in self._known]
-            if missing:
-                keys = [key for key, _ in missing]
-                texts = [None if key == text.lower() else text for key, text in missing]
-                await connection.execute(self._stub(table), keys, texts)
-                parents.extend((table, key) for key in keys)
-        return parents
-
-    def _stub(self, table: str) -> str:
-        if table not in self._stubs:
-            (key,) = self._keys[table]
-            self._stubs[table] = statements.stubs(table, key, self._types[table])
-        return self._stubs[table]
-
-    def _remember(self, parents: Sequence[tuple[str, str]]) -> None:
-        if len(self._known) > _KNOWN_PARENTS:
-            self._known.clear()
-        self._known.update(parents)
 
     async def _write_letters(
         self, connection: Connection, letters: Sequence[DeadLetter], origin: Origin

@@ -38,6 +38,7 @@ async def open_pool(
                 "idle_in_transaction_session_timeout": "60000",
                 "tcp_keepalives_idle": "30",
                 "synchronous_commit": "on",
+                "jit": "off",  # compiling a statement takes longer than any batch
                 "timezone": "UTC",
             },
         )

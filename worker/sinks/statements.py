@@ -23,21 +23,28 @@ def group_columns(group: Group) -> tuple[str, ...]:
     return group.guard + group.columns
 
 
+def state_columns(
+    key: Sequence[str], groups: Sequence[Group], types: ColumnTypes
+) -> tuple[str, ...]:
+    """What `upsert` takes arrays of: the key, the groups, and whether a row is a stub."""
+    stub = ("is_stub",) if "is_stub" in types else ()
+    return (*key, *(name for group in groups for name in group_columns(group)), *stub)
+
+
 def upsert(table: str, key: Sequence[str], groups: Sequence[Group], types: ColumnTypes) -> str:
     """Insert rows or fold them into the stored ones; rows that would not change are left alone."""
-    columns = [*key, *(name for group in groups for name in group_columns(group))]
-    stored = [*columns, *(["is_stub"] if "is_stub" in types else [])]
-    given = f"SELECT *{', false' if 'is_stub' in types else ''} FROM {unnest(columns, types)}"
+    columns = state_columns(key, groups, types)
     changes = [change for group in groups for change in _changes(group, alone=_alone(groups))]
     if "is_stub" in types:
-        changes.append("is_stub = false")
+        changes.append("is_stub = t.is_stub AND EXCLUDED.is_stub")
     if "updated_at" in types:
         changes.append("updated_at = now()")
     conditions = [_differs(group) for group in groups if group.kind != "once"]
     if "is_stub" in types:
-        conditions.append("t.is_stub")
+        conditions.append("(t.is_stub AND NOT EXCLUDED.is_stub)")
     return (
-        f"INSERT INTO {table} AS t ({', '.join(stored)}) {given} "
+        f"INSERT INTO {table} AS t ({', '.join(columns)}) "
+        f"SELECT * FROM {unnest(columns, types)} "
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(changes)} "
         f"WHERE {' OR '.join(conditions)}"
     )

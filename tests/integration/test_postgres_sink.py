@@ -1,0 +1,109 @@
+"""The sink by itself: big batches leave the same rows as small ones, and writers do not collide."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+
+import asyncpg
+import pytest
+
+from schemas.catalogue import Catalogue
+from schemas.event import Event
+from tests.generated import EventMaker
+from tests.rows import clear, snapshot
+from worker.decode import Decoder, Window
+from worker.plan import make_plan
+from worker.ports import Origin
+from worker.sinks.postgres import PostgresSink
+from worker.sinks.postgres_pool import open_pool
+
+CATALOGUE = Catalogue.load()
+NOWHERE = Origin(transport="test", stream="test", epoch="", sequences=[])
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
+    pool = await open_pool(database, size=6, statement_timeout=30, lock_timeout=5, name="test")
+    yield pool
+    await pool.close()
+
+
+async def opened(pool: asyncpg.Pool) -> PostgresSink:
+    sink = PostgresSink(pool, CATALOGUE, worker_id="test")
+    await sink.prepare()
+    return sink
+
+
+def events(rng: random.Random, kinds: Sequence[str], entities: int, count: int) -> list[Event]:
+    """About ``entities`` that nobody has heard of."""
+    life = rng.getrandbits(40)
+    maker = EventMaker(rng, [f"entity-{life}-{n}" for n in range(entities)], 3000)
+    decoder = Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=1 << 20)
+    first = rng.getrandbits(60)
+    chosen = [CATALOGUE.types[rng.choice(kinds)] for _ in range(count)]
+    outcomes = decoder.decode([maker.message(kind, first + n) for n, kind in enumerate(chosen)])
+    found = [outcome for outcome in outcomes if isinstance(outcome, Event)]
+    assert len(found) == count
+    return [e for e in found if getattr(e.data, "depends_on", None) != e.entity]
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ["messages.sent"],
+        ["messages.sent", "messages.delivered", "messages.acked"],
+        ["tasks.created"],
+        ["tasks.created", "tasks.updated", "tasks.dependency_set"],
+        ["agents.registered", "agents.heartbeat", "agents.state_set", "agents.dependency_set"],
+        ["votes.opened", "votes.cast"],
+    ],
+    ids=" ".join,
+)
+async def test_one_big_batch_leaves_what_many_small_ones_leave(
+    pool: asyncpg.Pool, kinds: list[str]
+) -> None:
+    rng = random.Random(7)
+    made = events(rng, kinds, 500, 1000)
+    sink = await opened(pool)
+    for start in range(0, len(made), 50):
+        await sink.write(make_plan(made[start : start + 50]), [], NOWHERE)
+    expected = await snapshot(pool)
+    await clear(pool)
+    sink = await opened(pool)
+    await sink.write(make_plan(made), [], NOWHERE)
+    assert await snapshot(pool) == expected
+    for _ in range(2):  # some again, others for the first time
+        rng.shuffle(made)
+        await sink.write(make_plan(made[:600]), [], NOWHERE)
+        assert await snapshot(pool) == expected
+
+
+async def test_rows_that_begin_again_are_folded_into_those_that_are_there(
+    pool: asyncpg.Pool,
+) -> None:
+    made = events(random.Random(8), ["messages.sent"], 5000, 1200)
+    sink = await opened(pool)
+    await sink.write(make_plan(made[:400]), [], NOWHERE)
+    written = await sink.write(make_plan(made[300:700]), [], NOWHERE)
+    assert written.new == 400, "messages have no history that could tell"
+    await sink.write(make_plan(made), [], NOWHERE)
+    assert await pool.fetchval("SELECT count(*) FROM messages.message") == len(
+        {(e.data.message_id, e.time) for e in made}
+    )
+
+
+async def test_writers_that_meet_in_the_same_rows_never_wait_in_a_circle(
+    pool: asyncpg.Pool,
+) -> None:
+    sink = await opened(pool)
+    rng = random.Random(9)
+    kinds = [
+        ["agents.state_set", "agents.heartbeat", "agents.registered"],
+        ["tasks.updated", "tasks.created", "tasks.dependency_set"],
+        ["agents.heartbeat", "agents.dependency_set"],
+        ["votes.cast", "votes.opened"],
+    ]
+    for number in range(15):
+        same = rng.getrandbits(32) + number
+        batches = [events(random.Random(same), chosen, 60, 120) for chosen in kinds]
+        await asyncio.gather(*(sink.write(make_plan(batch), [], NOWHERE) for batch in batches))
