@@ -13,7 +13,7 @@ from benchmarks.workloads import WORKLOADS, Workload, heartbeats
 
 SETTINGS: Mapping[str, tuple[int, ...]] = {
     "batch_size": (500, 1_000, 2_500, 5_000, 10_000),
-    "in_flight": (1, 2, 3),
+    "in_flight": (1, 2, 4),
 }
 PROCESSES = (1, 2)
 PARTITIONS = (0, 90, 365)

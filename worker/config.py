@@ -114,7 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: Annotated[int, whole(1, 50_000), "Messages in a batch, at most."] = 5000
     batch_bytes: Annotated[int, size(1024), "Bytes in a batch, at most."] = 8 * 2**20
     linger: Annotated[float, duration(0, 60), "Wait for more while others are in work."] = 0.005
-    in_flight: Annotated[int, whole(1, 64), "Batches of a stream in work at once."] = 3
+    in_flight: Annotated[int, whole(1, 64), "Batches of a stream in work at once."] = 4
     watch_after: Annotated[int, COUNT, "Delivered more often: attempts are written down first."] = 3
     max_crashes: Annotated[
         int, whole(2, 1_000_000), "Workers that may die on a message till it is kept."

@@ -178,12 +178,13 @@ class Pipeline:
         """The whole way of a batch. An error of our own is narrowed down like a poisoned row."""
         try:
             stages = Stages(self._metrics)
-            batch = list(zip(messages, self._decoder.decode(messages), strict=True))
-            stages.end("decode")
-            plan = make_plan([outcome for _, outcome in batch if isinstance(outcome, Event)])
-            stages.end("plan")
-            written, letters = await self._committer.commit(batch, plan, self.source.epoch)
-            stages.end("write")
+            with self._hydrator.expecting():
+                batch = list(zip(messages, self._decoder.decode(messages), strict=True))
+                stages.end("decode")
+                plan = make_plan([outcome for _, outcome in batch if isinstance(outcome, Event)])
+                stages.end("plan")
+                written, letters = await self._committer.commit(batch, plan, self.source.epoch)
+                stages.end("write")
             await self._hydrator.hydrate(plan.touched)
             stages.end("kv")
             await self.source.ack(messages)

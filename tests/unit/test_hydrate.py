@@ -1,0 +1,78 @@
+"""Rounds of hydration: batches share them, and nobody waits for one that does not come."""
+
+import asyncio
+from collections.abc import Sequence
+
+from worker.errors import StateStoreUnavailable
+from worker.hydrate import Hydrator, Touched
+from worker.metrics import Metrics
+from worker.ports import KvRow, KvTouch
+
+STATUS = KvTouch("agents.kv_status", ("agent_id",))
+
+
+class Rows:
+    """Has a row for every key that is asked for."""
+
+    async def read(self, touched: Touched) -> list[KvRow]:
+        keys = [str(key) for keys in touched.values() for (key,) in keys]
+        return [KvRow(key=key, guard=[1], value=b"{}") for key in keys]
+
+
+class Bucket:
+    """Remembers what each round brought; ``full`` refuses everything."""
+
+    bucket = "memory"
+
+    def __init__(self, *, full: bool = False) -> None:
+        self.rounds: list[list[str]] = []
+        self._full = full
+
+    async def put(self, rows: Sequence[KvRow]) -> int:
+        if self._full:
+            raise StateStoreUnavailable("no space left")
+        self.rounds.append(sorted(row.key for row in rows))
+        return len(rows)
+
+
+def touched(*keys: str) -> Touched:
+    return {STATUS: [(key,) for key in keys]}
+
+
+async def committed(hydrator: Hydrator, keys: Touched, commit: asyncio.Event) -> None:
+    with hydrator.expecting():
+        await commit.wait()
+    await hydrator.hydrate(keys)
+
+
+async def test_batches_that_commit_close_together_share_a_round() -> None:
+    bucket = Bucket()
+    hydrator = Hydrator(Rows(), bucket, Metrics())
+    first, second = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as batches:
+        batches.create_task(committed(hydrator, touched("a", "b"), first))
+        batches.create_task(committed(hydrator, touched("b", "c"), second))
+        await asyncio.sleep(0)
+        first.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert bucket.rounds == [], "it waits for the second"
+        second.set()
+    assert bucket.rounds == [["a", "b", "c"]]
+
+
+async def test_a_batch_that_hangs_holds_up_no_other() -> None:
+    bucket = Bucket()
+    hydrator = Hydrator(Rows(), bucket, Metrics())
+    with hydrator.expecting():
+        async with asyncio.timeout(2):
+            await hydrator.hydrate(touched("a"))
+    assert bucket.rounds == [["a"]]
+
+
+async def test_all_batches_of_a_round_that_fails_are_told() -> None:
+    hydrator = Hydrator(Rows(), Bucket(full=True), Metrics())
+    outcomes = await asyncio.gather(
+        hydrator.hydrate(touched("a")), hydrator.hydrate(touched("b")), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [StateStoreUnavailable] * 2
