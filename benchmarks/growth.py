@@ -11,6 +11,9 @@ from benchmarks.processes import Failed
 from benchmarks.servers import Servers, ask
 from benchmarks.workloads import WORKLOADS, Workload, heartbeats
 
+COUNT = 100_000
+"""Events in the backlog of every point but the longest."""
+
 SETTINGS: Mapping[str, tuple[int, ...]] = {
     "batch_size": (500, 1_000, 2_500, 5_000, 10_000),
     "in_flight": (1, 2, 4),
@@ -41,7 +44,7 @@ async def growth(
     servers: Servers, factor: float, rounds: int, say: Callable[[str], None]
 ) -> list[Point]:
     """All points, each ``rounds`` times; ``factor`` scales the counts of events."""
-    workload = WORKLOADS["heartbeats"].scaled(factor)
+    workload = msgspec.structs.replace(WORKLOADS["heartbeats"], count=COUNT).scaled(factor)
     points = []
     async for point in _points(servers, workload, rounds):
         say(f"growth: {point.what} {point.value}")
