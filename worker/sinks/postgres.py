@@ -18,10 +18,10 @@ from worker.errors import PartitionMissing, RowRejected
 from worker.plan import Plan
 from worker.ports import DeadLetter, KvRow, KvTouch, Origin, Written
 from worker.sinks import statements
-from worker.sinks.postgres_copy import Connection
 from worker.sinks.postgres_errors import translated
 from worker.sinks.postgres_history import HistoryWriter
 from worker.sinks.postgres_state import StateWriter
+from worker.sinks.postgres_transaction import SAVEPOINT, Connection, literal, transaction
 
 
 class PostgresSink:
@@ -71,13 +71,17 @@ class PostgresSink:
         )
 
     async def _transaction(self, plan: Plan, letters: Sequence[DeadLetter], origin: Origin) -> int:
+        hopeful = self._history.hopes(plan.history)
+        opening = (*self._position(origin), *((SAVEPOINT,) if hopeful else ()))
         with translated():
-            async with self._pool.acquire(timeout=10) as connection, connection.transaction():
-                new = await self._history.write(connection, plan.history)
+            async with (
+                self._pool.acquire(timeout=10) as connection,
+                transaction(connection, *opening),
+            ):
+                new = await self._history.write(connection, plan.history, hopeful=hopeful)
                 fresh = plan if new is None else plan.only(new)
                 parents = await self._state.write(connection, fresh)
                 await self._write_letters(connection, letters, origin)
-                await self._write_position(connection, origin)
         self._state.remember(parents)
         return len(plan.events) if new is None else _count_new(plan, new)
 
@@ -95,16 +99,12 @@ class PostgresSink:
                 *cells,
             )
 
-    async def _write_position(self, connection: Connection, origin: Origin) -> None:
-        if origin.sequences:
-            await connection.execute(
-                statements.POSITION,
-                origin.transport,
-                origin.stream,
-                origin.epoch,
-                multirange(origin.sequences),
-                self._worker_id,
-            )
+    def _position(self, origin: Origin) -> Sequence[str]:
+        if not origin.sequences:
+            return ()
+        ranges = multirange(origin.sequences)
+        cells = (origin.transport, origin.stream, origin.epoch, ranges, self._worker_id)
+        return (statements.position(map(literal, cells)),)
 
     async def _make_partitions(self, plan: Plan) -> None:
         """Create what the batch needs, outside its transaction, for others to use at once."""

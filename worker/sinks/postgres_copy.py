@@ -1,7 +1,7 @@
 """COPY in the hope that every row is new.
 
 COPY is by far the cheapest way in, and it fails as a whole if one row is there already. So it is
-tried under a savepoint, and after a duplicate not again for some batches: rows that come twice
+tried after a savepoint, and after a duplicate not again for some batches: rows that come twice
 seldom come alone.
 """
 
@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
-Connection = PoolConnectionProxy
+from worker.sinks.postgres_transaction import Connection, undo
 
 FEW_ROWS = 100
 """So few rows are better sent by one INSERT: round trips would cost more than the rows."""
@@ -39,12 +38,12 @@ class HopefulCopy:
         return not any(self._careful.get(table) for table in tables)
 
     async def write(self, connection: Connection, parts: Sequence[Rows]) -> bool:
-        """Whether all rows were new; if not, nothing has been written."""
+        """Whether all rows were new; if not, nothing is written after the last savepoint."""
         try:
-            async with connection.transaction():
-                for part in parts:
-                    await copy(connection, part)
+            for part in parts:
+                await copy(connection, part)
         except asyncpg.UniqueViolationError:
+            await undo(connection)
             for part in parts:
                 self.seen(part.table, duplicate=True)
             return False

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from worker.plan import HistoryRows
 from worker.sinks import statements
-from worker.sinks.postgres_copy import FEW_ROWS, Connection, HopefulCopy, Rows, copy
+from worker.sinks.postgres_copy import FEW_ROWS, HopefulCopy, Rows, copy
+from worker.sinks.postgres_transaction import Connection
 
 Stored = set[tuple[str, datetime]]
 """Ids and times of events."""
@@ -23,17 +24,20 @@ class HistoryWriter:
         self._copying = HopefulCopy()
         self._inserts: dict[str, str] = {}
 
-    async def write(self, connection: Connection, parts: Sequence[HistoryRows]) -> Stored | None:
+    def hopes(self, parts: Sequence[HistoryRows]) -> bool:
+        """Whether COPY is worth trying; then `write` wants a savepoint to return to."""
+        many = sum([len(part.records) for part in parts]) > FEW_ROWS
+        return many and self._copying.worth_trying([part.rows.table for part in parts])
+
+    async def write(
+        self, connection: Connection, parts: Sequence[HistoryRows], *, hopeful: bool
+    ) -> Stored | None:
         """Store what is new. Returns the new events' ids and times, or None if all are."""
-        count = sum([len(part.records) for part in parts])
         rows = [Rows(part.rows.table, part.rows.columns, part.records) for part in parts]
-        way = self._insert
-        if count > FEW_ROWS:
-            way = self._merge
-            if self._copying.worth_trying([part.table for part in rows]) and (
-                await self._copying.write(connection, rows)
-            ):
-                return None
+        if hopeful and await self._copying.write(connection, rows):
+            return None
+        count = sum([len(part.records) for part in parts])
+        way = self._merge if count > FEW_ROWS else self._insert
         new: Stored = set()
         for part in parts:
             new |= await way(connection, part)

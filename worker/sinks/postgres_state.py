@@ -12,7 +12,8 @@ from typing import Any
 from schemas.catalogue import Catalogue, Group
 from worker.plan import Plan, StateRows
 from worker.sinks import statements
-from worker.sinks.postgres_copy import FEW_ROWS, Connection, HopefulCopy, Rows
+from worker.sinks.postgres_copy import FEW_ROWS, HopefulCopy, Rows
+from worker.sinks.postgres_transaction import SAVEPOINT, Connection
 
 Parent = tuple[str, str]
 """The key of a row that is referred to, and the text that it was made from."""
@@ -92,6 +93,7 @@ class StateWriter:
         if not state.begun or len(state.rows) <= FEW_ROWS:
             return False
         if self._copying.worth_trying([state.table]):
+            await connection.execute(SAVEPOINT)
             return await self._copying.write(connection, [rows])
         self._copying.seen(state.table, duplicate=False)
         return False

@@ -4,7 +4,7 @@ Statements take one array per column. Policies are those of `schemas.mapping`; `
 row, ``EXCLUDED`` the folded one, and NULL always means "not stated".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from schemas.catalogue import Group
 
@@ -166,6 +166,14 @@ def _cast(column: str) -> str:
     return "uuid" if column.endswith("_id") else "text"
 
 
+def position(literals: Iterable[str]) -> str:
+    """Keep where a batch stood; the cells are literals."""
+    return (
+        "INSERT INTO bus.position (transport, stream, epoch, seqs, worker) "
+        f"VALUES ({', '.join(literals)})"
+    )
+
+
 DEAD_LETTERS = """
 INSERT INTO bus.dead_letter (transport, stream, epoch, seq, subject, headers, body, body_sha256,
                              reason, error, event_id, attempts, worker)
@@ -175,11 +183,6 @@ FROM unnest($5::bigint[], $6::text[], $7::text[], $8::bytea[], $9::text[], $10::
             $11::uuid[], $12::int[])
      AS g(seq, subject, headers, body, reason, error, event_id, attempts)
 ON CONFLICT DO NOTHING
-"""
-
-POSITION = """
-INSERT INTO bus.position (transport, stream, epoch, seqs, worker)
-VALUES ($1, $2, $3, $4::text::int8multirange, $5)
 """
 
 COLUMNS = """
