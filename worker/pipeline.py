@@ -1,7 +1,8 @@
 """One source's way through the worker: fetch, decode, plan, write, KV, ack.
 
-Batches overlap: while one is written, the next is fetched and decoded. A message that comes while
-nothing is in work goes at once; else messages gather for the linger time: batches grow with load.
+Batches overlap: while one is written, the next is fetched and decoded. A message that comes alone
+while nothing is in work goes at once; else messages gather for the linger time, or so that small
+batches stay a moment apart: batches grow with load.
 At most ``in_flight`` batches are between fetch and ack; that bound is the back-pressure. The
 acknowledgement comes last, so a crash anywhere means redelivery, and redelivery changes nothing.
 """

@@ -84,9 +84,10 @@ class Source(Protocol):
     async def fetch(self) -> Sequence[Message]:
         """The next batch, at least one message, at most the configured count and bytes.
 
-        Waits for the first message without limit, then at most the linger time for more, and not at
-        all if nothing that was fetched is still unsettled. Returns an empty sequence only after
-        `stop`. Safe to cancel: nothing fetched is lost.
+        Waits for the first message without limit, then at most the linger time for more; if
+        nothing that was fetched is still unsettled, only as long as keeps small batches from
+        following each other too closely, and not at all after a message that came alone. Returns
+        an empty sequence only after `stop`. Safe to cancel: nothing fetched is lost.
         """
 
     def stop(self) -> None:
