@@ -74,7 +74,7 @@ demo: $(DEMO_READY) ## watch it work; ARGS="--seconds 20 --json" and the like ar
 	@$(BIN)/penstock demo $(ARGS)
 
 test: lint types imports .venv/.rabbitmq ## everything a change has to pass; ARGS go to pytest
-	@$(BIN)/python -m pytest -n 3 $(ARGS)
+	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and format
 	@$(BIN)/ruff check .
