@@ -18,7 +18,7 @@ from worker.embedded import ServerFailed
 
 SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth")
 
-_LATENCY_SECONDS = 8.0
+_LATENCY_SECONDS = 6.0
 _QUICK_SECONDS = 3.0
 _LATENCY_SHARE = 60
 """Percent of the rounds of the ways that latency has."""

@@ -175,14 +175,14 @@ WORKLOADS: dict[str, Workload] = {
     "heartbeats": Workload(
         title="heartbeats of 500 agents",
         make=heartbeats,
-        count=200_000,
+        count=150_000,
         part=20_000,
         ways=_ALL,
     ),
     "mix": Workload(
         title="everything that real agents say",
         make=mix,
-        count=100_000,
+        count=80_000,
         part=15_000,
         ways=_MOST,
     ),
@@ -232,8 +232,8 @@ WORKLOADS: dict[str, Workload] = {
     "64KB": Workload(
         title="activities with 64 KB of details",
         make=partial(payloads, size=65_536),
-        count=1_000,
-        part=500,
+        count=600,
+        part=300,
         ways=_FEW,
     ),
 }
