@@ -232,8 +232,8 @@ WORKLOADS: dict[str, Workload] = {
     "64KB": Workload(
         title="activities with 64 KB of details",
         make=partial(payloads, size=65_536),
-        count=600,
-        part=300,
+        count=1_000,
+        part=500,
         ways=_FEW,
     ),
 }
