@@ -14,10 +14,9 @@ from uuid import UUID, uuid5
 from msgspec import Meta
 
 _PENSTOCK = UUID("0d6c5bd4-6c59-5c0e-9a2b-7f7a1c4b8d10")
-is_canonical = re.compile(
+_canonical = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII
 ).fullmatch
-"""Whether a text is a UUID in the one form that its order as text is PostgreSQL's order in."""
 _plain_token = re.compile(r"[A-Za-z0-9_-]+", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^A-Za-z0-9_-]", re.ASCII)
 
@@ -46,7 +45,7 @@ def _namespace(kind: str) -> UUID:
 
 def _derived(kind: str, text: str) -> str:
     lowered = text.lower()
-    if is_canonical(lowered):
+    if _canonical(lowered):
         return lowered
     return str(uuid5(_namespace(kind), text))
 
@@ -62,10 +61,10 @@ def entity_uuid(kind: str, text: str) -> str:
 
 def event_uuid(source: str, event_id: str) -> str:
     """The key of an event. CloudEvents identity is source and id, so other text takes in both."""
-    if is_canonical(event_id):
+    if _canonical(event_id):
         return event_id
     lowered = event_id.lower()
-    if is_canonical(lowered):
+    if _canonical(lowered):
         return lowered
     return str(uuid5(_namespace("event"), f"{source}\n{event_id}"))
 

@@ -14,7 +14,7 @@ from schemas.event import Envelope
 from worker.decode.reasons import Reject
 from worker.ports import Message
 
-decode_envelope = msgspec.json.Decoder(Envelope).decode
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
 def _utf8(body: bytes) -> bytes:
@@ -26,7 +26,7 @@ def _utf8(body: bytes) -> bytes:
 
 def structured(body: bytes) -> Envelope:
     """The envelope of a JSON body. Raises msgspec's errors, UnicodeDecodeError, RecursionError."""
-    return decode_envelope(_utf8(body))
+    return _decode_envelope(_utf8(body))
 
 
 def data_of(envelope: Envelope) -> Raw:
@@ -62,10 +62,10 @@ def other_mode(message: Message) -> Envelope:
     if attributes:
         data = bytes(_payload(message.body, headers.get("content-type", "application/json")))
         fields = {**attributes, "data": Raw(data)}
-        return decode_envelope(msgspec.json.encode(fields))
+        return _decode_envelope(msgspec.json.encode(fields))
     media = _media_type(content_type)
     if media == "application/cloudevents+msgpack":
-        return decode_envelope(_to_json(msgspec.msgpack.decode(message.body)))
+        return _decode_envelope(_to_json(msgspec.msgpack.decode(message.body)))
     if media.endswith(("/json", "+json")):
         return structured(message.body)
     raise Reject("bad_content_type", f"{content_type!r}; send application/cloudevents+json")
