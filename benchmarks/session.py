@@ -20,9 +20,6 @@ SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth")
 
 _LATENCY_SECONDS = 6.0
 _QUICK_SECONDS = 3.0
-_LATENCY_SHARE = 60
-"""Percent of the rounds of the ways that latency has."""
-
 _GROWTH_ROUNDS = 5
 """So many rounds of the ways are one of the growth, which has many points."""
 
@@ -122,12 +119,9 @@ async def _queues(servers: Servers, plan: Plan, results: Results) -> None:
 
 
 async def _latency(servers: Servers, rate: int, plan: Plan) -> Latency:
-    """Of several runs the one whose p99 is in the middle."""
+    """Of half as many runs as there are rounds the one whose p99 is in the middle."""
     seconds = _QUICK_SECONDS if plan.quick else _LATENCY_SECONDS
-    runs = [
-        await latency(servers, rate, seconds)
-        for _ in range(max(1, plan.rounds * _LATENCY_SHARE // 100))
-    ]
+    runs = [await latency(servers, rate, seconds) for _ in range((plan.rounds + 1) // 2)]
     return sorted(runs, key=attrgetter("p99_ms"))[len(runs) // 2]
 
 

@@ -53,7 +53,7 @@ async def _end(connection: Connection) -> None:
 
 async def undo(connection: Connection) -> None:
     """Go back to the last `SAVEPOINT`; it may fail again."""
-    await connection.execute("ROLLBACK TO SAVEPOINT hopeful")
+    await connection.execute(f"ROLLBACK TO {SAVEPOINT}")
 
 
 def literal(text: str) -> str:
