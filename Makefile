@@ -81,7 +81,7 @@ lint: .venv/.dev ## ruff: rules and format
 	@$(BIN)/ruff format --check .
 
 types: .venv/.dev ## mypy, strict
-	@$(BIN)/mypy worker schemas tests $(wildcard benchmarks/*.py)
+	@$(BIN)/mypy penstock tests $(wildcard benchmarks/*.py)
 
 imports: .venv/.dev ## who may import whom
 	@$(BIN)/lint-imports --no-cache

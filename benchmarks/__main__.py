@@ -15,7 +15,7 @@ from benchmarks.report import ratios, show
 from benchmarks.session import SECTIONS, Plan, run
 from benchmarks.setting import setting
 from benchmarks.workloads import WORKLOADS
-from worker import logs
+from penstock.worker.ops import logs
 
 _QUICK_COUNT = 2_000
 _COUNT = WORKLOADS["heartbeats"].count

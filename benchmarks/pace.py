@@ -12,7 +12,7 @@ from statistics import quantiles
 import nats
 
 from benchmarks.workloads import agent
-from worker.publisher import Sender, uuid7
+from penstock.worker.publisher import Sender, uuid7
 
 _TICK_SECONDS = 0.002
 _AGENTS = 500

@@ -92,7 +92,7 @@ def worker(
     """``penstock run`` with these settings and defaults for the rest."""
     given = {"http_port": "-1", "log_format": "json", **settings}
     environment = {f"PENSTOCK_{name.upper()}": text for name, text in given.items()}
-    return running("-m", "worker", command, environment=environment)
+    return running("-m", "penstock", command, environment=environment)
 
 
 def rival(job: Job) -> contextlib.AbstractAsyncContextManager[Running]:

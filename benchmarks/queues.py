@@ -12,7 +12,7 @@ from benchmarks.rival import Job
 from benchmarks.servers import Servers, ask
 from benchmarks.storing import store_on_rabbitmq
 from benchmarks.workloads import heartbeats
-from worker.rabbitmq_topology import EXCHANGE, QUORUM
+from penstock.worker.rabbitmq.topology import EXCHANGE, QUORUM
 
 COUNT = 20_000
 RIVALS = ("callback", "consume")

@@ -9,9 +9,9 @@ import asyncpg
 import nats
 from nats.js import JetStreamContext
 
-from worker.embedded import EmbeddedNats, EmbeddedPostgres, EmbeddedServer, drop_database
-from worker.embedded.rabbitmq import EmbeddedRabbit
-from worker.migrate import up
+from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres, EmbeddedServer, drop_database
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.migrate import up
 
 EMPTY = "empty"
 """The database that others are copies of."""

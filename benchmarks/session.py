@@ -14,7 +14,7 @@ from benchmarks.queues import COUNT as QUEUED
 from benchmarks.queues import compare_queues
 from benchmarks.servers import Servers, started
 from benchmarks.workloads import WORKLOADS
-from worker.embedded import ServerFailed
+from penstock.worker.embedded import ServerFailed
 
 SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth")
 

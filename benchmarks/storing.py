@@ -11,9 +11,9 @@ import msgspec
 import nats
 
 from benchmarks.workloads import Made
-from worker.publisher import Sender
-from worker.publisher.rabbitmq_sending import RabbitSender
-from worker.rabbitmq_topology import EXCHANGE
+from penstock.worker.publisher import Sender
+from penstock.worker.publisher.rabbitmq import RabbitSender
+from penstock.worker.rabbitmq.topology import EXCHANGE
 
 _AT_ONCE = 5_000
 

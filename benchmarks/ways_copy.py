@@ -8,7 +8,7 @@ from benchmarks.rival import Job, mark
 from benchmarks.rows import copy as copy_rows
 from benchmarks.rows import tables
 from benchmarks.workloads import WORKLOADS
-from worker.sinks.postgres_pool import prepare_connection
+from penstock.worker.postgres.pool import prepare_connection
 
 _BATCH = 2_000
 

@@ -13,8 +13,8 @@ from faststream.nats import JStream, NatsBroker, PullSub
 
 from benchmarks.rival import Job
 from benchmarks.rows import insert, tables
-from schemas.streams import STREAMS
-from worker.sinks.postgres_pool import prepare_connection
+from penstock.schemas.streams import STREAMS
+from penstock.worker.postgres.pool import prepare_connection
 
 _BATCH = 500
 _COLLECT_SECONDS = 0.1

@@ -11,7 +11,7 @@ from nats.js import JetStreamContext
 
 from benchmarks.rival import Job
 from benchmarks.rows import Record, insert, prepare_staging, stage, tables
-from worker.sinks.postgres_pool import prepare_connection
+from penstock.worker.postgres.pool import prepare_connection
 
 _FETCH = 500
 """`executemany` gains nothing from larger ones."""

@@ -8,7 +8,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from benchmarks.rival import Job, mark
 from benchmarks.rows import insert, tables
-from worker.sinks.postgres_pool import prepare_connection
+from penstock.worker.postgres.pool import prepare_connection
 
 _PREFETCH = 1_000
 _BATCH = 500

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from benchmarks.mix import WORDS, run
-from schemas.streams import STREAM_OF
+from penstock.schemas.streams import STREAM_OF
 
 _TASKS = 50_000
 _AGENTS = 500

@@ -4,9 +4,9 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from schemas.event import Big, Count, EventData, Json, Moment, Share, Text
-from schemas.identity import AgentId, CheckpointId, ConnectionId, InstanceId, ProjectId
-from schemas.mapping import (
+from penstock.schemas.event import Big, Count, EventData, Json, Moment, Share, Text
+from penstock.schemas.identity import AgentId, CheckpointId, ConnectionId, InstanceId, ProjectId
+from penstock.schemas.mapping import (
     CORR,
     ITEM,
     KEY_TEXT,
@@ -19,7 +19,7 @@ from schemas.mapping import (
     Upsert,
     event,
 )
-from schemas.vocabulary import (
+from penstock.schemas.vocabulary import (
     AgentDependencyKind,
     AgentStatus,
     AgentType,

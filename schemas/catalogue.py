@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from schemas.event import Event, EventData
-from schemas.mapping import EVENT_ID, OCCURRED_AT, AuditLog, EventSpec, Log, Upsert
-from schemas.rows import (
+from penstock.schemas.event import Event, EventData
+from penstock.schemas.mapping import EVENT_ID, OCCURRED_AT, AuditLog, EventSpec, Log, Upsert
+from penstock.schemas.rows import (
     LOG_COLUMNS,
     Cells,
     MappingError,
@@ -23,9 +23,14 @@ from schemas.rows import (
     log_row,
     wire_struct,
 )
-from schemas.streams import STREAM_OF, STREAMS
+from penstock.schemas.streams import STREAM_OF, STREAMS
 
-BUILT_IN = ("schemas.agents", "schemas.tasks", "schemas.messages", "schemas.votes")
+BUILT_IN = (
+    "penstock.schemas.agents",
+    "penstock.schemas.tasks",
+    "penstock.schemas.messages",
+    "penstock.schemas.votes",
+)
 
 
 class Group(msgspec.Struct, frozen=True, cache_hash=True):

@@ -35,7 +35,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from schemas.event import EventData
+from penstock.schemas.event import EventData
 
 Data = TypeVar("Data", bound=EventData)
 

@@ -8,10 +8,19 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.event import Big, Count, EventData, Json, Moment, Priority, Text
-from schemas.identity import AgentId, ChannelId, MessageId
-from schemas.mapping import CORR, KEY_TEXT, OCCURRED_AT, AuditLog, Field, Ref, Upsert, event
-from schemas.vocabulary import (
+from penstock.schemas.event import Big, Count, EventData, Json, Moment, Priority, Text
+from penstock.schemas.identity import AgentId, ChannelId, MessageId
+from penstock.schemas.mapping import (
+    CORR,
+    KEY_TEXT,
+    OCCURRED_AT,
+    AuditLog,
+    Field,
+    Ref,
+    Upsert,
+    event,
+)
+from penstock.schemas.vocabulary import (
     ChannelKind,
     LongText,
     MessageKind,

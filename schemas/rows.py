@@ -11,9 +11,9 @@ from typing import Any, cast
 import msgspec
 from msgspec import NODEFAULT, Raw, inspect
 
-from schemas.event import Event, EventData
-from schemas.identity import entity_uuid
-from schemas.mapping import Attribute, Field, Log
+from penstock.schemas.event import Event, EventData
+from penstock.schemas.identity import entity_uuid
+from penstock.schemas.mapping import Attribute, Field, Log
 
 Cells = Callable[[Event, Any], tuple[Any, ...]]
 """Makes the cells of a row from an event and, for a fan-out, the element of its list."""

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.event import Big, Count, EventData, Json, Moment, Percent, Priority, Text
-from schemas.identity import AgentId, ExecutionId, ProjectId, TaskId
-from schemas.mapping import KEY_TEXT, OCCURRED_AT, Log, Ref, Upsert, event
-from schemas.vocabulary import LongText, TaskDependencyKind, TaskStatus, TddPhase, Title
+from penstock.schemas.event import Big, Count, EventData, Json, Moment, Percent, Priority, Text
+from penstock.schemas.identity import AgentId, ExecutionId, ProjectId, TaskId
+from penstock.schemas.mapping import KEY_TEXT, OCCURRED_AT, Log, Ref, Upsert, event
+from penstock.schemas.vocabulary import LongText, TaskDependencyKind, TaskStatus, TddPhase, Title
 
 NORMAL = 4
 

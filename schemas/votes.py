@@ -4,10 +4,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.event import Big, Count, EventData, Moment, Share, Text
-from schemas.identity import AgentId, VoteSessionId
-from schemas.mapping import KEY_TEXT, OCCURRED_AT, Field, Log, Ref, Upsert, event
-from schemas.vocabulary import LongText, Title, VoteSessionStatus, VotingAlgorithm
+from penstock.schemas.event import Big, Count, EventData, Moment, Share, Text
+from penstock.schemas.identity import AgentId, VoteSessionId
+from penstock.schemas.mapping import KEY_TEXT, OCCURRED_AT, Field, Log, Ref, Upsert, event
+from penstock.schemas.vocabulary import LongText, Title, VoteSessionStatus, VotingAlgorithm
 
 Options = Annotated[list[Text], Meta(max_length=1000)]
 Weight = Annotated[float, Meta(ge=0.0)]

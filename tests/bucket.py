@@ -13,7 +13,7 @@ from nats.js.api import PersistMode, StreamConfig
 from nats.js.errors import ServerError
 from nats.js.kv import KeyValue
 
-from worker.ports import KvRow
+from penstock.worker.pipeline.ports import KvRow
 
 
 @asynccontextmanager

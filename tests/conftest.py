@@ -25,8 +25,8 @@ import pytest
 import pytest_asyncio
 from nats import connect
 
-from schemas.streams import STREAMS
-from worker.embedded import (
+from penstock.schemas.streams import STREAMS
+from penstock.worker.embedded import (
     EmbeddedNats,
     EmbeddedPostgres,
     ServerFailed,
@@ -35,9 +35,15 @@ from worker.embedded import (
     nats_server,
     postgres_programs,
 )
-from worker.embedded.rabbitmq import EmbeddedRabbit, rabbitmq_programs
-from worker.migrate import up
-from worker.rabbitmq_topology import DEAD_QUEUE, EXCHANGE, RETRY_SECONDS, dead_exchange, retry_queue
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit, rabbitmq_programs
+from penstock.worker.migrate import up
+from penstock.worker.rabbitmq.topology import (
+    DEAD_QUEUE,
+    EXCHANGE,
+    RETRY_SECONDS,
+    dead_exchange,
+    retry_queue,
+)
 
 GIVEN_POSTGRES = os.environ.get("PENSTOCK_TEST_POSTGRES_DSN")
 GIVEN_NATS = os.environ.get("PENSTOCK_TEST_NATS_URL")

@@ -13,10 +13,10 @@ from uuid import UUID
 import msgspec
 from msgspec import inspect
 
-from schemas.catalogue import EventType
-from schemas.identity import escape
-from schemas.rows import field_types
-from worker.ports import Message
+from penstock.schemas.catalogue import EventType
+from penstock.schemas.identity import escape
+from penstock.schemas.rows import field_types
+from penstock.worker.pipeline.ports import Message
 
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 """Recent, so that every generated time lies inside every table's window."""

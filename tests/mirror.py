@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import nats
 
-from schemas.identity import kv_key
+from penstock.schemas.identity import kv_key
 
 
 async def bucket(url: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from worker.app import Worker
-from worker.config import Settings, load
+from penstock.worker.app import Worker
+from penstock.worker.settings.keys import Settings, load
 
 
 def settings_for(nats_url: str, dsn: str, **more: str) -> Settings:

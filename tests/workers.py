@@ -15,7 +15,7 @@ class WorkerProcess:
         self,
         environ: Mapping[str, str],
         log: Path,
-        program: Sequence[str] = ("-m", "worker"),
+        program: Sequence[str] = ("-m", "penstock"),
     ) -> None:
         self._program = program
         self._environ = {

@@ -8,27 +8,27 @@ from typing import Any, Self
 
 import structlog
 
-from schemas.catalogue import Catalogue
-from worker import migrate
-from worker.brokers import Broker, NatsBroker, RabbitMqBroker, ensure_bucket, stream_names
-from worker.commit import Committer
-from worker.config import Settings
-from worker.connections import bus, database, patiently, rabbit
-from worker.decode import Decoder, Window
-from worker.errors import MigrationError, PenstockError
-from worker.health import HealthServer
-from worker.hydrate import Hydrator, NotMirrored
-from worker.lifecycle import end, stop_on_signals
-from worker.metrics import Metrics
-from worker.monitor import Monitor, wait_until_idle
-from worker.pipeline import Pipeline
-from worker.sinks.kv import JetStreamKv
-from worker.sinks.postgres import PostgresSink
-from worker.sinks.postgres_upkeep import PostgresUpkeep
-from worker.sinks.suspects import PostgresSuspects
-from worker.topology_rules import Difference
-from worker.upkeep import hydrate as hydrate_bucket
-from worker.upkeep import keep_hydrated, keep_partitions
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker import migrate
+from penstock.worker.brokers import Broker, NatsBroker, RabbitMqBroker, ensure_bucket, stream_names
+from penstock.worker.connections import bus, database, patiently, rabbit
+from penstock.worker.difference import Difference
+from penstock.worker.errors import MigrationError, PenstockError
+from penstock.worker.lifecycle import end, stop_on_signals
+from penstock.worker.nats.kv.store import JetStreamKv
+from penstock.worker.ops.http import HealthServer
+from penstock.worker.ops.monitor import Monitor, wait_until_idle
+from penstock.worker.pipeline.commit import Committer
+from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
+from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.pipeline import Pipeline
+from penstock.worker.pipeline.upkeep import hydrate as hydrate_bucket
+from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
+from penstock.worker.postgres.crash_marks import PostgresSuspects
+from penstock.worker.postgres.sink import PostgresSink
+from penstock.worker.postgres.upkeep import PostgresUpkeep
+from penstock.worker.settings.keys import Settings
 
 log = structlog.get_logger()
 

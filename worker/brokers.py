@@ -13,27 +13,28 @@ import aio_pika
 import asyncpg
 from nats.aio.client import Client
 
-from schemas.catalogue import Catalogue
-from worker import rabbitmq_topology, topology
-from worker.config import Settings
-from worker.connections import rabbit_options
-from worker.errors import SettingsError
-from worker.ports import Source
-from worker.rabbitmq_topology import QueuePlan
-from worker.sinks.postgres_offsets import PostgresOffsets
-from worker.sources.jetstream import JetStreamSource
-from worker.sources.jetstream_stock import StockJetStreamSource
-from worker.sources.rabbitmq import RabbitMqSource
-from worker.sources.rabbitmq_stock import StockRabbitMqSource, StockRabbitMqStreamSource
-from worker.sources.rabbitmq_stream import RabbitMqStreamSource
-from worker.topology_rules import Difference
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker.connections import rabbit_options
+from penstock.worker.difference import Difference
+from penstock.worker.errors import SettingsError
+from penstock.worker.nats import topology
+from penstock.worker.nats.client_source import StockJetStreamSource
+from penstock.worker.nats.source import JetStreamSource
+from penstock.worker.pipeline.ports import Source
+from penstock.worker.postgres.offsets import PostgresOffsets
+from penstock.worker.rabbitmq import topology as rabbitmq_topology
+from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
+from penstock.worker.rabbitmq.source import RabbitMqSource
+from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
+from penstock.worker.rabbitmq.topology import QueuePlan
+from penstock.worker.settings.keys import Settings
 
 
 class Broker(Protocol):
     """Where messages come from."""
 
     async def provision(self, *, dry_run: bool) -> list[Difference]:
-        """Make what is missing; say what was done or differs. Raises as `worker.topology`."""
+        """Make what is missing; say what was done or differs. Raises as `nats.topology`."""
 
     async def check(self) -> list[Difference]:
         """What differs; raises TopologyError if the worker cannot work with it."""

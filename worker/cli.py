@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from schemas.rows import MappingError
-from worker import __version__
-from worker.config import SETTINGS, Setting, Settings, load
-from worker.config_text import effective, example, help_text, markdown
-from worker.errors import PenstockError
-from worker.setting_sources import flag
+from penstock import __version__
+from penstock.schemas.rows import MappingError
+from penstock.worker.errors import PenstockError
+from penstock.worker.settings.keys import SETTINGS, Setting, Settings, load
+from penstock.worker.settings.sources import flag
+from penstock.worker.settings.text import effective, example, help_text, markdown
 
 _SETTINGS_TITLE = "Settings (or PENSTOCK_<NAME> in the environment, or in penstock.toml)"
 
@@ -93,7 +93,7 @@ def _text(value: object) -> str | None:
 
 
 def _configure_logs(level: str, form: str) -> None:
-    from worker import logs  # noqa: PLC0415
+    from penstock.worker.ops import logs  # noqa: PLC0415
 
     logs.configure(level, form)
 
@@ -113,7 +113,7 @@ def main() -> None:
 )
 def run(settings: Settings, until_idle: float | None) -> int:
     """Run the worker until SIGTERM, then finish what is in work."""
-    from worker import app  # noqa: PLC0415
+    from penstock.worker import app  # noqa: PLC0415
 
     return asyncio.run(app.run(settings, until_idle))
 
@@ -150,7 +150,7 @@ def run(settings: Settings, until_idle: float | None) -> int:
 )
 def demo(**options: Any) -> int:
     """Watch it work: embedded servers, simulated agents, a worker."""
-    from worker import demo as show  # noqa: PLC0415
+    from penstock.worker import demo as show  # noqa: PLC0415
 
     _configure_logs("warning", "auto")
     return asyncio.run(show.demo(**options))
@@ -162,7 +162,7 @@ def demo(**options: Any) -> int:
 @click.option("--again", is_flag=True, help="Let streams take what they have seen just before.")
 def publish(settings: Settings, path: str, rate: float | None, again: bool) -> int:  # noqa: FBT001
     """Publish CloudEvents, one JSON document a line, from FILE or standard input."""
-    from worker import publishing  # noqa: PLC0415
+    from penstock.worker.commands import publish as publishing  # noqa: PLC0415
 
     return asyncio.run(publishing.publish_file(settings, path, rate, again=again))
 
@@ -171,7 +171,7 @@ def publish(settings: Settings, path: str, rate: float | None, again: bool) -> i
 @click.option("--dry-run", is_flag=True, help="Only list what is missing or differs.")
 def provision(settings: Settings, *, dry_run: bool) -> int:
     """Create streams or queues and the KV bucket where missing, and list what differs."""
-    from worker import app  # noqa: PLC0415
+    from penstock.worker import app  # noqa: PLC0415
 
     return asyncio.run(app.provision(settings, dry_run))
 
@@ -180,7 +180,7 @@ def provision(settings: Settings, *, dry_run: bool) -> int:
 @click.option("--agent", metavar="ID", help="Only this agent.")
 def hydrate(settings: Settings, agent: str | None) -> int:
     """Fill the KV bucket from PostgreSQL."""
-    from worker import app  # noqa: PLC0415
+    from penstock.worker import app  # noqa: PLC0415
 
     return asyncio.run(app.hydrate(settings, agent))
 
@@ -188,7 +188,7 @@ def hydrate(settings: Settings, agent: str | None) -> int:
 @main.command(cls=SettingsCommand)
 def doctor(settings: Settings) -> int:
     """Reach every server, check what matters, and say what to do."""
-    from worker.doctor import examine  # noqa: PLC0415
+    from penstock.worker.commands.doctor import examine  # noqa: PLC0415
 
     return asyncio.run(examine(settings))
 
@@ -204,7 +204,7 @@ def doctor(settings: Settings) -> int:
 )
 def events(settings: Settings, form: str) -> None:
     """Print the catalogue of events, those of your own packages included."""
-    from worker.catalogue_view import show  # noqa: PLC0415
+    from penstock.worker.commands.events import show  # noqa: PLC0415
 
     click.echo(show(form, settings.event_packages), nl=False)
 
@@ -237,7 +237,7 @@ def migrate() -> None:
 @click.option("--to", type=click.IntRange(min=1), metavar="VERSION", help="Stop at this version.")
 def up(settings: Settings, to: int | None) -> None:
     """Apply all pending migrations. Any number of these may start at once."""
-    from worker import migrate as migrations  # noqa: PLC0415
+    from penstock.worker import migrate as migrations  # noqa: PLC0415
 
     steps = asyncio.run(migrations.up(settings.postgres_dsn, settings.event_packages, to))
     _list(map(_step, steps), nothing="nothing to apply: the schema is up to date")
@@ -256,7 +256,7 @@ def up(settings: Settings, to: int | None) -> None:
 )
 def down(settings: Settings, steps: int, package: str) -> None:
     """Take the last migrations back. Their tables' data is gone with them."""
-    from worker import migrate as migrations  # noqa: PLC0415
+    from penstock.worker import migrate as migrations  # noqa: PLC0415
 
     taken = asyncio.run(migrations.down(settings.postgres_dsn, steps, package))
     _list(map(_step, taken), nothing="nothing to take back")
@@ -265,7 +265,7 @@ def down(settings: Settings, steps: int, package: str) -> None:
 @migrate.command(cls=SettingsCommand)
 def status(settings: Settings) -> None:
     """List all migrations and whether they are applied."""
-    from worker import migrate as migrations  # noqa: PLC0415
+    from penstock.worker import migrate as migrations  # noqa: PLC0415
 
     found = asyncio.run(migrations.status(settings.postgres_dsn, settings.event_packages))
     _list(map(str, found), nothing="no migrations")
@@ -282,7 +282,7 @@ def status(settings: Settings) -> None:
 )
 def new(name: str, folder: Path) -> None:
     """Start a migration: an up file and a down file with the next free version."""
-    from worker import migrate as migrations  # noqa: PLC0415
+    from penstock.worker import migrate as migrations  # noqa: PLC0415
 
     _list(map(str, migrations.new(name, folder)), nothing="nothing made")
 

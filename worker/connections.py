@@ -11,12 +11,12 @@ import structlog
 from nats.aio.client import Client
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from worker import rabbitmq_connection
-from worker.config import Settings
-from worker.errors import Unavailable
-from worker.nats_connection import NatsOptions, connect
-from worker.rabbitmq_connection import RabbitOptions
-from worker.sinks.postgres_pool import open_pool
+from penstock.worker.errors import Unavailable
+from penstock.worker.nats.connection import NatsOptions, connect
+from penstock.worker.postgres.pool import open_pool
+from penstock.worker.rabbitmq import connection as rabbitmq_connection
+from penstock.worker.rabbitmq.connection import RabbitOptions
+from penstock.worker.settings.keys import Settings
 
 log = structlog.get_logger()
 Opened = TypeVar("Opened")

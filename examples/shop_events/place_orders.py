@@ -4,8 +4,8 @@ import asyncio
 import os
 from datetime import UTC, datetime
 
+from penstock.worker.publisher import Attributes, Publisher, uuid7
 from shop_events import OrderPaid, OrderPlaced
-from worker.publisher import Attributes, Publisher, uuid7
 
 
 async def main() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from worker.ports import Source
+from penstock.worker.pipeline.ports import Source
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import aio_pika
 import aiormq
 from pamqp.commands import Basic
 
+from penstock.worker.pipeline.ports import Message, Source
+from penstock.worker.rabbitmq import topology
+from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
+from penstock.worker.rabbitmq.connection import RabbitOptions, connect, open_channel
+from penstock.worker.rabbitmq.source import RabbitMqSource
+from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from tests.contract.features import Features
 from tests.running import until
-from worker import rabbitmq_topology as topology
-from worker.ports import Message, Source
-from worker.rabbitmq_connection import RabbitOptions, connect, open_channel
-from worker.sources.rabbitmq import RabbitMqSource
-from worker.sources.rabbitmq_stock import StockRabbitMqSource, StockRabbitMqStreamSource
-from worker.sources.rabbitmq_stream import RabbitMqStreamSource
 
 ATTRIBUTES = {"cloudEvents:type": "tasks.created", "content-type": "application/json"}
 

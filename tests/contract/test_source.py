@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
+from penstock.worker.embedded import EmbeddedNats, EmbeddedServer, ServerFailed
+from penstock.worker.errors import SourceUnavailable
+from penstock.worker.nats import topology
+from penstock.worker.nats.client_source import StockJetStreamSource
+from penstock.worker.nats.connection import NatsOptions, connect
+from penstock.worker.nats.source import JetStreamSource
+from penstock.worker.pipeline.ports import Message, Source
 from tests.contract.features import Bus, Features
 from tests.contract.rabbitmq_bus import WAYS, RabbitMqBus
-from worker import topology
-from worker.embedded import EmbeddedNats, EmbeddedServer, ServerFailed
-from worker.errors import SourceUnavailable
-from worker.nats_connection import NatsOptions, connect
-from worker.ports import Message, Source
-from worker.sources.jetstream import JetStreamSource
-from worker.sources.jetstream_stock import StockJetStreamSource
 
 ACK_WAIT = 2.0
 STREAM, DURABLE = "CONTRACT", "replica"

@@ -10,9 +10,9 @@ from nats.aio.client import Client
 from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
-from schemas.identity import kv_key
+from penstock.schemas.identity import kv_key
+from penstock.worker.nats.kv.store import JetStreamKv
 from tests.bucket import connected, make_bucket, row
-from worker.sinks.kv import JetStreamKv
 
 _buckets = count()
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
-from schemas.catalogue import Catalogue
-from worker import catalogue_view, config_text
-from worker.cli import main
-from worker.decode import REASONS
-from worker.metrics import FAMILIES
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker.cli import main
+from penstock.worker.commands import events as catalogue_view
+from penstock.worker.pipeline.decode import REASONS
+from penstock.worker.pipeline.metrics import FAMILIES
+from penstock.worker.settings import text as config_text
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

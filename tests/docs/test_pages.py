@@ -10,12 +10,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from schemas.identity import entity_uuid
+from penstock.schemas.identity import entity_uuid
+from penstock.worker.pipeline.decode import REASONS
+from penstock.worker.settings.keys import SETTINGS
 from tests.docs.pages import PAGES, anchors, blocks, links
 from tests.docs.sections import README, ROOT
 from tests.running import running, settings_for, until
-from worker.config import SETTINGS
-from worker.decode import REASONS
 
 DECISIONS = ROOT / "docs" / "decisions"
 LOGGED = re.compile(r'log\.(?:debug|info|warning|error|exception)\(\s*"(\w+)"')

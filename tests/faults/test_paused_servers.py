@@ -11,16 +11,16 @@ import aiohttp
 import asyncpg
 import pytest
 
-from schemas.agents import AgentHeartbeat
-from schemas.tasks import TaskUpdated
-from schemas.vocabulary import TaskStatus
+from penstock.schemas.agents import AgentHeartbeat
+from penstock.schemas.tasks import TaskUpdated
+from penstock.schemas.vocabulary import TaskStatus
+from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
+from penstock.worker.embedded.server import EmbeddedServer
+from penstock.worker.migrate import up
+from penstock.worker.publisher import Publisher
 from tests.mirror import bucket, expected_bucket
 from tests.running import until
 from tests.workers import WorkerProcess, environment
-from worker.embedded import EmbeddedNats, EmbeddedPostgres
-from worker.embedded.server import EmbeddedServer
-from worker.migrate import up
-from worker.publisher import Publisher
 
 # nats-py forgets to close the sockets of attempts to connect that got no answer.
 pytestmark = pytest.mark.filterwarnings(

@@ -25,18 +25,18 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from shop_events import OrderPaid
 
-from schemas.agents import AgentHeartbeat
-from schemas.event import EventData
-from schemas.tasks import TaskUpdated
-from schemas.vocabulary import TaskStatus
+from penstock.schemas.agents import AgentHeartbeat
+from penstock.schemas.event import EventData
+from penstock.schemas.tasks import TaskUpdated
+from penstock.schemas.vocabulary import TaskStatus
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.publisher import Publisher
+from penstock.worker.publisher.encoding import uuid7
+from penstock.worker.rabbitmq.topology import Kind
 from tests.docs.sections import ROOT
 from tests.relay import Relay
 from tests.running import until
 from tests.workers import WorkerProcess, environment
-from worker.embedded.rabbitmq import EmbeddedRabbit
-from worker.publisher import Publisher
-from worker.publisher.encoding import uuid7
-from worker.rabbitmq_topology import Kind
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("rabbitmq_package")]
 ROUNDS = 10

@@ -17,17 +17,17 @@ import asyncpg
 import nats
 import pytest
 
-from schemas.catalogue import Catalogue
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.migrate import up
+from penstock.worker.pipeline.ports import Message
 from tests.carriers import Both, Carrier, Nats, RabbitMq, Sent
 from tests.generated import EventMaker
 from tests.mirror import bucket, expected_bucket
 from tests.rows import data_tables
 from tests.running import until
 from tests.workers import WorkerProcess, environment
-from worker.embedded import EmbeddedNats, EmbeddedPostgres
-from worker.embedded.rabbitmq import EmbeddedRabbit
-from worker.migrate import up
-from worker.ports import Message
 
 CATALOGUE = Catalogue.load()
 WEIGHTS = {"agents.heartbeat": 12, "tasks.updated": 12, "agents.state_set": 10, "messages.sent": 8}

@@ -9,11 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from penstock.worker.app import run
+from penstock.worker.commands.publish import publish_file
 from tests.mirror import bucket, expected_bucket
 from tests.rows import snapshot
 from tests.running import settings_for
-from worker.app import run
-from worker.publishing import publish_file
 
 RUNS = Path(
     os.environ.get(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.embedded import ServerFailed, nats_server, postgres_programs
+from penstock.worker.embedded import ServerFailed, nats_server, postgres_programs
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from worker.demo.agents import Crowd
-from worker.publisher import subject_of
+from penstock.worker.demo.agents import Crowd
+from penstock.worker.publisher import subject_of
 
 
 def demo(*flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "worker", "demo", "--agents", "20", *flags]
+    command = [sys.executable, "-m", "penstock", "demo", "--agents", "20", *flags]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environ}
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False

@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from nats import connect
 
-from worker.embedded import EmbeddedNats, EmbeddedPostgres, ServerFailed, postgres_programs
+from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres, ServerFailed, postgres_programs
 
 
 async def test_a_message_outlives_the_crash_of_nats() -> None:
@@ -101,7 +101,7 @@ async def test_root_runs_postgres_from_where_nobody_else_may_look(
         copy = tmp_path / part.relative_to(installed.parents[2])
         shutil.copytree(part, copy)
     hidden = tmp_path / installed.relative_to(installed.parents[2])
-    monkeypatch.setattr("worker.embedded.postgres.postgres_programs", lambda: hidden)
+    monkeypatch.setattr("penstock.worker.embedded.postgres.postgres_programs", lambda: hidden)
     async with EmbeddedPostgres(settings={"fsync": "off"}) as server:
         connection = await asyncpg.connect(server.dsn)
         assert await connection.fetchval("SELECT 1") == 1
@@ -132,7 +132,7 @@ async def test_a_server_that_cannot_start_says_why() -> None:
 def test_servers_die_with_a_process_that_was_killed() -> None:
     script = """
 import asyncio
-from worker.embedded import EmbeddedNats, EmbeddedPostgres
+from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
 async def main():
     async with EmbeddedNats() as nats, EmbeddedPostgres(settings={"fsync": "off"}) as postgres:
         print(nats.pid, postgres.pid, nats.folder, postgres.folder, flush=True)

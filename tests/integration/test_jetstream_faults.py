@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from worker.embedded import EmbeddedNats
-from worker.errors import SourceUnavailable, TopologyError
-from worker.jetstream_api import call
-from worker.nats_connection import NatsOptions, connect
-from worker.ports import Message
-from worker.sources.jetstream import JetStreamSource
-from worker.topology import StreamPlan, provision
+from penstock.worker.embedded import EmbeddedNats
+from penstock.worker.errors import SourceUnavailable, TopologyError
+from penstock.worker.nats.api import call
+from penstock.worker.nats.connection import NatsOptions, connect
+from penstock.worker.nats.source import JetStreamSource
+from penstock.worker.nats.topology import StreamPlan, provision
+from penstock.worker.pipeline.ports import Message
 
 PLAN = StreamPlan(name="S", subjects=("s.>",))
 ACK_WAIT = 2.0

@@ -8,10 +8,10 @@ import pytest
 from nats.aio.client import Client
 from nats.js.kv import KeyValue
 
+from penstock.worker.embedded import EmbeddedNats
+from penstock.worker.errors import StateStoreUnavailable, TopologyError
+from penstock.worker.nats.kv.store import JetStreamKv
 from tests.bucket import connected, eventually, make_bucket, row
-from worker.embedded import EmbeddedNats
-from worker.errors import StateStoreUnavailable, TopologyError
-from worker.sinks.kv import JetStreamKv
 
 BUCKET = "STATE"
 

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from penstock.worker.app import Worker
+from penstock.worker.pipeline.ports import NO_HEADERS
 from tests.carriers import Carrier, Nats, RabbitMq, Sent
 from tests.conftest import empty_nats, empty_rabbit, fresh_database
 from tests.rows import clear
 from tests.running import running, settings_for, until
-from worker.app import Worker
-from worker.ports import NO_HEADERS
 
 AGENT = "2f9471cb-57cc-562e-8f8b-9e6aad260461"
 NEIGHBOURS = 500

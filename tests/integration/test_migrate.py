@@ -9,9 +9,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from worker import migrate
-from worker.errors import MigrationError, SinkUnavailable
-from worker.migrate import PACKAGE
+from penstock.worker import migrate
+from penstock.worker.errors import MigrationError, SinkUnavailable
+from penstock.worker.migrate import PACKAGE
 
 _CATALOGUE = """
 SELECT 'column', table_schema || '.' || table_name, column_name,

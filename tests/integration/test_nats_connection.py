@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from worker.embedded import EmbeddedNats
-from worker.errors import SourceUnavailable
-from worker.nats_connection import NatsOptions, connect, reads, revive
+from penstock.worker.embedded import EmbeddedNats
+from penstock.worker.errors import SourceUnavailable
+from penstock.worker.nats.connection import NatsOptions, connect, reads, revive
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from tests.docs.sections import ROOT
 
 PAGE = ROOT / "docs" / "events-of-your-own.md"
 EXAMPLE = ROOT / "examples" / "shop_events"
-PROGRAMS = {"penstock": (sys.executable, "-m", "worker"), "python": (sys.executable,)}
+PROGRAMS = {"penstock": (sys.executable, "-m", "penstock"), "python": (sys.executable,)}
 
 
 def test_the_blocks_of_the_page_are_the_files_of_the_example() -> None:

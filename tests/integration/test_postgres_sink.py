@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 import asyncpg
 import pytest
 
-from schemas.catalogue import Catalogue
-from schemas.event import Event
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.event import Event
+from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.plan import make_plan
+from penstock.worker.pipeline.ports import Origin
+from penstock.worker.postgres.pool import open_pool
+from penstock.worker.postgres.sink import PostgresSink
 from tests.generated import EventMaker
 from tests.rows import clear, snapshot
-from worker.decode import Decoder, Window
-from worker.plan import make_plan
-from worker.ports import Origin
-from worker.sinks.postgres import PostgresSink
-from worker.sinks.postgres_pool import open_pool
 
 CATALOGUE = Catalogue.load()
 NOWHERE = Origin(transport="test", stream="test", epoch="", sequences=[])

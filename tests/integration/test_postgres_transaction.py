@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 from asyncpg.pool import PoolConnectionProxy
 
-from worker.sinks.postgres_pool import open_pool
-from worker.sinks.postgres_transaction import SAVEPOINT, literal, transaction, undo
+from penstock.worker.postgres.pool import open_pool
+from penstock.worker.postgres.transaction import SAVEPOINT, literal, transaction, undo
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 from nats import connect
 from nats.js import JetStreamContext
 
-from schemas.identity import event_uuid
-from worker.config import load
-from worker.publishing import publish_file
+from penstock.schemas.identity import event_uuid
+from penstock.worker.commands.publish import publish_file
+from penstock.worker.settings.keys import load
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def publish(url: str, path: str, standard_input: bytes = b"") -> tuple[int
     """Exit code, standard output, standard error."""
     environment = {name: value for name, value in os.environ.items() if "PENSTOCK" not in name}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker", "publish", path, "--nats-url", url),
+        *(sys.executable, "-m", "penstock", "publish", path, "--nats-url", url),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

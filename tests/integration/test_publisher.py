@@ -14,16 +14,18 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, StreamConfig
 
-from schemas.agents import AgentHeartbeat, AgentStateSet
-from schemas.event import Envelope, EventData
-from schemas.identity import entity_uuid, event_uuid, kv_key
-from schemas.messages import MessageSent
-from schemas.tasks import TaskDeleted, TaskUpdated
-from schemas.vocabulary import MessageKind, RecipientKind, TaskStatus
-from worker.embedded import EmbeddedNats
-from worker.errors import SourceUnavailable, StateStoreUnavailable
-from worker.ports import KvRow
-from worker.publisher import (
+from penstock.schemas.agents import AgentHeartbeat, AgentStateSet
+from penstock.schemas.event import Envelope, EventData
+from penstock.schemas.identity import entity_uuid, event_uuid, kv_key
+from penstock.schemas.messages import MessageSent
+from penstock.schemas.tasks import TaskDeleted, TaskUpdated
+from penstock.schemas.vocabulary import MessageKind, RecipientKind, TaskStatus
+from penstock.worker.embedded import EmbeddedNats
+from penstock.worker.errors import SourceUnavailable, StateStoreUnavailable
+from penstock.worker.nats.kv.store import JetStreamKv
+from penstock.worker.nats.topology import ensure_bucket
+from penstock.worker.pipeline.ports import KvRow
+from penstock.worker.publisher import (
     Confirmation,
     EventInvalid,
     Publisher,
@@ -32,8 +34,6 @@ from worker.publisher import (
     StateMissing,
     uuid7,
 )
-from worker.sinks.kv import JetStreamKv
-from worker.topology import ensure_bucket
 
 SOURCE = "/agents/a-7"
 

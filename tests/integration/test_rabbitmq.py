@@ -14,21 +14,21 @@ import asyncpg
 import pytest
 from pamqp.commands import Basic
 
-from schemas.catalogue import Catalogue
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.errors import SettingsError, TopologyError
+from penstock.worker.pipeline.plan import make_plan
+from penstock.worker.pipeline.ports import Message, Origin
+from penstock.worker.postgres.offsets import PostgresOffsets
+from penstock.worker.postgres.pool import open_pool
+from penstock.worker.postgres.sink import PostgresSink
+from penstock.worker.rabbitmq import topology
+from penstock.worker.rabbitmq.connection import RabbitOptions, connect, open_channel
+from penstock.worker.rabbitmq.link import Link
+from penstock.worker.rabbitmq.source import RabbitMqSource
+from penstock.worker.rabbitmq.stream import RabbitMqStreamSource, Start
+from penstock.worker.rabbitmq.topology import Kind, QueuePlan
 from tests.running import until
-from worker import rabbitmq_topology as topology
-from worker.embedded.rabbitmq import EmbeddedRabbit
-from worker.errors import SettingsError, TopologyError
-from worker.plan import make_plan
-from worker.ports import Message, Origin
-from worker.rabbitmq_connection import RabbitOptions, connect, open_channel
-from worker.rabbitmq_topology import Kind, QueuePlan
-from worker.sinks.postgres import PostgresSink
-from worker.sinks.postgres_offsets import PostgresOffsets
-from worker.sinks.postgres_pool import open_pool
-from worker.sources.rabbitmq import RabbitMqSource
-from worker.sources.rabbitmq_link import Link
-from worker.sources.rabbitmq_stream import RabbitMqStreamSource, Start
 
 QUEUE = "AGENT_STATE"
 BATCH = 50

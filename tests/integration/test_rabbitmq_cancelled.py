@@ -6,11 +6,11 @@ from functools import partial
 
 import aio_pika
 
+from penstock.worker.rabbitmq import topology
+from penstock.worker.rabbitmq.connection import RabbitOptions, connect
+from penstock.worker.rabbitmq.source import RabbitMqSource
+from penstock.worker.rabbitmq.topology import QueuePlan
 from tests.running import until
-from worker import rabbitmq_topology as topology
-from worker.rabbitmq_connection import RabbitOptions, connect
-from worker.rabbitmq_topology import QueuePlan
-from worker.sources.rabbitmq import RabbitMqSource
 
 PLAN = QueuePlan(name="AGENT_STATE", subjects=("agents.>",))
 

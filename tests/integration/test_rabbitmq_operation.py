@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from schemas.agents import AgentHeartbeat
+from penstock.schemas.agents import AgentHeartbeat
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.publisher import Publisher
 from tests.conftest import empty_rabbit
 from tests.running import until
 from tests.workers import WorkerProcess, environment
-from worker.embedded.rabbitmq import EmbeddedRabbit
-from worker.publisher import Publisher
 
 KINDS = ("quorum", "classic", "stream")
 SOURCE = "source AGENT_STATE"

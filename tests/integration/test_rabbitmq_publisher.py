@@ -7,14 +7,14 @@ import aiormq
 import pytest
 from pamqp.commands import Basic
 
-from schemas.agents import AgentHeartbeat
-from schemas.streams import STREAMS
-from worker import rabbitmq_topology as topology
-from worker.embedded.rabbitmq import EmbeddedRabbit
-from worker.errors import SourceUnavailable, StateStoreUnavailable
-from worker.publisher import EventInvalid, Publisher, PublishFailed, PublishRefused
-from worker.rabbitmq_connection import RabbitOptions, connect
-from worker.rabbitmq_topology import QueuePlan
+from penstock.schemas.agents import AgentHeartbeat
+from penstock.schemas.streams import STREAMS
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.errors import SourceUnavailable, StateStoreUnavailable
+from penstock.worker.publisher import EventInvalid, Publisher, PublishFailed, PublishRefused
+from penstock.worker.rabbitmq import topology
+from penstock.worker.rabbitmq.connection import RabbitOptions, connect
+from penstock.worker.rabbitmq.topology import QueuePlan
 
 QUEUE = "AGENT_STATE"
 PLAN = QueuePlan(name=QUEUE, subjects=tuple(f"{domain}.>" for domain in STREAMS[QUEUE]))

@@ -7,15 +7,15 @@ import asyncpg
 import msgspec
 import pytest
 
-from schemas.agents import AgentHeartbeat
+from penstock.schemas.agents import AgentHeartbeat
+from penstock.worker import app
+from penstock.worker.commands.doctor import Finding, Verdict, findings
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.errors import TopologyError
+from penstock.worker.publisher import Publisher
+from penstock.worker.rabbitmq.connection import RabbitOptions
+from penstock.worker.settings.keys import Settings
 from tests.running import running, settings_for, until
-from worker import app
-from worker.config import Settings
-from worker.doctor import Finding, Verdict, findings
-from worker.embedded.rabbitmq import EmbeddedRabbit
-from worker.errors import TopologyError
-from worker.publisher import Publisher
-from worker.rabbitmq_connection import RabbitOptions
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from penstock.worker.app import Worker
 from tests.relay import Relay
 from tests.running import running, settings_for, until
-from worker.app import Worker
 
 
 @pytest.mark.parametrize("size", [300, 1_500, 4_000])

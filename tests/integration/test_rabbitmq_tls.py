@@ -11,14 +11,14 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from schemas.agents import AgentHeartbeat
-from worker import rabbitmq_topology as topology
-from worker.embedded.rabbitmq import EmbeddedRabbit
-from worker.errors import SourceUnavailable
-from worker.publisher import Publisher
-from worker.rabbitmq_connection import RabbitOptions, connect
-from worker.sources.rabbitmq import RabbitMqSource
-from worker.sources.rabbitmq_stock import StockRabbitMqSource
+from penstock.schemas.agents import AgentHeartbeat
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.errors import SourceUnavailable
+from penstock.worker.publisher import Publisher
+from penstock.worker.rabbitmq import topology
+from penstock.worker.rabbitmq.client_source import StockRabbitMqSource
+from penstock.worker.rabbitmq.connection import RabbitOptions, connect
+from penstock.worker.rabbitmq.source import RabbitMqSource
 
 PLAN = topology.QueuePlan(name="TLS", subjects=("agents.>",))
 

@@ -11,17 +11,17 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from schemas.agents import AgentHeartbeat
-from schemas.catalogue import Catalogue
+from penstock.schemas.agents import AgentHeartbeat
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker.brokers import queue_plans
+from penstock.worker.publisher import Publisher
+from penstock.worker.publisher.encoding import uuid7
+from penstock.worker.rabbitmq import topology as rabbitmq_topology
+from penstock.worker.rabbitmq.connection import RabbitOptions, connect
+from penstock.worker.settings.keys import load
 from tests.relay import Relay
 from tests.running import until
 from tests.workers import WorkerProcess, environment
-from worker import rabbitmq_topology
-from worker.brokers import queue_plans
-from worker.config import load
-from worker.publisher import Publisher
-from worker.publisher.encoding import uuid7
-from worker.rabbitmq_connection import RabbitOptions, connect
 
 STREAM = "AGENT_STATE"
 COUNTS = pytest.mark.parametrize("count", [5_000, pytest.param(50_000, marks=pytest.mark.faults)])

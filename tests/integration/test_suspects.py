@@ -8,20 +8,23 @@ import msgspec
 import nats
 import pytest
 
+from penstock.worker.embedded import EmbeddedPostgres
+from penstock.worker.errors import Unavailable
+from penstock.worker.migrate import up
+from penstock.worker.pipeline.ports import Message
+from penstock.worker.postgres.crash_marks import PostgresSuspects
+from penstock.worker.postgres.pool import open_pool
 from tests.carriers import Carrier, Nats, RabbitMq
 from tests.integration.test_malformed import HEARTBEAT, TASK, body
 from tests.running import until
 from tests.workers import WorkerProcess, environment
-from worker.embedded import EmbeddedPostgres
-from worker.errors import Unavailable
-from worker.migrate import up
-from worker.ports import Message
-from worker.sinks.postgres_pool import open_pool
-from worker.sinks.suspects import PostgresSuspects
 
 _DEADLY = """
-import asyncio, os, worker.cli, worker.commit, worker.decode
-decode, commit = worker.decode.Decoder.decode, worker.commit.Committer.commit
+import asyncio, os
+from penstock.worker.cli import main
+from penstock.worker.pipeline.commit import Committer
+from penstock.worker.pipeline.decode import Decoder
+decode, commit = Decoder.decode, Committer.commit
 
 def deadly(self, messages):
     if any(b"deadly" in message.body for message in messages):
@@ -32,8 +35,8 @@ async def slow(self, batch, plan, epoch):
     await asyncio.sleep(0.5 * any(b"slow" in message.body for message, _ in batch))
     return await commit(self, batch, plan, epoch)
 
-worker.decode.Decoder.decode, worker.commit.Committer.commit = deadly, slow
-worker.cli.main()
+Decoder.decode, Committer.commit = deadly, slow
+main()
 """
 """A worker that dies of certain messages, as it would of one that takes all memory, and needs long
 for others."""

@@ -8,12 +8,12 @@ import pytest
 from nats.aio.client import Client
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from worker.embedded import EmbeddedNats
-from worker.errors import SourceUnavailable, TopologyError
-from worker.jetstream_api import ApiRefused, call
-from worker.nats_connection import NatsOptions, connect
-from worker.topology import StreamPlan, check, ensure_bucket, provision
-from worker.topology_rules import Difference
+from penstock.worker.difference import Difference
+from penstock.worker.embedded import EmbeddedNats
+from penstock.worker.errors import SourceUnavailable, TopologyError
+from penstock.worker.nats.api import ApiRefused, call
+from penstock.worker.nats.connection import NatsOptions, connect
+from penstock.worker.nats.topology import StreamPlan, check, ensure_bucket, provision
 
 CONSUMER: dict[str, Any] = {"durable": "penstock", "ack_wait": 30.0, "max_ack_pending": 2000}
 _STORE_FAILED = 10049

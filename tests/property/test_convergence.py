@@ -9,17 +9,17 @@ import asyncpg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.catalogue import Catalogue
-from schemas.event import Event
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.event import Event
+from penstock.worker.migrate import up
+from penstock.worker.pipeline.commit import Committer
+from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.plan import make_plan
+from penstock.worker.pipeline.ports import DeadLetter, Message
+from penstock.worker.postgres.pool import open_pool
+from penstock.worker.postgres.sink import PostgresSink
 from tests.generated import EventMaker
 from tests.rows import clear, snapshot
-from worker.commit import Committer
-from worker.decode import Decoder, Window
-from worker.migrate import up
-from worker.plan import make_plan
-from worker.ports import DeadLetter, Message
-from worker.sinks.postgres import PostgresSink
-from worker.sinks.postgres_pool import open_pool
 
 CATALOGUE = Catalogue.load(("shop_events",))
 """The built-in events, and with the example's also sums."""

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
+from penstock.worker.nats.kv.guard import held_guard
+from penstock.worker.nats.kv.store import JetStreamKv
+from penstock.worker.pipeline.ports import KvRow
 from tests.bucket import connected, make_bucket, row
-from worker.ports import KvRow
-from worker.sinks.kv import JetStreamKv
-from worker.sinks.kv_guard import held_guard
 
 KEYS = ("a.x", "a.y", "b._status")
 _examples = count()

@@ -7,10 +7,19 @@ import asyncpg
 import pytest
 from msgspec import inspect
 
-from schemas.catalogue import Catalogue
-from schemas.mapping import Attribute, AuditLog, EventSpec, Field, History, Log, Ref, Upsert
-from schemas.rows import LOG_COLUMNS, field_types
-from schemas.vocabulary import DOMAINS
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.mapping import (
+    Attribute,
+    AuditLog,
+    EventSpec,
+    Field,
+    History,
+    Log,
+    Ref,
+    Upsert,
+)
+from penstock.schemas.rows import LOG_COLUMNS, field_types
+from penstock.schemas.vocabulary import DOMAINS
 
 CATALOGUE = Catalogue.load()
 TYPES = list(CATALOGUE.types.values())

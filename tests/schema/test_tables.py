@@ -8,9 +8,9 @@ import asyncpg
 import msgspec
 import pytest
 
-from schemas.catalogue import Catalogue
-from schemas.mapping import AuditLog, History, Log
-from schemas.vocabulary import DOMAINS, AgentStatus, TaskStatus, Vocabulary
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.mapping import AuditLog, History, Log
+from penstock.schemas.vocabulary import DOMAINS, AgentStatus, TaskStatus, Vocabulary
 
 CATALOGUE = Catalogue.load()
 HISTORIES = {

@@ -10,10 +10,10 @@ from benchmarks.measure import Figures
 from benchmarks.report import ratios
 from benchmarks.rows import COLUMNS, row
 from benchmarks.session import Compared, Grown, Results, summarize
-from schemas.catalogue import Catalogue
-from schemas.event import Event
-from worker.decode import Decoder, Window
-from worker.ports import DeadLetter, Message
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.event import Event
+from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.ports import DeadLetter, Message
 
 RECORDED = {
     "agents.registered": 13,

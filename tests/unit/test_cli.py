@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from worker import __version__
-from worker.cli import main
-from worker.config import SETTINGS
-from worker.setting_sources import flag
+from penstock import __version__
+from penstock.worker.cli import main
+from penstock.worker.settings.keys import SETTINGS
+from penstock.worker.settings.sources import flag
 
 WITH_SETTINGS = (
     ["run"],
@@ -109,9 +109,9 @@ def test_an_event_package_that_contradicts_the_catalogue_is_an_error_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "again.py").write_text(
-        "from schemas.event import EventData\n"
-        "from schemas.identity import TaskId\n"
-        "from schemas.mapping import Log, event\n"
+        "from penstock.schemas.event import EventData\n"
+        "from penstock.schemas.identity import TaskId\n"
+        "from penstock.schemas.mapping import Log, event\n"
         "@event('tasks.created', key='task_id', history=Log('tasks'))\n"
         "class Again(EventData):\n"
         "    task_id: TaskId\n"
@@ -140,14 +140,14 @@ def test_a_server_that_is_away_is_an_error_of_ours() -> None:
 
 def test_the_module_is_the_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "worker", "--version"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "penstock", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"penstock, version {__version__}\n"
 
 
 def test_help_loads_no_driver() -> None:
     code = (
-        "import sys, worker.cli\n"
+        "import sys, penstock.worker.cli\n"
         "drivers = {'nats', 'asyncpg', 'aiohttp', 'rich', 'structlog'}\n"
         "print(drivers & sys.modules.keys() or 'none')"
     )

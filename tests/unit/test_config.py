@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from worker import config_text
-from worker.config import SETTINGS, load
-from worker.errors import SettingsError
-from worker.setting_kinds import Kind, duration, duration_text, size, size_text, whole
+from penstock.worker.errors import SettingsError
+from penstock.worker.settings import text as config_text
+from penstock.worker.settings.keys import SETTINGS, load
+from penstock.worker.settings.kinds import Kind, duration, duration_text, size, size_text, whole
 
 SECRET = "s3cret"
 
@@ -229,7 +229,7 @@ def test_effective_settings_read_back_and_hide_secrets() -> None:
         "nats_url": f"nats://{SECRET}@one:4222,nats://u:{SECRET}@two:4222",
         "nats_token": SECRET,
         "batch_size": "77",
-        "event_packages": "json, schemas.event",
+        "event_packages": "json, penstock.schemas.event",
     }
     text = config_text.effective(load(flags, {}))
     assert SECRET not in text
@@ -237,7 +237,7 @@ def test_effective_settings_read_back_and_hide_secrets() -> None:
     assert shown["postgres_dsn"] == "postgresql://***@db/penstock?password=***&sslmode=require"
     assert shown["nats_url"] == "nats://***@one:4222,nats://***@two:4222"
     assert shown["batch_size"] == 77
-    assert shown["event_packages"] == ["json", "schemas.event"]
+    assert shown["event_packages"] == ["json", "penstock.schemas.event"]
 
 
 def test_the_example_file_is_current_and_holds_the_defaults(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from worker import __version__
-from worker.config import SETTINGS, load
-from worker.embedded import nats_server
-from worker.setting_sources import variable
+from penstock import __version__
+from penstock.worker.embedded import nats_server
+from penstock.worker.settings.keys import SETTINGS, load
+from penstock.worker.settings.sources import variable
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -93,7 +93,8 @@ def test_the_image_does_not_run_as_root() -> None:
 def test_the_image_gets_what_the_package_is_made_of() -> None:
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", "constraints.txt"}
+    linked = {file.readlink().name for file in (ROOT / "penstock").iterdir() if file.is_symlink()}
+    needed = {*wheel["packages"], *linked, "pyproject.toml", "constraints.txt"}
     assert needed <= set(allowed)
 
 
@@ -118,7 +119,7 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 def test_the_command_is_installed() -> None:
     (command,) = entry_points(group="console_scripts", name="penstock")
-    assert command.value == "worker.cli:main"
+    assert command.value == "penstock.worker.cli:main"
 
 
 def test_constraints_pin_every_dependency() -> None:

@@ -14,11 +14,11 @@ import aiohttp
 import pytest
 import structlog
 
-from worker import logs
-from worker.errors import SettingsError
-from worker.health import HealthServer
-from worker.lifecycle import stop_on_signals
-from worker.metrics import Metrics
+from penstock.worker.errors import SettingsError
+from penstock.worker.lifecycle import stop_on_signals
+from penstock.worker.ops import logs
+from penstock.worker.ops.http import HealthServer
+from penstock.worker.pipeline.metrics import Metrics
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ async def test_the_first_signal_asks_and_handlers_are_put_back(number: signal.Si
 
 STUCK = """
 import asyncio, time
-from worker.lifecycle import stop_on_signals
+from penstock.worker.lifecycle import stop_on_signals
 
 async def main():
     with stop_on_signals() as stopping:
@@ -119,7 +119,7 @@ def test_the_second_signal_ends_even_a_stuck_process() -> None:
 
 @pytest.fixture
 def logging_restored() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("worker")
+    root, ours = logging.getLogger(), logging.getLogger("penstock")
     kept = root.handlers, root.level, ours.level
     yield
     root.handlers = kept[0]
@@ -133,8 +133,8 @@ def logging_restored() -> Iterator[None]:
 def test_lines_of_ours_and_of_libraries_are_json_off_a_terminal() -> None:
     out = io.StringIO()
     logs.configure("info", "auto", out)
-    structlog.get_logger("worker.pipeline").info("batch_written", messages=3)
-    structlog.get_logger("worker.pipeline").debug("too_fine")
+    structlog.get_logger("penstock.worker.pipeline.pipeline").info("batch_written", messages=3)
+    structlog.get_logger("penstock.worker.pipeline.pipeline").debug("too_fine")
     logging.getLogger("nats").warning("slow consumer %s", "x")
     logging.getLogger("nats").info("chatter")
     ours, theirs = (json.loads(line) for line in out.getvalue().splitlines())
@@ -149,7 +149,7 @@ def test_lines_of_ours_and_of_libraries_are_json_off_a_terminal() -> None:
 def test_a_traceback_shows_no_payload(form: str) -> None:
     out = io.StringIO()
     logs.configure("info", form, out)
-    log = structlog.get_logger("worker.pipeline")
+    log = structlog.get_logger("penstock.worker.pipeline.pipeline")
 
     def fail(_payload: str) -> None:
         raise ValueError("odd")

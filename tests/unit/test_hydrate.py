@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from worker.errors import StateStoreUnavailable
-from worker.hydrate import Hydrator, Touched
-from worker.metrics import Metrics
-from worker.ports import KvRow, KvTouch
+from penstock.worker.errors import StateStoreUnavailable
+from penstock.worker.pipeline.hydrate import Hydrator, Touched
+from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.ports import KvRow, KvTouch
 
 STATUS = KvTouch("agents.kv_status", ("agent_id",))
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from worker.sources import intake as module
-from worker.sources.intake import Intake
+from penstock.worker.pipeline import intake as module
+from penstock.worker.pipeline.intake import Intake
 
 
 class Sized(NamedTuple):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.sources.jetstream_message import JetStreamMessage, messages_of
-from worker.sources.jetstream_pull import Verdict, verdict_of
+from penstock.worker.nats.message import JetStreamMessage, messages_of
+from penstock.worker.nats.pull import Verdict, verdict_of
 
 V1 = b"$JS.ACK.ORDERS.penstock.3.1052.2044.1700000000500000000.17"
 V2 = b"$JS.ACK.hub.ACCHASH.ORDERS.penstock.3.1052.2044.1700000000500000000.17.x8Kq"

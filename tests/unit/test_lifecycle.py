@@ -2,7 +2,7 @@
 
 import asyncio
 
-from worker.lifecycle import end
+from penstock.worker.lifecycle import end
 
 
 async def test_a_task_that_loses_a_cancellation_is_asked_again() -> None:

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from worker.metrics import FAMILIES, NAMES, Metrics
-from worker.ports import Backlog, DeadLetter, Message, Written
+from penstock.worker.pipeline.metrics import FAMILIES, NAMES, Metrics
+from penstock.worker.pipeline.ports import Backlog, DeadLetter, Message, Written
 
 UNITS = ("_total", "_seconds", "_bytes", "_messages", "_batches", "_pending", "_healthy")
 

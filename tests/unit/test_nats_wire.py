@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from nats.errors import ProtocolError
 
-from worker.nats_wire import BatchParser, Frame, publishes, send
+from penstock.worker.nats.wire import BatchParser, Frame, publishes, send
 
 OWN, OTHER = 7, 71
 Seen = tuple[Any, ...]

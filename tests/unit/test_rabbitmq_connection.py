@@ -3,8 +3,8 @@
 import aiormq
 import pytest
 
-from worker.errors import SourceUnavailable
-from worker.rabbitmq_connection import translated
+from penstock.worker.errors import SourceUnavailable
+from penstock.worker.rabbitmq.connection import translated
 
 
 @pytest.mark.parametrize(

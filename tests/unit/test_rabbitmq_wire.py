@@ -15,10 +15,10 @@ from pamqp.frame import marshal, unmarshal
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from worker.rabbitmq_connection import HEARTBEAT
-from worker.sources.rabbitmq_message import RabbitMqMessage, message_of, stream_message_of
-from worker.sources.rabbitmq_tags import Tags
-from worker.sources.rabbitmq_wire import Deliveries, Delivery, acks, requeues
+from penstock.worker.rabbitmq.connection import HEARTBEAT
+from penstock.worker.rabbitmq.message import RabbitMqMessage, message_of, stream_message_of
+from penstock.worker.rabbitmq.tags import Tags
+from penstock.worker.rabbitmq.wire import Deliveries, Delivery, acks, requeues
 
 MINE, OTHER = 1, 2
 FRAME_MAX = 100

@@ -15,14 +15,14 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from worker.demo.agents import Crowd
-from worker.demo.figures import Counted, kv_keys
-from worker.demo.stage import Stage, open_stage
-from worker.demo.traffic import Sent, Traffic
-from worker.demo.view import Moment, Screen, how_to_look, line, summary
-from worker.embedded import postgres_programs
-from worker.errors import PenstockError
-from worker.publisher import Publisher
+from penstock.worker.demo.agents import Crowd
+from penstock.worker.demo.figures import Counted, kv_keys
+from penstock.worker.demo.stage import Stage, open_stage
+from penstock.worker.demo.traffic import Sent, Traffic
+from penstock.worker.demo.view import Moment, Screen, how_to_look, line, summary
+from penstock.worker.embedded import postgres_programs
+from penstock.worker.errors import PenstockError
+from penstock.worker.publisher import Publisher
 
 __all__ = ["demo"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.agents import (
+from penstock.schemas.agents import (
     AgentActivity,
     AgentCapabilitySet,
     AgentHeartbeat,
@@ -17,10 +17,10 @@ from schemas.agents import (
     AgentStateSet,
     AgentStatusChanged,
 )
-from schemas.event import EventData
-from schemas.messages import MessageDelivered, MessageSent
-from schemas.tasks import TaskCreated, TaskUpdated
-from schemas.vocabulary import (
+from penstock.schemas.event import EventData
+from penstock.schemas.messages import MessageDelivered, MessageSent
+from penstock.schemas.tasks import TaskCreated, TaskUpdated
+from penstock.schemas.vocabulary import (
     AgentStatus,
     MessageKind,
     OutputKind,
@@ -28,8 +28,8 @@ from schemas.vocabulary import (
     TaskStatus,
     VotingAlgorithm,
 )
-from schemas.votes import VoteCast, VoteOpened
-from worker.publisher import uuid7
+from penstock.schemas.votes import VoteCast, VoteOpened
+from penstock.worker.publisher import uuid7
 
 _KINDS = ("engineer", "reviewer", "tester", "researcher", "coordinator")
 _WORK = ("fix the flaky test", "review the change", "write the report", "search the archive")

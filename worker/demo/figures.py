@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from schemas.catalogue import Catalogue
-from worker.sinks.kv_entries import bucket_entries
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker.nats.kv.entries import bucket_entries
 
 _NUMBERED = """
 SELECT coalesce(sum(upper(one) - lower(one)), 0)::bigint FROM (

@@ -12,7 +12,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from worker.embedded import EmbeddedServer
+from penstock.worker.embedded import EmbeddedServer
 
 _JSON_LINE = b'{"'
 
@@ -43,7 +43,7 @@ class Samples:
 
 
 class WorkerProcess(EmbeddedServer):
-    """``python -m worker run`` with ``settings`` as PENSTOCK_* variables, and none but these.
+    """``python -m penstock run`` with ``settings`` as PENSTOCK_* variables, and none but these.
 
     Leaving the context sends SIGTERM, which drains. `exit_code` is there afterwards.
     """
@@ -63,7 +63,7 @@ class WorkerProcess(EmbeddedServer):
         inherited = {name: text for name, text in os.environ.items() if "PENSTOCK_" not in name}
         given = {f"PENSTOCK_{key.upper()}": text for key, text in self._settings.items()}
         environment = {**inherited, **given, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._spawn(sys.executable, "-m", "worker", "run", environment=environment)
+        self._spawn(sys.executable, "-m", "penstock", "run", environment=environment)
         await self._until_ready(self._answers)
 
     async def _answers(self) -> bool:

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from schemas.catalogue import Catalogue
-from worker import connections
-from worker.config import Settings, load
-from worker.demo.figures import Ledger
-from worker.demo.process import WorkerProcess
-from worker.embedded import EmbeddedNats, EmbeddedPostgres
-from worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker import connections
+from penstock.worker.demo.figures import Ledger
+from penstock.worker.demo.process import WorkerProcess
+from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.settings.keys import Settings, load
 
 _RABBIT = "rabbitmq"
 

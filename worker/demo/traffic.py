@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from worker.demo.agents import Crowd, Said, broken
-from worker.publisher import Attributes, Confirmation, Publisher, encode, subject_of, uuid7
-from worker.publisher.encoding import now
+from penstock.worker.demo.agents import Crowd, Said, broken
+from penstock.worker.publisher import Attributes, Confirmation, Publisher, encode, subject_of, uuid7
+from penstock.worker.publisher.encoding import now
 
 _TICK_SECONDS = 0.02
 _TWICE = 100

@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from worker.demo.figures import Counted
-from worker.demo.process import Samples
+from penstock.worker.demo.figures import Counted
+from penstock.worker.demo.process import Samples
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _WIDTH = 60

@@ -4,14 +4,14 @@ Both listen on the loopback only and trust whoever connects. `pause`, `kill` and
 for tests of failure.
 """
 
-from worker.embedded.nats import EmbeddedNats, nats_server
-from worker.embedded.postgres import (
+from penstock.worker.embedded.nats import EmbeddedNats, nats_server
+from penstock.worker.embedded.postgres import (
     EmbeddedPostgres,
     create_database,
     drop_database,
     postgres_programs,
 )
-from worker.embedded.server import EmbeddedServer, ServerFailed
+from penstock.worker.embedded.server import EmbeddedServer, ServerFailed
 
 __all__ = [
     "EmbeddedNats",

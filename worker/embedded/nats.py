@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from worker.embedded.server import EmbeddedServer, installed
+from penstock.worker.embedded.server import EmbeddedServer, installed
 
 LARGEST_EVENT = 8 * 1024 * 1024
 _HEADERS = 64 * 1024

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncpg
 
-from worker.embedded.server import EmbeddedServer, ServerFailed, installed
+from penstock.worker.embedded.server import EmbeddedServer, ServerFailed, installed
 
 _UNPRIVILEGED = 65534
 """The user `nobody`: PostgreSQL refuses to run as root."""

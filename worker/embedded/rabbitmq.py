@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from worker.embedded.server import EmbeddedServer, ServerFailed
+from penstock.worker.embedded.server import EmbeddedServer, ServerFailed
 
 _PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 _GREETING = b"AMQP\x00\x00\x09\x01"

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psutil  # type: ignore[import-untyped]
 
-from worker.errors import PenstockError
+from penstock.worker.errors import PenstockError
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0

@@ -10,8 +10,8 @@ INDEX CONCURRENTLY must. It holds one statement that may run twice: if the conne
 it is recorded, it will.
 """
 
-from worker.migrate.files import PACKAGE, Migration, find, new
-from worker.migrate.ledger import Status
-from worker.migrate.runner import Step, check, down, status, up
+from penstock.worker.migrate.files import PACKAGE, Migration, find, new
+from penstock.worker.migrate.ledger import Status
+from penstock.worker.migrate.runner import Step, check, down, status, up
 
 __all__ = ["PACKAGE", "Migration", "Status", "Step", "check", "down", "find", "new", "status", "up"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from worker.errors import MigrationError
+from penstock.worker.errors import MigrationError
 
 PACKAGE = "penstock"
 """The name of Penstock's own migrations; a user's package goes by the name of its module."""
@@ -40,9 +40,7 @@ def find(package: str) -> list[Migration]:
     A module without a folder ``migrations`` has none. Raises MigrationError.
     """
     if package == PACKAGE:
-        worker = Path(__file__).parent.parent
-        installed = worker / "migrations"
-        return read(package, installed if installed.is_dir() else worker.parent / "migrations")
+        return read(package, Path(__file__).parents[2] / "migrations")
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError) as error:

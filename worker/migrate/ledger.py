@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from worker.errors import MigrationError
-from worker.migrate.files import Migration
+from penstock.worker.errors import MigrationError
+from penstock.worker.migrate.files import Migration
 
 State = Literal["applied", "pending", "changed", "missing"]
 

@@ -9,9 +9,9 @@ import asyncpg
 import msgspec
 import structlog
 
-from worker.errors import MigrationError, SinkUnavailable
-from worker.migrate.files import PACKAGE, Migration, Script, find
-from worker.migrate.ledger import Applied, Ledger, Status, compare, pending
+from penstock.worker.errors import MigrationError, SinkUnavailable
+from penstock.worker.migrate.files import PACKAGE, Migration, Script, find
+from penstock.worker.migrate.ledger import Applied, Ledger, Status, compare, pending
 
 log = structlog.get_logger()
 

@@ -7,11 +7,11 @@
         cursor = await bus.state("a-7", "cursor")
 """
 
-from worker.publisher.client import Publisher
-from worker.publisher.encoding import Attributes, EventInvalid, encode, subject_of, uuid7
-from worker.publisher.outgoing import Confirmation, PublishFailed, PublishRefused
-from worker.publisher.sending import Sender
-from worker.publisher.state import StateMissing, StateValue
+from penstock.worker.publisher.client import Publisher
+from penstock.worker.publisher.encoding import Attributes, EventInvalid, encode, subject_of, uuid7
+from penstock.worker.publisher.nats import Sender
+from penstock.worker.publisher.outgoing import Confirmation, PublishFailed, PublishRefused
+from penstock.worker.publisher.state import StateMissing, StateValue
 
 __all__ = [
     "Attributes",

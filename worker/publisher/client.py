@@ -6,19 +6,19 @@ from typing import Self, Unpack
 
 from nats.aio.client import Client
 
-from schemas.event import EventData
-from schemas.identity import event_uuid
-from worker import rabbitmq_connection
-from worker.errors import StateStoreUnavailable
-from worker.nats_connection import NatsOptions, connect
-from worker.publisher.encoding import Attributes, encode, now, subject_of, uuid7
-from worker.publisher.outgoing import Confirmation
-from worker.publisher.rabbitmq_sending import RabbitSender
-from worker.publisher.sending import Sender
-from worker.publisher.state import StateValue, read_state
-from worker.publisher.unconfirmed import Limits
-from worker.rabbitmq_connection import RabbitOptions
-from worker.rabbitmq_topology import EXCHANGE
+from penstock.schemas.event import EventData
+from penstock.schemas.identity import event_uuid
+from penstock.worker.errors import StateStoreUnavailable
+from penstock.worker.nats.connection import NatsOptions, connect
+from penstock.worker.publisher.encoding import Attributes, encode, now, subject_of, uuid7
+from penstock.worker.publisher.nats import Sender
+from penstock.worker.publisher.outgoing import Confirmation
+from penstock.worker.publisher.rabbitmq import RabbitSender
+from penstock.worker.publisher.state import StateValue, read_state
+from penstock.worker.publisher.unconfirmed import Limits
+from penstock.worker.rabbitmq import connection as rabbitmq_connection
+from penstock.worker.rabbitmq.connection import RabbitOptions
+from penstock.worker.rabbitmq.topology import EXCHANGE
 
 KV_BUCKET = "AGENT_STATE"
 

@@ -14,10 +14,10 @@ from uuid import UUID
 
 import msgspec
 
-from schemas.event import EventData
-from schemas.identity import escape
-from schemas.mapping import EventSpec
-from worker.errors import PenstockError
+from penstock.schemas.event import EventData
+from penstock.schemas.identity import escape
+from penstock.schemas.mapping import EventSpec
+from penstock.worker.errors import PenstockError
 
 _BIGGEST = 2**63 - 1
 _TEXT_LIMIT = 255

@@ -5,7 +5,7 @@ from collections import deque
 
 import msgspec
 
-from worker.errors import PenstockError
+from penstock.worker.errors import PenstockError
 
 
 class PublishRefused(PenstockError):

@@ -8,8 +8,8 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from schemas.identity import entity_uuid, kv_key
-from worker.errors import PenstockError, StateStoreUnavailable
+from penstock.schemas.identity import entity_uuid, kv_key
+from penstock.worker.errors import PenstockError, StateStoreUnavailable
 
 _TIMEOUT_SECONDS = 5.0
 

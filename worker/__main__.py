@@ -1,6 +1,0 @@
-"""`python -m worker` is `penstock`."""
-
-from worker.cli import main
-
-if __name__ == "__main__":
-    main()

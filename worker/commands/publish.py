@@ -1,0 +1,187 @@
+"""``penstock publish``: CloudEvents from a file or standard input to their streams, confirmed."""
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from io import BufferedReader
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.event import Envelope
+from penstock.schemas.identity import escape, event_uuid
+from penstock.worker import brokers, connections
+from penstock.worker.errors import PenstockError
+from penstock.worker.publisher import Confirmation, Publisher, uuid7
+from penstock.worker.settings.keys import Settings
+
+_CHUNK_BYTES = 256 * 1024
+_SHOWN = 20
+"""Lines that are reported one by one; the rest is counted."""
+
+_decode = msgspec.json.Decoder(Envelope).decode
+_type_parts = re.compile(r"([A-Za-z0-9_-]+)((?:\.[A-Za-z0-9_-]+)+)").fullmatch
+
+
+class _Tally:
+    """What became of the lines."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.published = self.duplicates = self.refused = self.broken = 0
+
+    def settled(self, number: int, done: asyncio.Future[Confirmation]) -> None:
+        """Count a message that is confirmed or refused."""
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            self.refused += 1
+            self._report(number, str(error))
+        elif done.result().duplicate:
+            self.duplicates += 1
+        else:
+            self.published += 1
+
+    def skipped(self, number: int, error: str) -> None:
+        """Count a line that is no event."""
+        self.broken += 1
+        self._report(number, f"skipped: {error}")
+
+    @property
+    def failures(self) -> int:
+        return self.refused + self.broken
+
+    def _report(self, number: int, text: str) -> None:
+        if self.failures <= _SHOWN:
+            self._console.print(f"line {number}: {text}", markup=False, soft_wrap=True)
+
+    def __str__(self) -> str:
+        counts = f"{self.published} published, {self.duplicates} duplicates, {self.refused} refused"
+        return f"{counts}, {self.broken} broken lines skipped" if self.broken else counts
+
+
+async def publish_file(
+    settings: Settings, path: str, rate: float | None, *, again: bool = False
+) -> int:
+    """Publish every line of ``path``, ``-`` for standard input, as it stands. Exit code.
+
+    ``rate`` is in events per second. With ``again`` the streams take events that they have seen
+    lately once more, under another Nats-Msg-Id. Streams are made first if ``settings.provision``.
+    1 if a line was no event or was refused; the others are published.
+    """
+    console = Console(stderr=True, highlight=False)
+    tally = _Tally(console)
+    prefix = f"{uuid7()}-" if again else ""
+    if settings.provision:
+        await _provision(settings)
+    with _opened(path) as file, _progress(console, path) as progress:
+        async with _publisher(settings) as bus:
+            await _publish_lines(bus, _paced(_lines(file, progress), rate), tally, prefix)
+    print(tally)  # noqa: T201  (the command's answer)
+    return 1 if tally.failures else 0
+
+
+def _publisher(settings: Settings) -> Publisher:
+    """To the broker that is named first."""
+    # The source of each event is in its line; this one only names the connection.
+    source = "penstock publish"
+    if settings.brokers[0] == "rabbitmq":
+        options = connections.rabbit_options(settings)
+        return Publisher(options, source=source, exchange=settings.rabbitmq_exchange)
+    return Publisher(connections.nats_options(settings), source=source)
+
+
+async def _provision(settings: Settings) -> None:
+    catalogue = Catalogue.load(settings.event_packages)
+    if settings.brokers[0] == "rabbitmq":
+        async with connections.rabbit(settings) as connection:
+            broker = brokers.RabbitMqBroker(settings, catalogue, connection)
+            await broker.provision(dry_run=False)
+        return
+    async with connections.bus(settings) as nc:
+        await brokers.NatsBroker(settings, catalogue, nc).provision(dry_run=False)
+
+
+async def _publish_lines(
+    bus: Publisher, lines: AsyncIterator[tuple[int, bytes]], tally: _Tally, prefix: str
+) -> None:
+    async for number, line in lines:
+        try:
+            subject, msg_id = _address(line)
+        except (ValueError, RecursionError) as exc:
+            tally.skipped(number, str(exc))
+            continue
+        sent = await bus.send(subject, line, prefix + msg_id)
+        sent.add_done_callback(partial(tally.settled, number))
+
+
+def _address(line: bytes) -> tuple[str, str]:
+    """The bus subject and the Nats-Msg-Id of an event. Raises ValueError or RecursionError."""
+    envelope = _decode(line)
+    parts = _type_parts(envelope.type)
+    if parts is None:
+        raise ValueError(f"type {envelope.type!r} is not domain.verb")
+    subject = f"{parts[1]}.{escape(envelope.subject)}{parts[2]}"
+    return subject, event_uuid(envelope.source, envelope.id)
+
+
+async def _lines(file: BufferedReader, progress: Progress) -> AsyncIterator[tuple[int, bytes]]:
+    """Lines with their numbers, from 1, as they come; without empty ones."""
+    number, rest = 0, b""
+    # read1 does not wait for a full buffer: a pipe is published as it is written to.
+    while chunk := await asyncio.to_thread(file.read1, _CHUNK_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            number += 1
+            if line.strip():
+                yield number, line.strip()
+        progress.advance(progress.task_ids[0], len(chunk))
+    if rest.strip():
+        yield number + 1, rest.strip()
+
+
+async def _paced(
+    lines: AsyncIterator[tuple[int, bytes]], rate: float | None
+) -> AsyncIterator[tuple[int, bytes]]:
+    """At most ``rate`` lines per second, evenly."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    async for line in lines:
+        if rate is not None:
+            await asyncio.sleep(due - loop.time())
+            due += 1 / rate
+        yield line
+
+
+def _opened(path: str) -> BufferedReader:
+    """The file, or standard input, which stays open afterwards."""
+    try:
+        if path == "-":
+            return open(sys.stdin.fileno(), "rb", closefd=False)
+        return Path(path).open("rb")
+    except OSError as exc:
+        raise PenstockError(f"cannot read {path}: {exc.strerror}") from exc
+
+
+@contextmanager
+def _progress(console: Console, path: str) -> Iterator[Progress]:
+    """A bar over the bytes read, if somebody watches."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    bar = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    total = None if path == "-" else Path(path).stat().st_size
+    with bar:
+        bar.add_task("publishing", total=total)
+        yield bar

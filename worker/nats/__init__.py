@@ -1,0 +1,1 @@
+"""All that knows NATS: connection, JetStream sources, topology, the KV bucket."""

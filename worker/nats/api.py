@@ -1,0 +1,106 @@
+"""JetStream's management requests, as far as Penstock needs them.
+
+Answers stay plain dictionaries: a configuration that is read, changed and sent back must keep the
+fields that this version does not know.
+"""
+
+from typing import Any
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+
+from penstock.worker.errors import PenstockError, SourceUnavailable
+from penstock.worker.pipeline.ports import Backlog
+
+_NOT_FOUND = 404
+
+
+class ApiRefused(PenstockError):
+    """JetStream answered with an error. ``code`` is its ``err_code``, ``status`` the HTTP-like one.
+
+    The codes: https://github.com/nats-io/nats-server/blob/main/server/errors.json
+    """
+
+    def __init__(self, subject: str, error: dict[str, Any]) -> None:
+        self.status: int = error.get("code", 0)
+        self.code: int = error.get("err_code", 0)
+        self.description: str = error.get("description", "no description")
+        super().__init__(f"{subject}: {self.description} (error {self.code})")
+
+    @property
+    def not_found(self) -> bool:
+        """True if the stream or consumer is not there."""
+        return self.status == _NOT_FOUND
+
+
+async def call(
+    nc: Client, request: str, payload: object = None, *, timeout: float = 5.0
+) -> dict[str, Any]:
+    """Send ``$JS.API.<request>`` and return the decoded answer.
+
+    Raises ApiRefused, or SourceUnavailable if nothing answered within ``timeout`` seconds.
+    """
+    subject = f"$JS.API.{request}"
+    body = b"" if payload is None else msgspec.json.encode(payload)
+    try:
+        reply = await nc.request(subject, body, timeout=timeout)
+    except nats.errors.NoRespondersError as exc:
+        raise SourceUnavailable(f"{subject}: no JetStream answers; is it enabled?") from exc
+    except TimeoutError as exc:
+        raise SourceUnavailable(
+            f"{subject}: no answer in {timeout:g} s; the server is away or may not be asked this"
+        ) from exc
+    except (nats.errors.Error, OSError) as exc:
+        raise SourceUnavailable(f"{subject}: {exc!r}") from exc
+    answer: dict[str, Any] = msgspec.json.decode(reply.data)
+    if "error" in answer:
+        raise ApiRefused(subject, answer["error"])
+    return answer
+
+
+class Incarnation(msgspec.Struct, frozen=True):
+    """When a stream and its consumer were made, as the server writes it.
+
+    Sequences count within one, and acknowledgements are only valid within one.
+    """
+
+    stream: str
+    consumer: str
+
+
+class Consumer:
+    """A durable consumer as seen through its information."""
+
+    def __init__(self, nc: Client, stream: str, durable: str) -> None:
+        self.nc = nc
+        self.stream = stream
+        self.durable = durable
+
+    async def info(self, timeout: float = 5.0) -> dict[str, Any]:
+        """The consumer's information. Raises SourceUnavailable, also when it does not exist."""
+        return await self._ask(f"CONSUMER.INFO.{self.stream}.{self.durable}", timeout)
+
+    async def incarnation(self, timeout: float = 5.0) -> Incarnation:
+        """Which stream and consumer these are. Raises SourceUnavailable."""
+        stream = await self._ask(f"STREAM.INFO.{self.stream}", timeout)
+        consumer = await self.info(timeout)
+        return Incarnation(stream["created"], consumer["created"])
+
+    async def backlog(self) -> Backlog:
+        """What is left over all replicas. Raises SourceUnavailable."""
+        if not self.nc.is_connected:
+            raise SourceUnavailable(f"stream {self.stream}: not connected")
+        info = await self.info()
+        return Backlog(
+            pending=info["num_pending"],
+            ack_pending=info["num_ack_pending"],
+            redelivered=info["num_redelivered"],
+        )
+
+    async def _ask(self, request: str, timeout: float) -> dict[str, Any]:
+        try:
+            return await call(self.nc, request, timeout=timeout)
+        except ApiRefused as exc:
+            hint = "; run `penstock provision`" if exc.not_found else ""
+            raise SourceUnavailable(f"{exc}{hint}") from exc

@@ -1,0 +1,244 @@
+"""JetStream through nats-py's own ``fetch`` and ``ack``: the fallback, slow but with no tricks.
+
+Its known weaknesses, each shown by the contract suite or by a figure in docs/architecture.md:
+
+- it costs several times the CPU a message;
+- a message with a header ``Status:`` is taken for a word of the server. It is skipped, redelivered
+  after the ack wait, and skipped again; neighbours that were fetched with it may wait as long;
+- what was fetched cannot be limited by bytes, only handed out in parts;
+- a fetch that is under way when the source stops delays the stop by up to a second.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from penstock.worker.errors import SourceUnavailable
+from penstock.worker.nats.api import Consumer, Incarnation
+from penstock.worker.nats.connection import revive
+from penstock.worker.nats.message import JetStreamMessage, places
+from penstock.worker.pipeline.intake import Intake
+from penstock.worker.pipeline.ports import NO_HEADERS, Backlog, Message
+
+log = structlog.get_logger()
+
+_POLL_SECONDS = 1.0
+_LEAST_SECONDS = 0.01
+_PAUSE_SECONDS = 0.25
+
+
+class StockMessage(JetStreamMessage, kw_only=True):
+    """Keeps nats-py's message, which knows how to settle itself."""
+
+    delivery: Msg
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.delivery.headers or NO_HEADERS
+
+    @classmethod
+    def of(cls, delivery: Msg) -> Self:
+        """Wrap one delivery."""
+        names = [name.lower() for name in delivery.headers or ()]
+        changed = any(name == "content-type" or name.startswith("ce-") for name in names)
+        reply = delivery.reply.encode()
+        [(deliveries, position)] = places([reply])
+        return cls(
+            subject=delivery.subject,
+            body=delivery.data,
+            plain=not changed,
+            reply=reply,
+            deliveries=deliveries,
+            position=position,
+            delivery=delivery,
+        )
+
+
+class StockJetStreamSource:
+    """A durable pull consumer, as `nats.source.JetStreamSource`, read by nats-py."""
+
+    transport = "nats"
+
+    def __init__(
+        self,
+        nc: Client,
+        stream: str,
+        *,
+        durable: str,
+        batch_size: int,
+        batch_bytes: int,
+        linger: float,
+        ack_wait: float,
+        heartbeat: float,
+    ) -> None:
+        self.name = stream
+        self._nc = nc
+        self._consumer = Consumer(nc, stream, durable)
+        self._batch_size = batch_size
+        self._linger = max(linger, _LEAST_SECONDS)
+        self._ack_wait = ack_wait
+        self._silence = 2 * heartbeat + _POLL_SECONDS
+        self._intake: Intake[JetStreamMessage] = Intake(
+            batch_size=batch_size, batch_bytes=batch_bytes, linger=0.0
+        )
+        self._taken = asyncio.Event()
+        self._handed_out: dict[bytes, StockMessage] = {}
+        self._incarnation: Incarnation | None = None
+        self._answered = 0.0
+        self._subscription: Any = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def epoch(self) -> str:
+        return self._incarnation.stream if self._incarnation else ""
+
+    @property
+    def healthy(self) -> bool:
+        return self._nc.is_connected and self._intake.failure is None and not self._quiet
+
+    async def __aenter__(self) -> Self:
+        await self._check()
+        self._subscription = await self._nc.jetstream().pull_subscribe_bind(
+            durable=self._consumer.durable, stream=self.name
+        )
+        self._tasks = [
+            asyncio.create_task(self._collect(), name=f"fetch-{self.name}"),
+            asyncio.create_task(self._extend(), name=f"extend-{self.name}"),
+        ]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.stop()
+        collecting, extending = self._tasks
+        extending.cancel()
+        await asyncio.wait({collecting, extending}, timeout=2 * _POLL_SECONDS)
+        collecting.cancel()
+        await asyncio.wait({collecting})
+        with contextlib.suppress(nats.errors.Error, SourceUnavailable):
+            await self._subscription.unsubscribe()
+            self._hand_out(self._intake.drain())
+            await self.nack(list(self._handed_out.values()), 0.0)
+            await self._consumer.info()
+
+    def stop(self) -> None:
+        self._intake.stop()
+        self._taken.set()
+
+    async def fetch(self) -> Sequence[Message]:
+        batch = await self._intake.batch()
+        self._hand_out(batch)
+        self._taken.set()
+        return batch
+
+    async def ack(self, messages: Sequence[Message]) -> None:
+        for delivery in self._settled(messages):
+            with contextlib.suppress(nats.errors.Error):
+                await delivery.ack()
+
+    async def nack(self, messages: Sequence[Message], delay: float) -> None:
+        for delivery in self._settled(messages):
+            with contextlib.suppress(nats.errors.Error):
+                await delivery.nak(delay or None)
+
+    def _settled(self, messages: Sequence[Message]) -> list[Msg]:
+        """Take these out of those handed out; what an older incarnation gave is left out."""
+        out = self._handed_out
+        replies = [m.reply for m in messages if isinstance(m, StockMessage) and m.reply in out]
+        return [out.pop(reply).delivery for reply in replies]
+
+    async def backlog(self) -> Backlog:
+        return await self._consumer.backlog()
+
+    def _hand_out(self, messages: Sequence[Message]) -> None:
+        self._handed_out |= {m.reply: m for m in messages if isinstance(m, StockMessage)}
+
+    async def _check(self) -> None:
+        """Learn the incarnation. Raises SourceUnavailable."""
+        incarnation = await self._consumer.incarnation()
+        if self._incarnation not in {None, incarnation}:
+            log.warning("stream_remade", source=self.name, dropped=len(self._intake))
+            self._intake.drain()
+            self._handed_out.clear()
+        self._incarnation = incarnation
+        self._intake.fail(None)
+        self._heard()
+
+    def _heard(self) -> None:
+        self._answered = asyncio.get_running_loop().time()
+
+    @property
+    def _quiet(self) -> bool:
+        return asyncio.get_running_loop().time() - self._answered >= self._silence
+
+    async def _collect(self) -> None:
+        """Fetch a batch whenever the one before has been taken."""
+        reconnects = self._nc.stats["reconnects"]
+        while not self._intake.stopped:
+            try:
+                if reconnects != self._nc.stats["reconnects"] or self._intake.failure:
+                    reconnects = self._nc.stats["reconnects"]
+                    await self._check()
+                deliveries = await self._fetch()
+            except (SourceUnavailable, nats.errors.Error, OSError) as exc:
+                self._intake.fail(SourceUnavailable(f"{self.name}: {exc!r}"))
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            if self._quiet:
+                log.warning("source_silent", source=self.name)
+                await revive(self._nc)
+                self._heard()
+            if deliveries:
+                messages = [StockMessage.of(delivery) for delivery in deliveries]
+                self._intake.add(messages, sum(message.size for message in messages))
+            while self._intake and not self._intake.stopped:
+                self._taken.clear()
+                await self._taken.wait()
+            if deliveries:
+                self._heard()
+
+    async def _fetch(self) -> list[Msg]:
+        """One message within the poll time, then more within the linger. May be empty."""
+        deliveries = await self._ask(1, _POLL_SECONDS)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._linger
+        while deliveries and (lacking := self._batch_size - len(deliveries)) > 0:
+            if (left := deadline - loop.time()) < _LEAST_SECONDS / 2:
+                break
+            try:
+                deliveries += await self._ask(lacking, left)
+            except (nats.errors.Error, OSError) as exc:
+                log.warning("fetch_interrupted", source=self.name, error=repr(exc))
+                break
+        return deliveries
+
+    async def _ask(self, count: int, seconds: float) -> list[Msg]:
+        heartbeat = seconds / 4 if seconds >= _POLL_SECONDS else None
+        try:
+            found: list[Msg] = await self._subscription.fetch(
+                count, timeout=seconds, heartbeat=heartbeat
+            )
+        except nats.js.errors.FetchTimeoutError:  # nothing but heartbeats
+            self._heard()
+            return []
+        except TimeoutError:
+            return []
+        except KeyError as exc:
+            log.warning("fetch_interrupted", source=self.name, status=str(exc))
+            return []
+        self._heard()
+        return found
+
+    async def _extend(self) -> None:
+        """Tell the server every third of the ack wait that work goes on."""
+        while True:
+            await asyncio.sleep(self._ack_wait / 3)
+            with contextlib.suppress(nats.errors.Error):
+                for message in list(self._handed_out.values()):
+                    await message.delivery.in_progress()

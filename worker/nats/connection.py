@@ -1,0 +1,221 @@
+# ruff: noqa: SLF001  (nats-py has no public way to see or restart its tasks)
+"""Connections to NATS that notice a dead server in seconds and never give up on it."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from penstock.worker.errors import SourceUnavailable
+
+log = structlog.get_logger()
+
+PING_SECONDS = 5
+CONNECT_SECONDS = 3
+RECONNECT_WAIT_SECONDS = 0.5
+_CLOSE_SECONDS = 0.5
+
+
+class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where NATS is and who we are. ``url`` may list servers, separated by commas.
+
+    ``credentials`` and ``nkey`` are paths of files, as are the three of TLS. Any of these three,
+    ``tls_first`` or a ``tls://`` url demands TLS.
+    """
+
+    url: str = "nats://127.0.0.1:4222"
+    credentials: str | None = None
+    nkey: str | None = None
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_first: bool = False
+    inbox_prefix: str = "_INBOX"
+
+    @property
+    def servers(self) -> list[str]:
+        """The single urls."""
+        return [part.strip() for part in self.url.split(",") if part.strip()]
+
+    @property
+    def wants_tls(self) -> bool:
+        """True if a connection without TLS must be refused."""
+        named = self.tls_ca or self.tls_cert or self.tls_key or self.tls_first
+        return bool(named) or any(url.startswith(("tls://", "wss://")) for url in self.servers)
+
+    @property
+    def redacted(self) -> str:
+        """``url`` without user, password and token."""
+        return ",".join(_without_secrets(url) for url in self.servers)
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+class _TlsClient(Client):
+    """Refuses a server that offers no TLS before it is sent a password.
+
+    nats-py itself falls back to plain text, even for ``tls://`` urls.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002  (nats-py's signature)
+        offered = info.get("tls_required") or self.options.get("tls_handshake_first")
+        if initial_connection and not offered:
+            raise nats.errors.Error("nats: TLS is demanded, but the server does not offer it")
+        await super()._process_info(info, initial_connection)
+
+
+class _Listener:
+    """Logs what nats-py reports, and ends the first attempt when every server has failed."""
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        servers: int,
+        on_reconnected: Callable[[], Awaitable[None]] | None,
+        on_closed: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self.log = log.bind(connection=name)
+        self.attempt: asyncio.Future[None] | None = None
+        self.errors: list[Exception] = []
+        self._client = client
+        self._servers = servers
+        self._on_reconnected = on_reconnected
+        self._on_closed = on_closed
+
+    async def error(self, error: Exception) -> None:
+        if self.attempt is not None:
+            self.errors.append(error)
+            if len(self.errors) >= self._servers:
+                self.attempt.cancel()
+        elif "permissions violation" in str(error).lower():
+            self.log.error("nats_permission_denied", error=str(error))
+        else:
+            self.log.warning("nats_error", error=repr(error))
+
+    async def disconnected(self) -> None:
+        if self.attempt is None and not self._client.is_closed:
+            self.log.warning("nats_disconnected")
+
+    async def reconnected(self) -> None:
+        self.log.info("nats_reconnected")
+        if self._on_reconnected is not None:
+            await self._on_reconnected()
+
+    async def closed(self) -> None:
+        if self.attempt is None and self._on_closed is not None:
+            await self._on_closed()
+
+
+async def connect(
+    options: NatsOptions,
+    *,
+    name: str,
+    on_reconnected: Callable[[], Awaitable[None]] | None = None,
+    on_closed: Callable[[], Awaitable[None]] | None = None,
+) -> Client:
+    """Connect, trying each server once; afterwards reconnect for ever.
+
+    ``on_reconnected`` is called after each reconnect. ``on_closed`` is called when the connection
+    has ended for good: by ``close()``, or because the server refused us in a way that nats-py does
+    not retry. Raises SourceUnavailable, naming the servers and the cause.
+    """
+    client = _TlsClient() if options.wants_tls else Client()
+    listener = _Listener(client, name, len(options.servers), on_reconnected, on_closed)
+    try:
+        arguments = _arguments(options, name, listener)
+    except (OSError, ValueError) as exc:
+        raise SourceUnavailable(f"NATS at {options.redacted}: TLS files: {exc}") from exc
+    listener.attempt = asyncio.ensure_future(client.connect(**arguments))
+    try:
+        await asyncio.wait({listener.attempt})
+        failure = _failure(listener)
+    except asyncio.CancelledError:
+        listener.attempt.cancel()
+        raise
+    if failure is not None:
+        await _abandon(client)
+        raise SourceUnavailable(f"NATS at {options.redacted}: {failure!r}") from failure
+    listener.attempt = None
+    return client
+
+
+async def _abandon(client: Client) -> None:
+    """Close what a failed attempt has opened; ``close()`` may leave its socket.
+
+    asyncio does not always tell when a socket whose TLS handshake failed is closed.
+    """
+    transport: Any = client._transport
+    with contextlib.suppress(Exception):  # whatever it is, the attempt has failed already
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await client.close()
+            if transport is not None:
+                transport.close()
+                await transport.wait_closed()
+
+
+def _failure(listener: _Listener) -> BaseException | None:
+    assert listener.attempt is not None  # noqa: S101  (set by the only caller)
+    if listener.attempt.cancelled():
+        return listener.errors[-1]
+    return listener.attempt.exception()
+
+
+def _arguments(options: NatsOptions, name: str, listener: _Listener) -> dict[str, Any]:
+    return {
+        "servers": options.servers,
+        "name": name,
+        "error_cb": listener.error,
+        "disconnected_cb": listener.disconnected,
+        "reconnected_cb": listener.reconnected,
+        "closed_cb": listener.closed,
+        "allow_reconnect": True,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": RECONNECT_WAIT_SECONDS,
+        "connect_timeout": CONNECT_SECONDS,
+        "ping_interval": PING_SECONDS,
+        "max_outstanding_pings": 2,
+        "inbox_prefix": options.inbox_prefix,
+        "user_credentials": options.credentials,
+        "nkeys_seed": options.nkey,
+        "user": options.user,
+        "password": options.password,
+        "token": options.token,
+        "tls": _tls_context(options) if options.wants_tls else None,
+        "tls_handshake_first": options.tls_first,
+    }
+
+
+def _tls_context(options: NatsOptions) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=options.tls_ca)
+    if options.tls_cert:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    return context
+
+
+def reads(nc: Client) -> bool:
+    """False if the task that reads the socket has ended, though `is_connected` may say True."""
+    task = nc._reading_task
+    return task is not None and not task.done()
+
+
+async def revive(nc: Client) -> None:
+    """Leave the present socket, or take up the attempts again if their task has died."""
+    task = nc._reconnection_task
+    if nc.is_connected:
+        await nc.force_reconnect()
+    elif not nc.is_closed and (task is None or task.done()):
+        nc._reconnection_task = asyncio.create_task(nc._attempt_reconnect(), name="nats-reconnect")

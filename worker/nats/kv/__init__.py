@@ -1,0 +1,1 @@
+"""The JetStream key-value bucket that mirrors rows of PostgreSQL."""

@@ -1,0 +1,95 @@
+"""How far a key is: the guard that a stored value carries, and the message that puts a row.
+
+A guard is a JSON array of integers and fixed-width texts that grows, element by element, with every
+change of its row. An empty guard is lower than any other: nothing is known about the key.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from penstock.worker.pipeline.ports import KvRow
+
+OPERATION = "KV-Operation"
+"""The header by which KV readers know a deleted key."""
+
+GUARD = "Penstock-Guard"
+"""The header that keeps the guard where a delete marker has no value to keep it in."""
+
+UNKNOWN = b"[]"
+"""The guard, as JSON, of a key that is missing or whose value says nothing."""
+
+_MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+class _Value(msgspec.Struct, frozen=True):
+    """What is read of a stored value: our guard, or what an agent's own value has instead."""
+
+    g: list[int | str] | UnsetType = UNSET
+    v: int | UnsetType = UNSET
+    t: datetime | UnsetType = UNSET
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_value = msgspec.json.Decoder(_Value).decode
+_decode_guard = msgspec.json.Decoder(list[int | str]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def guard_of(row: KvRow) -> bytes:
+    """The row's guard as JSON."""
+    return _encode(row.guard)
+
+
+def held_guard(headers: Mapping[str, str], value: bytes) -> bytes:
+    """The guard, as JSON, of what a key holds; `UNKNOWN` if it has none that can be read.
+
+    An agent's own value has the version and the time of its change instead, which compare with the
+    beginning of a row's guard.
+    """
+    try:
+        if OPERATION in headers:
+            return _encode(_decode_guard(headers.get(GUARD, "[]")))
+        stored = _decode_value(value)
+    except (ValueError, RecursionError):
+        return UNKNOWN
+    if stored.g is not UNSET:
+        return _encode(stored.g)
+    if stored.v is UNSET:
+        return UNKNOWN
+    if stored.t is UNSET or stored.t.tzinfo is None:
+        return _encode([stored.v])
+    return _encode([stored.v, stored.t.astimezone(UTC).strftime(_MOMENT)])
+
+
+def is_ahead(row: KvRow, held: bytes) -> bool:
+    """Whether the row is newer than what the key holds, whose guard is ``held``.
+
+    A held guard of other kinds of elements is none of ours, so the row is newer.
+    """
+    try:
+        return row.guard > _decode_guard(held)
+    except TypeError:
+        return True
+
+
+def message_of(row: KvRow) -> tuple[str, bytes]:
+    """Header lines and body that put the row: its value, or a delete marker with the guard."""
+    if row.value is None:
+        return f"{OPERATION}: DEL\r\n{GUARD}: {guard_of(row).decode()}\r\n", b""
+    return "", row.value
+
+
+def without_value(row: KvRow) -> KvRow:
+    """The row with ``omitted: <bytes>`` in place of ``val``, for a bucket that cannot take it.
+
+    Readers learn that the state changed, and that PostgreSQL has it.
+    """
+    if row.value is None:
+        return row
+    fields: dict[str, Any] = dict(_decode_object(row.value))
+    fields["omitted"] = len(fields.pop("val", b""))
+    return KvRow(key=row.key, guard=row.guard, value=_encode(fields))

@@ -1,0 +1,232 @@
+"""The JetStream key-value bucket that mirrors rows of PostgreSQL.
+
+Why a key never goes back, with any number of workers: a row is read after its commit, and the
+guards of the committed rows of one key form a chain. A worker puts a row only where it has seen a
+lower guard, and only if the key still has the revision that carried this guard (compare-and-set).
+So each put moves its key up the chain, whoever makes it, in whatever order; a deleted key keeps its
+guard in the delete marker. An answer that never came is settled by reading again.
+
+Revisions are compared within one life of the bucket. If it was deleted and made anew, or a server
+lost the end of it, revisions start again; this is noticed, what was known is forgotten, and the
+caller is told to refill.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+
+import nats.errors
+from nats.aio.client import Client
+
+from penstock.worker.errors import PenstockError, StateStoreUnavailable
+from penstock.worker.nats.kv.entries import bucket_entries
+from penstock.worker.nats.kv.guard import guard_of, is_ahead, without_value
+from penstock.worker.nats.kv.wire import (
+    BATCH_LIMIT,
+    SILENCE,
+    BucketMissing,
+    BucketWire,
+    Held,
+    Outcome,
+    Put,
+    Silent,
+    StreamError,
+)
+from penstock.worker.pipeline.ports import KvRow
+
+_ROUNDS = 12
+_ATOMIC_ROUNDS = 3
+_PAUSE_SECONDS = 0.005
+_CHUNK_BYTES = 4 * 1024 * 1024
+_HEADER_ROOM = 4 * 1024
+
+
+def _chunks(rows: Sequence[KvRow]) -> Iterator[list[KvRow]]:
+    chunk: list[KvRow] = []
+    size = 0
+    for row in rows:
+        weight = len(row.value or b"") + len(row.key)
+        if chunk and (len(chunk) == BATCH_LIMIT or size + weight > _CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += weight
+    if chunk:
+        yield chunk
+
+
+class JetStreamKv:
+    """A `StateStore` over a bucket. Any number may write the same bucket, in any process.
+
+    ``timeout`` is how long one exchange with the server may take, in seconds. ``on_conflict`` is
+    called with the number of puts that another writer forestalled. ``on_missing`` is awaited when
+    the bucket is missing, to make it, and when it turns out to have been made anew; both times it
+    should also see to a refill, but later: a `put` inside it would wait for itself.
+    """
+
+    def __init__(
+        self,
+        nc: Client,
+        bucket: str,
+        *,
+        timeout: float = 5.0,
+        on_conflict: Callable[[int], None] | None = None,
+        on_missing: Callable[[], Awaitable[None]] | None = None,
+        cache_size: int = 100_000,
+    ) -> None:
+        self.bucket = bucket
+        self._nc = nc
+        self._timeout = timeout
+        self._on_conflict = on_conflict
+        self._on_missing = on_missing
+        self._cache_size = cache_size
+        self._wire = BucketWire(nc, bucket, timeout)
+        self._known: OrderedDict[str, Held] = OrderedDict()
+        self._highest = 0
+        self._reconnects = nc.stats["reconnects"]
+        # Overlapping batches of this worker touch the same keys; one at a time, they profit from
+        # each other's puts instead of forestalling them.
+        self._turn = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Stop listening for answers. The connection is the caller's. Idempotent."""
+        await self._wire.close()
+
+    def forget(self) -> None:
+        """Ask the bucket again for every key. A reconnect does it by itself."""
+        self._known.clear()
+        self._wire.relearn()
+
+    async def put(self, rows: Sequence[KvRow]) -> int:
+        """Bring every key at least as far as its row; never back. Returns how many were written.
+
+        One row per key. A key that holds an equal or a greater guard stays as it is. A put whose
+        answer was lost is not counted. Raises StateStoreUnavailable.
+        """
+        written = 0
+        try:
+            for chunk in _chunks(rows):
+                async with self._turn:
+                    written += await self._settle(chunk)
+        except (nats.errors.Error, OSError) as exc:
+            raise self._unavailable(f"{type(exc).__name__}: {exc}") from exc
+        except StreamError as exc:
+            raise self._unavailable(str(exc)) from exc
+        return written
+
+    async def entries(self) -> AsyncIterator[tuple[str, int, bytes]]:
+        """Every key that is there, with its revision and its guard as JSON (``[]``: unreadable).
+
+        A key that changes meanwhile may come again; the later one is newer. Raises
+        StateStoreUnavailable.
+        """
+        try:
+            async with aclosing(bucket_entries(self._nc, self.bucket, self._timeout)) as found:
+                async for entry in found:
+                    yield entry.key, entry.revision, entry.guard
+        except (nats.errors.Error, OSError) as exc:
+            raise self._unavailable(f"{type(exc).__name__}: {exc}") from exc
+
+    def _unavailable(self, why: str) -> StateStoreUnavailable:
+        return StateStoreUnavailable(f"KV bucket {self.bucket!r}: {why}")
+
+    async def _settle(self, chunk: list[KvRow]) -> int:
+        """Put rows until every key is as far as its row."""
+        rows = [self._fitting(row) for row in chunk]
+        written = 0
+        setbacks: set[type[Exception]] = set()
+        for round_ in range(_ROUNDS):
+            if round_ > _ATOMIC_ROUNDS:  # in a cluster a replica that lags may answer the reads
+                await asyncio.sleep(_PAUSE_SECONDS * round_)
+            try:
+                puts = await self._behind(rows)
+                if not puts:
+                    return written
+                outcomes = await self._wire.put(puts, atomic=round_ < _ATOMIC_ROUNDS)
+                written += await self._take(puts, outcomes)
+                rows = _next_rows(puts, outcomes)
+            except (Silent, BucketMissing) as exc:
+                self._drop(rows)
+                if type(exc) in setbacks:
+                    raise self._unavailable(str(exc)) from exc
+                setbacks.add(type(exc))
+                if isinstance(exc, BucketMissing):
+                    await self._make(exc)
+        raise self._unavailable(f"{len(rows)} keys keep changing, among them {rows[0].key!r}")
+
+    def _fitting(self, row: KvRow) -> KvRow:
+        too_large = len(row.value or b"") > self._nc.max_payload - _HEADER_ROOM
+        return without_value(row) if too_large else row
+
+    async def _behind(self, rows: list[KvRow]) -> list[Put]:
+        """The rows that are newer than their keys, with the revisions of these."""
+        if self._nc.stats["reconnects"] != self._reconnects:
+            self._reconnects = self._nc.stats["reconnects"]
+            self.forget()
+        held = {row.key: self._known[row.key] for row in rows if row.key in self._known}
+        unknown = [row.key for row in rows if row.key not in held]
+        if unknown:
+            held |= await self._wire.read(unknown)
+        for key, found in held.items():
+            self._learn(key, found)
+        return [(row, held[row.key].revision) for row in rows if is_ahead(row, held[row.key].guard)]
+
+    async def _take(self, puts: list[Put], outcomes: list[Outcome]) -> int:
+        """Remember what was written, and forget the rest. Returns how many were written."""
+        before = self._highest
+        revisions = [outcome.revision for outcome in outcomes if outcome.revision]
+        refused = sum(outcome.refused for outcome in outcomes)
+        for (row, _), outcome in zip(puts, outcomes, strict=True):
+            if outcome.revision:
+                self._learn(row.key, Held(outcome.revision, guard_of(row)))
+            else:
+                self._known.pop(row.key, None)
+        if refused and self._on_conflict is not None:
+            self._on_conflict(refused)
+        if revisions and min(revisions) <= before:
+            await self._notice_new_life(max(revisions))
+        return len(revisions)
+
+    def _learn(self, key: str, held: Held) -> None:
+        self._known[key] = held
+        self._known.move_to_end(key)
+        self._highest = max(self._highest, held.revision)
+        if len(self._known) > self._cache_size:
+            self._known.popitem(last=False)
+
+    def _drop(self, rows: list[KvRow]) -> None:
+        for row in rows:
+            self._known.pop(row.key, None)
+
+    async def _notice_new_life(self, highest: int) -> None:
+        """Revisions only grow, so a lower one than was seen before comes from another life."""
+        self.forget()
+        self._highest = highest
+        await self._ask_for_bucket()
+
+    async def _make(self, missing: BucketMissing) -> None:
+        if self._on_missing is None:
+            raise self._unavailable(str(missing)) from missing
+        self.forget()
+        self._highest = 0
+        await self._ask_for_bucket()
+
+    async def _ask_for_bucket(self) -> None:
+        if self._on_missing is None:
+            return
+        try:
+            await self._on_missing()
+        except PenstockError as exc:
+            raise self._unavailable(f"it cannot be made: {exc}") from exc
+
+
+def _next_rows(puts: list[Put], outcomes: list[Outcome]) -> list[KvRow]:
+    """The rows that were not written. Raises Silent if some outcomes are unknown."""
+    if SILENCE in outcomes:
+        raise Silent
+    return [
+        without_value(row) if outcome.too_large else row
+        for (row, _), outcome in zip(puts, outcomes, strict=True)
+        if not outcome.revision
+    ]

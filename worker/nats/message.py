@@ -1,0 +1,73 @@
+"""A message as JetStream delivers it, read no further than somebody asks."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from penstock.worker.nats.wire import Frame, parse_headers
+from penstock.worker.pipeline.ports import NO_HEADERS, Message
+
+_changes_reading = re.compile(rb"\n(?:ce-|content-type[ \t]*:)", re.IGNORECASE).search
+_NANOSECONDS = 1e9
+_SHORT = 9
+"""Tokens of a reply on a server without a domain."""
+
+
+class JetStreamMessage(Message, kw_only=True, gc=False):
+    """``header`` is the block of headers as sent; ``reply`` the subject that settles the message.
+
+    The reply tells the rest: https://github.com/nats-io/nats-architecture-and-design ADR-15.
+    """
+
+    reply: bytes
+    header: bytes | None = None
+    deliveries: int = 1
+    position: int | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names as sent; of a name that is sent twice the first value."""
+        return NO_HEADERS if self.header is None else parse_headers(self.header)
+
+    @property
+    def stored_at(self) -> float:
+        tokens = self.reply.split(b".")
+        return int(tokens[_after(len(tokens)) + 3]) / _NANOSECONDS
+
+    @property
+    def size(self) -> int:
+        """Bytes of body and headers."""
+        return len(self.body) + (0 if self.header is None else len(self.header))
+
+
+def messages_of(frames: Sequence[Frame]) -> list[JetStreamMessage]:
+    """The messages that frames of one consumer deliver."""
+    return [
+        JetStreamMessage(
+            subject=subject.decode("utf-8", "replace"),
+            body=body,
+            plain=header is None or _changes_reading(header) is None,
+            reply=reply,
+            header=header,
+            deliveries=deliveries,
+            position=position,
+        )
+        for (subject, reply, header, body), (deliveries, position) in zip(
+            frames, places([reply for _, reply, _, _ in frames]), strict=True
+        )
+    ]
+
+
+def places(replies: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Deliveries and position that each reply tells. All replies have the same form."""
+    tokens = b".".join(replies).split(b".")
+    length = len(tokens) // len(replies) if replies else _SHORT
+    after = _after(length)
+    return zip(map(int, tokens[after::length]), map(int, tokens[after + 1 :: length]), strict=True)
+
+
+def _after(length: int) -> int:
+    """How many of a reply's tokens stand before deliveries, sequences and time.
+
+    Of nine tokens four; with domain and account six, and a random one at the end.
+    """
+    return 4 if length == _SHORT else 6

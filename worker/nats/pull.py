@@ -1,0 +1,231 @@
+"""One pull request at a time on an inbox of its own, so that what it still owes is known exactly.
+
+The requests and their answers: nats-architecture-and-design, ADR-13.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from enum import Enum
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+
+from penstock.worker.nats.message import JetStreamMessage, messages_of
+from penstock.worker.nats.wire import BatchParser, Frame, send
+
+
+class PullPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How to ask: ``subject`` of the request, messages and bytes per request, times in seconds."""
+
+    subject: str
+    messages: int
+    bytes: int
+    heartbeat: float
+    expires: float
+
+
+class Verdict(Enum):
+    """What a status of the server means for the one who asked."""
+
+    ALIVE = "nothing to do"
+    ENDED = "ask again"
+    PAUSED = "ask again a little later"
+    GONE = "look whether the consumer is still there"
+    REFUSED = "this request will never be served"
+
+
+_PAUSE_SECONDS = 0.25
+
+_DESCRIBED = (
+    (b"consumer deleted", Verdict.GONE),
+    (b"batch completed", Verdict.ENDED),
+    (b"message size exceeds maxbytes", Verdict.ENDED),
+    (b"exceeded maxrequest", Verdict.REFUSED),
+    (b"push based", Verdict.REFUSED),
+)
+_CODES = {
+    b"100": Verdict.ALIVE,
+    b"400": Verdict.REFUSED,
+    b"404": Verdict.ENDED,
+    b"408": Verdict.ENDED,
+    b"503": Verdict.GONE,
+}
+
+
+def verdict_of(header: bytes | None) -> tuple[Verdict, str]:
+    """Class a status line like ``NATS/1.0 409 Consumer Deleted``; with it as text."""
+    line = (header or b"").partition(b"\r\n")[0]
+    code, description = line[9:12], line[12:].strip().lower()
+    for text, verdict in _DESCRIBED:
+        if code == b"409" and text in description:
+            return verdict, line.decode("utf-8", "replace")
+    # Leadership change, server shutdown, too many waiting or unacknowledged, and what is unknown.
+    return _CODES.get(code, Verdict.PAUSED), line.decode("utf-8", "replace")
+
+
+class Pull:
+    """One inbox. ``messages`` and ``bytes`` say what may still come."""
+
+    def __init__(self, nc: Client, plan: PullPlan, subscription: Subscription) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self._nc = nc
+        self._plan = plan
+        self._subscription = subscription
+        self._deadline = 0.0
+        self._delivered = False
+        self._limited = True
+
+    @classmethod
+    async def on_new_inbox(
+        cls,
+        nc: Client,
+        plan: PullPlan,
+        receiver: Callable[["Pull", list[Frame]], None],
+    ) -> "Pull":
+        """Subscribe to a fresh inbox; ``receiver`` gets what comes."""
+        subscription = await nc.subscribe(nc.new_inbox())
+        pull = cls(nc, plan, subscription)
+        BatchParser.of(nc).register(subscription._id, lambda frames: receiver(pull, frames))  # noqa: SLF001
+        return pull
+
+    @property
+    def open(self) -> bool:
+        """True while the server owes messages or a final status."""
+        return self.messages > 0
+
+    def ask(self, now: float) -> None:
+        """Send a request. After a message larger than allowed: for one message of any size."""
+        plan = self._plan
+        self.messages, self.bytes = plan.messages if self._limited else 1, plan.bytes
+        self._deadline = now + plan.expires + 2 * plan.heartbeat
+        self._delivered = False
+        request = {
+            "batch": self.messages,
+            "expires": int(plan.expires * 1e9),
+            "idle_heartbeat": int(plan.heartbeat * 1e9),
+        }
+        if self._limited:
+            request["max_bytes"] = plan.bytes
+        self._limited = True
+        body = msgspec.json.encode(request)
+        line = f"PUB {plan.subject} {self._subscription.subject} {len(body)}\r\n"
+        send(self._nc, line.encode() + body + b"\r\n")
+
+    def received(
+        self, frames: list[Frame]
+    ) -> tuple[list[JetStreamMessage], int, list[bytes | None]]:
+        """Split frames into messages with their bytes together, and header blocks of statuses.
+
+        A message of the stream always has a reply, whatever its headers say; a status never has.
+        """
+        messages = messages_of([frame for frame in frames if frame[1]])
+        statuses = [frame[2] for frame in frames if not frame[1]]
+        size = 0
+        if messages:
+            size = sum([message.size for message in messages])
+            self._delivered = True
+            self.messages = max(0, self.messages - len(messages))
+            self.bytes = max(0, self.bytes - size) if self.messages else 0
+        return messages, size, statuses
+
+    def judge(self, header: bytes | None) -> tuple[Verdict, str]:
+        """Take note of a status and say what it means."""
+        verdict, text = verdict_of(header)
+        if verdict is not Verdict.ALIVE:
+            self._limited = self._delivered or "MaxBytes" not in text
+            self.end()
+        return verdict, text
+
+    def end(self) -> None:
+        """Nothing more is owed."""
+        self.messages = self.bytes = 0
+
+    def overdue(self, now: float) -> bool:
+        """True if the server should have ended the request long ago, so it has forgotten it."""
+        return self.open and now > self._deadline
+
+    async def stop_deliveries(self) -> None:
+        """Unsubscribe; what is on its way is still received. Idempotent."""
+        if self._subscription._id in self._nc._subs:  # noqa: SLF001
+            with contextlib.suppress(nats.errors.Error):
+                await self._subscription.unsubscribe()
+
+    def forget(self) -> None:
+        """Receive no more. Idempotent."""
+        self.end()
+        BatchParser.of(self._nc).unregister(self._subscription._id)  # noqa: SLF001
+
+
+class Pulls:
+    """The requests of one source: up to ``count`` at a time, all on inboxes of one generation."""
+
+    def __init__(
+        self,
+        nc: Client,
+        plan: PullPlan,
+        count: int,
+        receiver: Callable[[Pull, list[Frame]], None],
+    ) -> None:
+        self._nc = nc
+        self._plan = plan
+        self._count = count
+        self._receiver = receiver
+        self._pulls: list[Pull] = []
+        self._paused_until = 0.0
+
+    async def begin(self) -> None:
+        """Begin a generation; nothing is asked for yet."""
+        await self.drop()
+        for _ in range(self._count):
+            self._pulls.append(await Pull.on_new_inbox(self._nc, self._plan, self._receiver))
+
+    @property
+    def owed(self) -> int:
+        """Messages the server may still send. While there are any it owes heartbeats too."""
+        return sum([pull.messages for pull in self._pulls])
+
+    def ask(self, waiting: int, waiting_bytes: int) -> None:
+        """Keep as many requests open as there is room beside what already waits.
+
+        All together never holds more than ``count`` times the messages and bytes of a request.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._paused_until:
+            return
+        plan, ahead = self._plan, self._count - 1
+        for pull in self._pulls:
+            messages = waiting + sum([p.messages for p in self._pulls])
+            size = waiting_bytes + sum([p.bytes for p in self._pulls])
+            if messages > ahead * plan.messages or size > ahead * plan.bytes:
+                return
+            if not pull.open:
+                pull.ask(now)
+
+    def pause(self, then: Callable[[], None]) -> None:
+        """Ask nothing for a moment, then call ``then``."""
+        loop = asyncio.get_running_loop()
+        self._paused_until = loop.time() + _PAUSE_SECONDS
+        loop.call_at(self._paused_until + 0.001, then)
+
+    def give_up_overdue(self) -> None:
+        """End the requests that the server has forgotten."""
+        now = asyncio.get_running_loop().time()
+        for pull in self._pulls:
+            if pull.overdue(now):
+                pull.end()
+
+    async def stop_deliveries(self) -> None:
+        """Unsubscribe; what is on its way is still received."""
+        for pull in self._pulls:
+            await pull.stop_deliveries()
+
+    async def drop(self) -> None:
+        """End the generation. Idempotent."""
+        while self._pulls:
+            pull = self._pulls.pop()
+            await pull.stop_deliveries()
+            pull.forget()

@@ -1,0 +1,112 @@
+"""Watching from inside: is every server there, does every source move, how far behind are we."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from penstock.worker.errors import PenstockError
+from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.pipeline import Pipeline
+from penstock.worker.pipeline.ports import Backlog
+
+log = structlog.get_logger()
+
+_PROBE_SECONDS = 1.0
+_LAG_SECONDS = 5.0
+_STALLED_SECONDS = 30.0
+"""A source that has work and settles nothing for this long is stalled."""
+
+
+class Pingable(Protocol):
+    """A server that can be asked whether it is there."""
+
+    async def ping(self) -> None:
+        """Raise Unavailable if it does not answer."""
+
+
+class Monitor:
+    """Keeps the answers that /readyz and /metrics give. `probes` keep them fresh."""
+
+    def __init__(self, sink: Pingable, pipelines: Sequence[Pipeline], metrics: Metrics) -> None:
+        self._sink = sink
+        self._pipelines = pipelines
+        self._metrics = metrics
+        self._sink_trouble: str | None = "not asked yet"
+        self._backlogs: dict[str, Backlog] = {}
+
+    @property
+    def checks(self) -> Mapping[str, Callable[[], str | None]]:
+        """Name to a function that gives None, or a text saying what is wrong."""
+        sources = {f"source {p.name}": self._source_check(p) for p in self._pipelines}
+        return {"postgres": lambda: self._sink_trouble, **sources}
+
+    def _source_check(self, pipeline: Pipeline) -> Callable[[], str | None]:
+        def check() -> str | None:
+            if not pipeline.source.healthy:
+                return f"{pipeline.source.transport} is away or silent"
+            quiet = time.monotonic() - pipeline.progressed
+            backlog = self._backlogs.get(pipeline.name)
+            waiting = pipeline.busy or (backlog is not None and backlog.pending > 0)
+            if waiting and quiet > _STALLED_SECONDS:
+                return f"stalled: nothing settled for {quiet:.0f} s though messages are waiting"
+            return None
+
+        return check
+
+    @property
+    def probes(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        """What keeps the answers fresh, by name: each to be run until cancelled."""
+        lags = {f"lag-{p.name}": self._watch_lag(p) for p in self._pipelines}
+        return {"probe-postgres": self._probe_sink(), **lags}
+
+    async def _probe_sink(self) -> None:
+        while True:
+            try:
+                await self._sink.ping()
+                if self._sink_trouble is not None:
+                    log.info("postgres_there")
+                self._sink_trouble = None
+            except PenstockError as error:
+                if self._sink_trouble is None:
+                    log.warning("postgres_away", error=str(error))
+                self._sink_trouble = str(error)
+            self._metrics.sink_healthy(healthy=self._sink_trouble is None)
+            await asyncio.sleep(_PROBE_SECONDS)
+
+    async def _watch_lag(self, pipeline: Pipeline) -> None:
+        source, name = pipeline.source, pipeline.name
+        while True:
+            try:
+                backlog = await source.backlog()
+                self._backlogs[name] = backlog
+                self._metrics.lag(name, backlog)
+            except PenstockError as error:
+                log.debug("lag_unknown", source=name, error=str(error))
+            self._metrics.source_healthy(name, healthy=source.healthy)
+            self._metrics.in_flight(name, pipeline.busy)
+            await asyncio.sleep(_LAG_SECONDS)
+
+
+async def wait_until_idle(pipelines: Sequence[Pipeline], seconds: float) -> None:
+    """Return once nothing is pending anywhere and nothing came for ``seconds``.
+
+    A source that is away is not idle.
+    """
+    while True:
+        await asyncio.sleep(min(seconds, 0.2))
+        now = time.monotonic()
+        quiet = all(p.busy == 0 and now - p.active >= seconds for p in pipelines)
+        if quiet and await _drained(pipelines):
+            return
+
+
+async def _drained(pipelines: Sequence[Pipeline]) -> bool:
+    try:
+        backlogs = [await p.source.backlog() for p in pipelines]
+    except PenstockError:
+        return False
+    healthy = all(p.source.healthy for p in pipelines)
+    return healthy and all(b.pending == 0 and b.ack_pending == 0 for b in backlogs)

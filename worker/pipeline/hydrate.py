@@ -1,0 +1,103 @@
+"""Bringing committed rows to the bucket: one round at a time, for all batches that wait for one.
+
+While a round is under way, the batches that commit meanwhile gather; the next round reads and puts
+the rows of all of them, each key once. A round also waits a moment for a batch that is about to
+commit. So the busier the worker, the fewer puts per event.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.ports import KvRow, KvTouch, StateStore
+
+Touched = Mapping[KvTouch, Sequence[tuple[Any, ...]]]
+
+_TOGETHER = 2
+"""Batches that a round waits for. With more of them too few would be in work meanwhile."""
+
+_GATHER_SECONDS = 0.05
+"""How long at most: another batch may be waiting for a lock."""
+
+
+class Reader(Protocol):
+    """Reads committed rows back."""
+
+    async def read(self, touched: Touched) -> list[KvRow]:
+        """The rows that the keys name, one per KV key. Raises Unavailable."""
+
+
+class NotMirrored:
+    """For a worker without a bucket."""
+
+    def expecting(self) -> contextlib.AbstractContextManager[None]:
+        """Nobody waits."""
+        return contextlib.nullcontext()
+
+    async def hydrate(self, touched: Touched) -> None:
+        """Nothing is mirrored."""
+
+
+class Hydrator:
+    """Mirrors rows for any number of pipelines."""
+
+    def __init__(self, reader: Reader, store: StateStore, metrics: Metrics) -> None:
+        self._reader = reader
+        self._store = store
+        self._metrics = metrics
+        self._waiting: dict[KvTouch, set[tuple[Any, ...]]] = {}
+        self._batches = self._expected = 0
+        self._news = asyncio.Event()
+        self._round: asyncio.Future[None] | None = None
+        self._worker: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Within it, a batch is on its way to its commit."""
+        self._expected += 1
+        try:
+            yield
+        finally:
+            self._expected -= 1
+            self._news.set()
+
+    async def hydrate(self, touched: Touched) -> None:
+        """Return once the bucket is at least as far as the rows are now. Raises Unavailable."""
+        if not touched:
+            return
+        for rule, keys in touched.items():
+            self._waiting.setdefault(rule, set()).update(keys)
+        self._batches += 1
+        self._news.set()
+        if self._round is None:
+            self._round = asyncio.get_running_loop().create_future()
+        coming = self._round
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._rounds(), name="hydrate")
+        await asyncio.shield(coming)
+
+    async def _rounds(self) -> None:
+        while self._round is not None:
+            await self._gather()
+            keys, coming = self._waiting, self._round
+            self._waiting, self._round, self._batches = {}, None, 0
+            try:
+                await self._mirror({rule: sorted(found) for rule, found in keys.items()})
+            except Exception as error:  # noqa: BLE001  (raised again where it is waited for)
+                coming.set_exception(error)
+                coming.exception()  # all who waited may have been cancelled
+            else:
+                coming.set_result(None)
+
+    async def _gather(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GATHER_SECONDS):
+                while self._expected and self._batches < _TOGETHER:
+                    self._news.clear()
+                    await self._news.wait()
+
+    async def _mirror(self, touched: Touched) -> None:
+        puts = await self._store.put(await self._reader.read(touched))
+        self._metrics.kv_puts(self._store.bucket, puts)

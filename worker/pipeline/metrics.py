@@ -1,0 +1,202 @@
+"""Metrics for Prometheus: a closed list of names, and methods that are called once per batch.
+
+Label values come from small sets (streams, stages, reasons, one bucket), so the number of series
+is bounded whatever agents send.
+"""
+
+import time
+from collections import Counter as Tally
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from penstock.worker.pipeline.ports import Backlog, DeadLetter, Message, Written
+
+_MESSAGES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000)
+_BYTES = tuple(4**power for power in range(4, 14))
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Family(msgspec.Struct, frozen=True):
+    """One metric: its name, which ends in its unit, its kind, labels and meaning."""
+
+    name: str
+    kind: type[Counter | Gauge | Histogram]
+    labels: tuple[str, ...]
+    about: str
+    buckets: tuple[float, ...] = ()
+
+
+FAMILIES = (
+    Family("penstock_received_total", Counter, ("source",), "Messages settled, again or not."),
+    Family(
+        "penstock_events_total",
+        Counter,
+        ("source", "outcome"),
+        "What became of them: written, duplicate or rejected.",
+    ),
+    Family(
+        "penstock_rejected_total",
+        Counter,
+        ("source", "reason"),
+        "Messages kept as dead letters, by reason.",
+    ),
+    Family(
+        "penstock_redelivered_total",
+        Counter,
+        ("source",),
+        "Messages that the broker had delivered before.",
+    ),
+    Family(
+        "penstock_batch_messages", Histogram, ("source",), "Messages of a batch.", buckets=_MESSAGES
+    ),
+    Family(
+        "penstock_batch_bytes", Histogram, ("source",), "Payload bytes of a batch.", buckets=_BYTES
+    ),
+    Family(
+        "penstock_batch_retries_total",
+        Counter,
+        ("source",),
+        "Times that a batch was tried again because PostgreSQL was away.",
+    ),
+    Family(
+        "penstock_stage_seconds",
+        Histogram,
+        ("stage",),
+        "Time of a batch in fetch, decode, plan, write, kv and ack.",
+        buckets=_SECONDS,
+    ),
+    Family("penstock_in_flight_batches", Gauge, ("source",), "Batches between fetch and ack."),
+    Family(
+        "penstock_lag_pending", Gauge, ("source",), "Messages not yet delivered to any replica."
+    ),
+    Family(
+        "penstock_lag_ack_pending",
+        Gauge,
+        ("source",),
+        "Messages delivered and not acknowledged, all replicas together.",
+    ),
+    Family(
+        "penstock_oldest_age_seconds",
+        Gauge,
+        ("source",),
+        "Age of the first message of the last batch, growing until the next; 0 if none waits.",
+    ),
+    Family("penstock_kv_puts_total", Counter, ("bucket",), "Keys written to the KV bucket."),
+    Family(
+        "penstock_kv_conflicts_total",
+        Counter,
+        ("bucket",),
+        "Keys tried again because another worker wrote them at the same time.",
+    ),
+    Family("penstock_source_healthy", Gauge, ("source",), "1 while the stream's server answers."),
+    Family("penstock_sink_healthy", Gauge, (), "1 while PostgreSQL answers."),
+)
+
+NAMES = tuple(family.name for family in FAMILIES)
+"""All names, in the order of the README's table."""
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._made = {family.name: _make(family, self.registry) for family in FAMILIES}
+        self._oldest: dict[str, float] = {}
+
+    def batch(
+        self,
+        source: str,
+        messages: Sequence[Message],
+        written: Written,
+        letters: Sequence[DeadLetter],
+    ) -> None:
+        """Count a settled batch."""
+        self._count("penstock_received_total", len(messages), source)
+        self._count("penstock_events_total", written.new, source, "written")
+        self._count("penstock_events_total", written.duplicate, source, "duplicate")
+        self._count("penstock_events_total", len(letters), source, "rejected")
+        for reason, count in Tally(letter.reason for letter in letters).items():
+            self._count("penstock_rejected_total", count, source, reason)
+        self._observe("penstock_batch_messages", len(messages), source)
+        self._observe("penstock_batch_bytes", sum([len(m.body) for m in messages]), source)
+        if messages and (stored := messages[0].stored_at) is not None:
+            self._oldest[source] = stored
+            self._age(source)
+
+    def redelivered(self, source: str, messages: int) -> None:
+        """Count messages that the broker had delivered before."""
+        self._count("penstock_redelivered_total", messages, source)
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """Record how long a stage of a batch took."""
+        self._observe("penstock_stage_seconds", seconds, stage)
+
+    def batch_retried(self, source: str) -> None:
+        """Count one more try of a batch."""
+        self._count("penstock_batch_retries_total", 1, source)
+
+    def in_flight(self, source: str, batches: int) -> None:
+        """Tell how many batches are in work."""
+        self._set("penstock_in_flight_batches", batches, source)
+
+    def lag(self, source: str, backlog: Backlog) -> None:
+        """Tell what a source still holds."""
+        self._set("penstock_lag_pending", backlog.pending, source)
+        self._set("penstock_lag_ack_pending", backlog.ack_pending, source)
+        if not backlog.pending and not backlog.ack_pending:
+            self._oldest.pop(source, None)
+        self._age(source)
+
+    def kv_puts(self, bucket: str, keys: int) -> None:
+        """Count keys written."""
+        self._count("penstock_kv_puts_total", keys, bucket)
+
+    def kv_conflicts(self, bucket: str, keys: int) -> None:
+        """Count keys that another worker wrote at the same time."""
+        self._count("penstock_kv_conflicts_total", keys, bucket)
+
+    def source_healthy(self, source: str, *, healthy: bool) -> None:
+        """Tell whether a source's server answers."""
+        self._set("penstock_source_healthy", int(healthy), source)
+
+    def sink_healthy(self, *, healthy: bool) -> None:
+        """Tell whether PostgreSQL answers."""
+        self._set("penstock_sink_healthy", int(healthy))
+
+    def _age(self, source: str) -> None:
+        stored = self._oldest.get(source)
+        age = 0.0 if stored is None else max(0.0, time.time() - stored)
+        self._set("penstock_oldest_age_seconds", age, source)
+
+    def _count(self, name: str, amount: float, *labels: str) -> None:
+        self._series(name, labels).inc(amount)
+
+    def _set(self, name: str, value: float, *labels: str) -> None:
+        self._series(name, labels).set(value)
+
+    def _observe(self, name: str, value: float, *labels: str) -> None:
+        self._series(name, labels).observe(value)
+
+    def _series(self, name: str, labels: tuple[str, ...]) -> Any:
+        return self._made[name].labels(*labels) if labels else self._made[name]
+
+
+def _make(family: Family, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    if family.kind is Histogram:
+        return Histogram(
+            family.name, family.about, family.labels, registry=registry, buckets=family.buckets
+        )
+    return family.kind(family.name, family.about, family.labels, registry=registry)

@@ -1,0 +1,79 @@
+"""Messages that came back too often: written down before a worker touches them.
+
+The broker's count of deliveries also grows while PostgreSQL or the bucket is away, so it cannot say
+that a message is bad. Only a message that ends the worker leaves its mark here: whoever survives
+wipes it away.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+
+import asyncpg
+
+from penstock.worker.pipeline.ports import Message
+from penstock.worker.postgres.errors import translated
+
+_CRASHES = """
+SELECT digest, attempts FROM bus.suspect
+WHERE transport = $1 AND stream = $2 AND digest = ANY($3::bytea[])
+"""
+_BEGIN = """
+INSERT INTO bus.suspect AS s (transport, stream, digest)
+SELECT $1, $2, digest FROM unnest($3::bytea[]) AS digest ORDER BY digest
+ON CONFLICT (transport, stream, digest)
+DO UPDATE SET attempts = s.attempts + 1, seen_at = now()
+"""
+_END = """
+DELETE FROM bus.suspect WHERE transport = $1 AND stream = $2 AND digest = ANY($3::bytea[])
+"""
+
+
+class PostgresSuspects:
+    """The suspects of one source. ``alone`` is held while one is handled, by all sources of this
+    process: two that are noted down together would both seem to have ended it.
+    """
+
+    def __init__(
+        self, pool: asyncpg.Pool, alone: asyncio.Lock, *, transport: str, stream: str
+    ) -> None:
+        self._pool = pool
+        self._alone = alone
+        self._of = (transport, stream)
+        self._survived: set[bytes] = set()
+
+    async def crashes(self, messages: Sequence[Message]) -> list[int]:
+        """How often handling of each began and never ended."""
+        await self._wipe()
+        digests = _digests(messages)
+        with translated():
+            found = await self._pool.fetch(_CRASHES, *self._of, digests)
+        attempts: dict[bytes, int] = {row[0]: row[1] for row in found}
+        return [attempts.get(digest, 0) for digest in digests]
+
+    @asynccontextmanager
+    async def handling(self, messages: Sequence[Message]) -> AsyncIterator[None]:
+        """Note that handling begins; in the end forget them, as the worker is still there."""
+        async with self._alone:
+            with translated():
+                await self._pool.execute(_BEGIN, *self._of, sorted(set(_digests(messages))))
+            try:
+                yield
+            finally:
+                await self.forget(messages)
+
+    async def forget(self, messages: Sequence[Message]) -> None:
+        """They are done with. If PostgreSQL does not take that now, it will before they return."""
+        self._survived.update(_digests(messages))
+        await self._wipe()
+
+    async def _wipe(self) -> None:
+        if wiped := sorted(self._survived):
+            with translated():
+                await self._pool.execute(_END, *self._of, wiped)
+            self._survived.difference_update(wiped)
+
+
+def _digests(messages: Sequence[Message]) -> list[bytes]:
+    return [sha256(message.body).digest() for message in messages]

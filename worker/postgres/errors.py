@@ -1,0 +1,53 @@
+"""Which errors of PostgreSQL and asyncpg are the data's fault, and which pass by themselves.
+
+SQLSTATE classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from penstock.worker.errors import PartitionMissing, PenstockError, RowRejected, SinkUnavailable
+
+_DATA = ("22", "23", "54")
+"""Data exception, integrity violation, program limit exceeded (too deep, key too long)."""
+
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    asyncio.TimeoutError,
+    OverflowError,
+)
+
+
+def classify(error: BaseException) -> PenstockError:
+    """What the caller must do about a driver's error: create a partition, reject, or retry.
+
+    Everything that does not clearly blame a row counts as transient: a revoked right or a missing
+    table must stop the worker from acknowledging, never fill the dead letters with good events.
+    """
+    if isinstance(error, asyncpg.DataError | OverflowError) and not isinstance(
+        error, asyncpg.PostgresError
+    ):
+        return RowRejected(type(error).__name__, str(error))
+    if isinstance(error, asyncpg.PostgresError):
+        code = str(error.sqlstate or "")
+        if code == "23514" and "no partition of relation" in str(error):
+            return PartitionMissing(str(error))
+        if code[:2] in _DATA:
+            return RowRejected(code, str(error))
+        return SinkUnavailable(f"PostgreSQL answers {code} {type(error).__name__}: {error}")
+    return SinkUnavailable(f"PostgreSQL is away: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise a driver's error as what it means here."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        raise classify(error) from error

@@ -1,0 +1,61 @@
+"""Where reading a stream queue goes on: it follows from the positions that batches committed."""
+
+import asyncpg
+
+from penstock.worker.postgres.errors import translated
+
+_RESUME = "SELECT epoch, next_offset FROM bus.resume_offset($1, $2)"
+_BEGIN = """
+INSERT INTO bus.suspect AS s (transport, stream, digest) VALUES ($1, $2, '')
+ON CONFLICT (transport, stream, digest)
+DO UPDATE SET attempts = s.attempts + 1, seen_at = now()
+RETURNING attempts
+"""
+_END = "DELETE FROM bus.suspect WHERE transport = $1 AND stream = $2 AND digest = ''"
+_FURTHEST = """
+SELECT coalesce(max(upper(p.seqs)), 0)
+FROM bus.position AS p
+JOIN bus.resume_offset($1, $2) AS newest ON newest.epoch = p.epoch
+WHERE p.transport = $1 AND p.stream = $2
+"""
+_SKIP = """
+INSERT INTO bus.position (transport, stream, epoch, seqs, worker)
+VALUES ($1, $2, $3, int8multirange(int8range($4, $5)), $6)
+"""
+
+
+class PostgresOffsets:
+    """The offsets of one broker's stream queues. Raises SinkUnavailable."""
+
+    def __init__(self, pool: asyncpg.Pool, *, transport: str, worker_id: str) -> None:
+        self._pool = pool
+        self._transport = transport
+        self._worker_id = worker_id
+
+    async def resume(self, stream: str) -> tuple[str, int | None]:
+        """The newest epoch, and the first offset in it that is not committed; None if none is."""
+        with translated():
+            found = await self._pool.fetchrow(_RESUME, self._transport, stream)
+        return ("", None) if found is None else (found["epoch"], found["next_offset"])
+
+    async def begin(self, stream: str) -> int | None:
+        """Note that reading begins. After the last committed offset, if a reader before this one
+        never came to its `end`; None if all did.
+        """
+        with translated():
+            readers = await self._pool.fetchval(_BEGIN, self._transport, stream)
+            if readers == 1:
+                return None
+            return int(await self._pool.fetchval(_FURTHEST, self._transport, stream))
+
+    async def end(self, stream: str) -> None:
+        """Note that reading ended in order."""
+        with translated():
+            await self._pool.execute(_END, self._transport, stream)
+
+    async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
+        """Take the offsets from ``first`` to before ``after`` for done: nothing is stored there."""
+        with translated():
+            await self._pool.execute(
+                _SKIP, self._transport, stream, epoch, first, after, self._worker_id
+            )

@@ -1,0 +1,75 @@
+"""Connections to PostgreSQL, set up so that a silent server is noticed."""
+
+import asyncpg
+
+from penstock.worker.errors import SinkUnavailable
+from penstock.worker.postgres.errors import DRIVER_ERRORS
+
+_FAST_COMPRESSION = """
+SELECT set_config(name, 'lz4', false) FROM pg_settings
+WHERE name = 'default_toast_compression' AND source = 'default' AND 'lz4' = ANY (enumvals)
+"""
+"""For values above 2 KB, where the server was built with it and nobody has chosen."""
+
+_CLIENT_GRACE = 5.0
+"""Seconds that the client waits longer than the server's own statement timeout."""
+
+
+async def open_pool(
+    dsn: str,
+    *,
+    size: int,
+    statement_timeout: float,
+    lock_timeout: float,
+    name: str,
+) -> asyncpg.Pool:
+    """A pool of up to ``size`` connections; timeouts in seconds.
+
+    The transaction commits durably whatever the server's default is. Raises SinkUnavailable.
+    """
+    try:
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            max_inactive_connection_lifetime=300,
+            command_timeout=statement_timeout + _CLIENT_GRACE,
+            timeout=10,
+            init=prepare_connection,
+            reset=_leave,
+            server_settings={
+                "application_name": f"penstock {name}"[:63],
+                "statement_timeout": str(int(statement_timeout * 1000)),
+                "lock_timeout": str(int(lock_timeout * 1000)),
+                "idle_in_transaction_session_timeout": "60000",
+                "tcp_keepalives_idle": "30",
+                "synchronous_commit": "on",
+                "jit": "off",  # compiling a statement takes longer than any batch
+                "timezone": "UTC",
+            },
+        )
+    except (*DRIVER_ERRORS, ValueError) as error:
+        raise SinkUnavailable(
+            f"cannot connect to PostgreSQL: {type(error).__name__}: {error}; check postgres_dsn"
+        ) from error
+
+
+async def _leave(_connection: asyncpg.Connection) -> None:
+    """Nothing here changes a session for longer than its transaction, so nothing is put back.
+
+    asyncpg's own way is a statement more for every batch.
+    """
+
+
+async def prepare_connection(connection: asyncpg.Connection) -> None:
+    """Pass jsonb as the bytes that it travels as (one version byte, then the text), and have large
+    values compressed fast.
+    """
+    await connection.execute(_FAST_COMPRESSION)
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=b"\x01".__add__,
+        decoder=lambda data: bytes(data[1:]),
+        format="binary",
+    )

@@ -1,0 +1,125 @@
+"""Folding a batch into the rows of state tables, and making the parents that it refers to.
+
+Tables that others refer to come first, then by name, each in one pass over its keys in their order,
+so that two transactions never wait for each other in a circle. An upsert does for any rows. Where a
+batch says of every row how it began (a message that was sent, a task that was created), the rows
+are probably not there yet, and COPY costs a third of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from penstock.schemas.catalogue import Catalogue, Group
+from penstock.worker.pipeline.plan import Plan, StateRows
+from penstock.worker.postgres import statements
+from penstock.worker.postgres.copy import FEW_ROWS, HopefulCopy, Rows
+from penstock.worker.postgres.transaction import SAVEPOINT, Connection
+
+Parent = tuple[str, str]
+"""The key of a row that is referred to, and the text that it was made from."""
+
+_KNOWN_PARENTS = 200_000
+"""Parents remembered as present; above that the memory is emptied."""
+
+
+class StateWriter:
+    """Writes state rows within a transaction.
+
+    ``types`` maps a table to its columns' types.
+    """
+
+    def __init__(self, types: Mapping[str, statements.ColumnTypes], catalogue: Catalogue) -> None:
+        self._types = types
+        self._keys = catalogue.keys
+        kinds = catalogue.types.values()
+        self._referred = {table for kind in kinds for table, _ in kind.references}
+        self._copying = HopefulCopy()
+        self._upserts: dict[tuple[str, tuple[Group, ...]], str] = {}
+        self._stubs: dict[str, str] = {}
+        self._known: set[tuple[str, str]] = set()
+
+    async def write(self, connection: Connection, plan: Plan) -> list[tuple[str, str]]:
+        """Write the rows of a plan and the parents that may be missing. Returns the table and key
+        of these, to `remember` once this is committed.
+        """
+        states = {state.table: state for state in plan.states}
+        missing: dict[str, Sequence[Parent]] = {
+            table: self._missing(table, pairs) for table, pairs in plan.stubs.items()
+        }
+        for table in sorted({*states, *missing}, key=self._place):
+            state, parents = states.get(table), missing.get(table, ())
+            if state is not None:
+                parents = await self._write_state(connection, state, parents)
+            if parents:
+                keys = [key for key, _ in parents]
+                await connection.execute(self._stub(table), keys, list(map(_text, parents)))
+        return [(table, key) for table, parents in missing.items() for key, _ in parents]
+
+    def _place(self, table: str) -> tuple[bool, str]:
+        return table not in self._referred, table
+
+    def remember(self, parents: Sequence[tuple[str, str]]) -> None:
+        """They are there; no need to make them again."""
+        if len(self._known) > _KNOWN_PARENTS:
+            self._known.clear()
+        self._known.update(parents)
+
+    def _missing(self, table: str, parents: Sequence[Parent]) -> list[Parent]:
+        return [parent for parent in parents if (table, parent[0]) not in self._known]
+
+    async def _write_state(
+        self, connection: Connection, state: StateRows, parents: Sequence[Parent]
+    ) -> Sequence[Parent]:
+        """Insert the rows, or fold them into those that are there, and make parents in the same
+        pass. Returns the parents that do not fit into it.
+        """
+        types = self._types[state.table]
+        columns = statements.state_columns(self._keys[state.table], state.groups, types)
+        rows = [(*row, False) for row in state.rows] if columns[-1] == "is_stub" else state.rows
+        written = {row[0] for row in rows}
+        parents = [parent for parent in parents if parent[0] not in written]
+        left: Sequence[Parent] = []
+        if "external_id" in types and "external_id" not in columns:
+            left, parents = parents, left
+        if parents:
+            rows = sorted([*rows, *[_stub_row(parent, columns) for parent in parents]])
+        if not parents and await self._copied(connection, state, Rows(state.table, columns, rows)):
+            return left
+        await connection.execute(self._upsert(state), *zip(*rows, strict=True))
+        return left
+
+    async def _copied(self, connection: Connection, state: StateRows, rows: Rows) -> bool:
+        """Whether the rows were new and are in."""
+        if not state.begun or len(state.rows) <= FEW_ROWS:
+            return False
+        if self._copying.worth_trying([state.table]):
+            await connection.execute(SAVEPOINT)
+            return await self._copying.write(connection, [rows])
+        self._copying.seen(state.table, duplicate=False)
+        return False
+
+    def _upsert(self, state: StateRows) -> str:
+        shape = (state.table, state.groups)
+        if shape not in self._upserts:
+            self._upserts[shape] = statements.upsert(
+                state.table, self._keys[state.table], state.groups, self._types[state.table]
+            )
+        return self._upserts[shape]
+
+    def _stub(self, table: str) -> str:
+        if table not in self._stubs:
+            (key,) = self._keys[table]
+            self._stubs[table] = statements.stubs(table, key, self._types[table])
+        return self._stubs[table]
+
+
+def _text(parent: Parent) -> str | None:
+    """The text that the key was made from; None if it is the key."""
+    key, text = parent
+    return None if key == text.lower() else text
+
+
+def _stub_row(parent: Parent, columns: Sequence[str]) -> tuple[Any, ...]:
+    """A row that states nothing but that it is there."""
+    stated = {columns[0]: parent[0], "external_id": _text(parent), "is_stub": True}
+    return tuple([stated.get(column) for column in columns])

@@ -1,0 +1,226 @@
+"""Sends until confirmed: what waits as a batch, after silence again, in bounded memory."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Unpack
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from penstock.worker.errors import PenstockError
+from penstock.worker.nats.connection import reads, revive
+from penstock.worker.publisher.outgoing import (
+    Confirmation,
+    Outgoing,
+    PublishFailed,
+    PublishRefused,
+    Queue,
+)
+from penstock.worker.publisher.requests import BATCH_LIMIT, ApiError, Reply, Wire
+from penstock.worker.publisher.unconfirmed import Limits, Unconfirmed
+
+log = structlog.get_logger()
+
+_BATCH_BYTES = 1024 * 1024
+"""Of one write; nats-py blocks on more than 2 MiB that the socket has not taken."""
+
+_PATIENCE_SECONDS = 5.0
+_RECONNECT_POLL_SECONDS = 0.05
+_PAUSE_SECONDS = 0.5
+_NO_STREAM_SECONDS = 2.0
+"""How long no stream for a subject may be a stream that has no leader for a moment."""
+
+_ATOMIC_DISABLED = 10174
+_STREAM_FULL = {10077, 10047, 10023}
+_denied = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE).search
+
+
+class Sender:
+    """Publishes bytes to streams and confirms them, each exactly once within the duplicate window.
+
+    Where ``limits`` are reached, `send` waits for room. ``atomic``: use atomic batches where the
+    stream takes them.
+    """
+
+    def __init__(self, nc: Client, *, atomic: bool = True, **limits: Unpack[Limits]) -> None:
+        self._nc = nc
+        self._wire = Wire(nc, patience=_PATIENCE_SECONDS)
+        self._unconfirmed = Unconfirmed(**limits)
+        self._atomic = atomic
+        self._singly: dict[str, int] = {}
+        self._queues: dict[str, Queue] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._in_flight: dict[str, list[Outgoing]] = {}
+
+    async def open(self) -> None:
+        """Start listening for answers."""
+        await self._wire.open()
+        self._listen_for_denials()
+
+    async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
+        """Queue a message, once there is room. The future gives its `Confirmation`.
+
+        The future raises PublishRefused or PublishFailed. Cancelling it before the message has been
+        sent takes the message back.
+        """
+        message = await self._unconfirmed.take(subject, payload, msg_id)
+        reason = self._wire.unfit(message)
+        if reason is None:
+            self._queue(subject.partition(".")[0]).put(message)
+        else:
+            message.fail(PublishRefused(f"{subject!r} cannot be sent: {reason}"))
+        return message.confirmed
+
+    async def flush(self) -> None:
+        """Wait until every message is confirmed, refused or given up."""
+        await self._unconfirmed.none()
+
+    async def close(self) -> None:
+        """End at once. What is unconfirmed fails with PublishFailed. Idempotent."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._tasks.clear()
+        self._fail_all(PublishFailed("the publisher was closed before this was confirmed"))
+
+    def _queue(self, domain: str) -> Queue:
+        """Of a domain, and so of a stream: only messages of one stream can be a batch."""
+        queue = self._queues.setdefault(domain, Queue())
+        if domain not in self._tasks:
+            work = self._work(domain, queue)
+            task = self._tasks[domain] = asyncio.create_task(work, name=f"publish {domain}")
+            task.add_done_callback(partial(self._ended, domain))
+        return queue
+
+    def _ended(self, domain: str, task: asyncio.Task[None]) -> None:
+        """A defect of ours must not leave callers waiting; the next message starts anew."""
+        if not task.cancelled() and (error := task.exception()):
+            log.error("publish_failed", domain=domain, exc_info=error)
+            del self._tasks[domain]
+            self._fail_all(PublishFailed(f"the publisher itself failed: {error!r}"))
+
+    async def _work(self, domain: str, queue: Queue) -> None:
+        while True:
+            batch = await queue.take(BATCH_LIMIT, _BATCH_BYTES)
+            self._in_flight[domain] = batch
+            try:
+                await self._connected()
+                await self._deliver(domain, batch)
+            except (nats.errors.Error, OSError) as exc:
+                log.warning("publish_interrupted", domain=domain, error=repr(exc))
+                await self._recover()
+            del self._in_flight[domain]
+            rest = _unsettled(batch)
+            if rest:
+                queue.put_back(rest)
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _connected(self) -> None:
+        while not self._nc.is_connected:
+            if self._nc.is_closed:
+                error = self._nc.last_error
+                self._fail_all(PublishFailed(f"the connection has ended for good: {error!r}"))
+                return
+            await asyncio.sleep(_RECONNECT_POLL_SECONDS)
+
+    async def _deliver(self, domain: str, batch: list[Outgoing]) -> None:
+        """One attempt at a batch: as a whole if that goes, else, or if it is refused, singly.
+
+        A stream that can tell nothing about the whole can tell it about each: which one is there
+        already, is too large or finds no room.
+        """
+        batch = _unsettled(batch)
+        if not batch:
+            return
+        generation = self._wire.generation
+        if self._atomic and len(batch) > 1 and self._singly.get(domain) != generation:
+            reply = await self._wire.send_atomic(batch)
+            if reply is None:
+                await self._recover()
+                return
+            if reply.error is None and reply.count == len(batch):
+                _confirm_all(batch, reply)
+                return
+            if reply.error is None or reply.error.err_code == _ATOMIC_DISABLED:
+                # Without a count an older server took each by itself. Until the next reconnect.
+                self._singly[domain] = generation
+        replies = await self._wire.send_each(batch)
+        for index, reply in replies.items():
+            self._settle(batch[index], reply)
+        if len(replies) < len(batch):
+            await self._recover()
+
+    def _settle(self, message: Outgoing, reply: Reply) -> None:
+        error = reply.error
+        if error is None:
+            message.confirm(Confirmation(reply.stream, reply.seq, reply.duplicate))
+        elif error.code == 503 and not error.err_code:  # noqa: PLR2004  (no responders)
+            self._without_stream(message)
+        elif error.code < 500 or error.err_code in _STREAM_FULL:  # noqa: PLR2004  (as in HTTP)
+            message.fail(_refusal(message, reply, error))
+
+    def _without_stream(self, message: Outgoing) -> None:
+        present = asyncio.get_running_loop().time()
+        if message.refused_since is None:
+            message.refused_since = present
+        if present - message.refused_since >= _NO_STREAM_SECONDS:
+            message.fail(
+                PublishRefused(
+                    f"no stream takes {message.subject!r}: create it with `penstock provision`, "
+                    "or correct the event's type"
+                )
+            )
+
+    async def _recover(self) -> None:
+        """After silence: a connection whose reader has died looks alive and is not."""
+        if self._nc.is_connected and not reads(self._nc):
+            await revive(self._nc)
+
+    def _fail_all(self, error: PenstockError) -> None:
+        for batch in self._in_flight.values():
+            for message in batch:
+                message.fail(error)
+        for queue in self._queues.values():
+            for message in queue.empty():
+                message.fail(error)
+
+    def _listen_for_denials(self) -> None:
+        """A publish that is not allowed is only reported to the connection's error handler."""
+        report = self._nc._error_cb  # noqa: SLF001  (nats-py takes it at connect alone)
+
+        async def listen(error: Exception) -> None:
+            found = _denied(str(error))
+            if found:
+                self._deny(found[1])
+            await report(error)
+
+        self._nc._error_cb = listen  # noqa: SLF001
+
+    def _deny(self, subject: str) -> None:
+        for batch in self._in_flight.values():
+            for message in batch:
+                if message.subject.lower() == subject.lower():
+                    text = f"not allowed to publish on {message.subject!r}: ask for the permission"
+                    message.fail(PublishRefused(text))
+        self._wire.interrupt()
+
+
+def _unsettled(batch: Sequence[Outgoing]) -> list[Outgoing]:
+    return [message for message in batch if not message.confirmed.done()]
+
+
+def _confirm_all(batch: Sequence[Outgoing], reply: Reply) -> None:
+    first = reply.seq - len(batch) + 1
+    for sequence, message in enumerate(batch, first):
+        message.confirm(Confirmation(reply.stream, sequence))
+
+
+def _refusal(message: Outgoing, reply: Reply, error: ApiError) -> PublishRefused:
+    remedy = ": make room in it or raise its limits" if error.err_code in _STREAM_FULL else ""
+    return PublishRefused(
+        f"stream {reply.stream or '?'} refuses {message.subject!r}, {len(message.payload)} bytes: "
+        f"{error.description} ({error.err_code}){remedy}"
+    )

@@ -1,0 +1,1 @@
+"""All that knows RabbitMQ: connection, topology, sources for queues and streams."""

@@ -1,0 +1,224 @@
+"""Connections to RabbitMQ that notice a dead server in seconds and never give up on it."""
+
+import asyncio
+import contextlib
+import functools
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import aio_pika
+import aiormq
+import msgspec
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from yarl import URL
+
+from penstock.worker.errors import SettingsError, SourceUnavailable
+
+CONNECT_SECONDS = 5.0
+RECONNECT_WAIT_SECONDS = 0.5
+ANSWER_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
+
+FAILURES = (*CONNECTION_EXCEPTIONS, TimeoutError, aiormq.AMQPError)
+"""What aio-pika, and aiormq below it, raise when the server is away or ends a channel."""
+
+HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+"""The frame, as it stands on the wire."""
+
+
+class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where RabbitMQ is and who we are. ``heartbeat`` is in whole seconds.
+
+    The path of ``url`` is the virtual host; ``user`` and ``password`` go before those in it. The
+    three of TLS are paths of files; with ``amqps://`` the server's certificate is always checked.
+    """
+
+    url: str = "amqp://guest:guest@127.0.0.1:5672/"
+    user: str | None = None
+    password: str | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    heartbeat: int = 10
+
+    @property
+    def redacted(self) -> str:
+        """``url`` without user, password and parameters."""
+        return str(URL(self.url).with_user(None).with_query(None))
+
+    def address(self, name: str) -> URL:
+        """The whole address of a connection that the server shall show as ``name``."""
+        url = URL(self.url)
+        if self.user is not None:
+            url = url.with_user(self.user)
+        if self.password is not None:
+            url = url.with_password(self.password)
+        return url.update_query(heartbeat=self.heartbeat, name=name)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """For ``amqps`` urls. Raises SettingsError if it is asked for otherwise, or not to be had.
+
+        Parameters of the url, as ``no_verify_ssl``, have no say in it.
+        """
+        named = self.tls_ca or self.tls_cert or self.tls_key
+        if URL(self.url).scheme != "amqps":
+            if named:
+                raise SettingsError(f"TLS files are given, but {self.redacted} is not amqps://")
+            return None
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        try:
+            return _tls_context(*files, _stamps(files))
+        except (OSError, ValueError) as exc:
+            raise SettingsError(f"RabbitMQ at {self.redacted}: TLS files: {exc}") from exc
+
+
+def _stamps(files: Iterable[str | None]) -> tuple[int, ...]:
+    return tuple(Path(file).stat().st_mtime_ns for file in files if file)
+
+
+@functools.lru_cache(maxsize=4)
+def _tls_context(
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
+    stamps: tuple[int, ...],  # noqa: ARG001  (files that have changed are read again)
+) -> ssl.SSLContext:
+    """One for all connections: it holds nearly a megabyte, and every attempt would leave one behind
+    until the garbage collector comes by.
+    """
+    context = ssl.create_default_context(cafile=ca)
+    if cert:
+        context.load_cert_chain(cert, key)
+    return context
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn what aio-pika raises into SourceUnavailable that begins with ``what``.
+
+    A connection that ends cancels who waits for it; that is told apart from our own cancellation,
+    for which aiormq in turn may raise something else, or nothing.
+    """
+    asked = _cancellations()
+    try:
+        yield
+    except asyncio.CancelledError as exc:
+        if _cancellations() > asked:
+            raise
+        raise SourceUnavailable(f"{what}: the connection ended") from exc
+    except Exception as exc:
+        if _cancellations() > asked:
+            raise asyncio.CancelledError from exc
+        # A bare Exception is what aiormq tells who waits on a channel that ends without a reason.
+        if isinstance(exc, FAILURES) or type(exc) is Exception:
+            raise SourceUnavailable(f"{what}: {exc!r}") from exc
+        raise
+    if _cancellations() > asked:
+        raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    """How often the current task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+async def connect(options: RabbitOptions, *, name: str) -> aio_pika.RobustConnection:
+    """Connect once; afterwards reconnect for ever. Raises SourceUnavailable, SettingsError."""
+    with translated(f"RabbitMQ at {options.redacted}"):
+        return await aio_pika.connect_robust(
+            options.address(name),
+            ssl_context=options.tls(),
+            timeout=CONNECT_SECONDS,
+            reconnect_interval=RECONNECT_WAIT_SECONDS,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_channel(
+    connection: aio_pika.RobustConnection, *, confirms: bool = False
+) -> AsyncIterator[aiormq.Channel]:
+    """A channel of the connection as it is at this moment, closed at the end.
+
+    With ``confirms`` a message that no queue takes raises PublishError. What the server refuses
+    ends the channel and raises aiormq's error for it. Raises SourceUnavailable if it is away.
+    """
+    transport = connection.transport
+    if transport is None or not connection.connected.is_set():
+        raise SourceUnavailable("RabbitMQ is away")
+    with translated("RabbitMQ"):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            opened = await transport.connection.channel(publisher_confirms=confirms)
+    channel = cast("aiormq.Channel", opened)
+    try:
+        yield channel
+    finally:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await channel.close()
+
+
+class _TappedReader(asyncio.StreamReader):
+    """Lets ``tap`` take out what it wants before anybody else reads it."""
+
+    def __init__(self, tap: Callable[[bytes], bytes]) -> None:
+        super().__init__()
+        self._tap = tap
+
+    def feed_data(self, data: Any) -> None:
+        rest = self._tap(bytes(data))
+        if rest:
+            self.feed_untapped(rest)
+
+    def feed_untapped(self, data: bytes) -> None:
+        """Whole frames for the stock reader."""
+        super().feed_data(data)
+
+
+class Socket(aiormq.TransportFactory):
+    """Opens the socket of one connection with ``tap`` before its reader."""
+
+    def __init__(self, tap: Callable[[bytes], bytes]) -> None:
+        self._tap = tap
+        self._reader: _TappedReader | None = None
+        self.transport: asyncio.Transport | None = None
+
+    async def create(
+        self, url: URL, **kwargs: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As aiormq calls it."""
+        # A context holds nearly a megabyte of certificates: none is made that is not used.
+        contexts = kwargs.pop("ssl_context_provider")
+        context = await contexts.get_context() if url.scheme == "amqps" else None
+        loop = asyncio.get_running_loop()
+        reader = self._reader = _TappedReader(self._tap)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        self.transport, _ = await loop.create_connection(
+            lambda: protocol,
+            url.host or "127.0.0.1",
+            url.port or 0,
+            ssl=context,
+            **kwargs,
+        )
+        return reader, asyncio.StreamWriter(self.transport, protocol, reader, loop)
+
+    def feed(self, frames: bytes) -> None:
+        """Show whole frames to aiormq as if they had come in."""
+        if self._reader is not None and not self._reader.at_eof():
+            self._reader.feed_untapped(frames)
+
+    def write(self, frames: bytes) -> None:
+        """Send whole frames, without waiting. Nothing happens if the connection has ended."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(frames)
+
+
+async def close_quickly(connection: Any, socket: Socket | None = None) -> None:
+    """Close a connection of aio-pika or aiormq, also if the server does not answer."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await connection.close()
+    if socket is not None and socket.transport is not None:
+        socket.transport.abort()

@@ -1,0 +1,290 @@
+"""A work queue of RabbitMQ, quorum or classic.
+
+aio-pika and aiormq connect, log in, make the topology and keep the heartbeat. Deliveries come by
+`rabbitmq.link`, past both, and a watchdog knows the server's heartbeats.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import aio_pika
+import aiormq
+import structlog
+
+from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError
+from penstock.worker.lifecycle import end
+from penstock.worker.pipeline.intake import Intake
+from penstock.worker.pipeline.ports import Backlog, Message
+from penstock.worker.rabbitmq.connection import RabbitOptions, open_channel, translated
+from penstock.worker.rabbitmq.link import FastLink, Link
+from penstock.worker.rabbitmq.message import RabbitMqMessage, message_of
+from penstock.worker.rabbitmq.retry import Retries
+from penstock.worker.rabbitmq.tags import Tags
+from penstock.worker.rabbitmq.topology import RETRY_SECONDS, retry_queue
+from penstock.worker.rabbitmq.wire import Delivery
+
+log = structlog.get_logger()
+
+_PAUSE_SECONDS = 0.25
+_MOST_PREFETCH = 65_535
+_BUFFERED_BATCHES = 2
+
+
+class RabbitMqSource:
+    """A queue with competing consumers. ``connection`` is for everything but deliveries, which
+    come over one that the source opens itself, as ``options`` say.
+
+    At most ``in_flight`` batches and one more are delivered and not settled; of those that wait to
+    be fetched, at most about two batches by bytes are read from the socket.
+    """
+
+    transport = "rabbitmq"
+
+    def __init__(
+        self,
+        connection: aio_pika.RobustConnection,
+        options: RabbitOptions,
+        stream: str,
+        *,
+        batch_size: int,
+        batch_bytes: int,
+        linger: float,
+        in_flight: int = 3,
+    ) -> None:
+        self.name = stream
+        self._connection = connection
+        self._options = options
+        self._retries = Retries(connection, stream)
+        self._prefetch = min(_MOST_PREFETCH, batch_size * (in_flight + 1))
+        self._buffer_bytes = _BUFFERED_BATCHES * batch_bytes
+        self._intake: Intake[RabbitMqMessage] = Intake(
+            batch_size=batch_size, batch_bytes=batch_bytes, linger=linger
+        )
+        self._generation = 0
+        self._link: Link | None = None
+        self._paused = False
+        self._tags = Tags()
+        self._last_tag = 0
+        self._again: set[int] = set()
+        self._later: set[asyncio.Task[None]] = set()
+        self._watcher: asyncio.Task[None] | None = None
+        # The server speaks twice in a heartbeat. Silence is counted in ticks, not timed: a worker
+        # that was itself stopped for a while, or kept its loop busy, has not been listening.
+        self._tick_seconds = options.heartbeat / 4
+        self._quiet_limit = 5
+        self._quiet_ticks = 0
+
+    @property
+    def epoch(self) -> str:
+        """A queue has no positions."""
+        return ""
+
+    @property
+    def healthy(self) -> bool:
+        link = self._link
+        return link is not None and not link.lost.is_set() and self._quiet_ticks < self._quiet_limit
+
+    async def __aenter__(self) -> Self:
+        await self._begin()
+        self._watcher = asyncio.create_task(self._watch(), name=f"watch-{self.name}")
+        self._watcher.add_done_callback(self._watch_ended)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.stop()
+        await end(*self._later, *([self._watcher] if self._watcher else []))
+        await self._tell()
+        await self._drop()
+
+    def stop(self) -> None:
+        self._intake.stop()
+
+    async def fetch(self) -> Sequence[RabbitMqMessage]:
+        batch = await self._intake.batch()
+        if self._paused and self._intake.size < self._buffer_bytes and self._link is not None:
+            self._paused = False
+            self._link.resume()
+        return batch
+
+    async def ack(self, messages: Sequence[Message]) -> None:
+        self._intake.settled(len(messages))
+        await self._settle(self._current(messages))
+
+    async def nack(self, messages: Sequence[Message], delay: float) -> None:
+        """Give back. With a delay a copy goes to a retry queue; what does not reach it waits here,
+        unacknowledged.
+        """
+        self._intake.settled(len(messages))
+        given = self._current(messages)
+        if delay <= 0:
+            await self._requeue(given)
+            return
+        stored = await self._retries.put(given, delay)
+        await self._settle(self._current(stored))
+        tags = {message.tag for message in stored}
+        kept = [message for message in given if message.tag not in tags]
+        if kept:
+            self._spawn(self._after(delay, kept), f"requeue-{self.name}")
+
+    async def backlog(self) -> Backlog:
+        """``pending`` counts the retry queues too. What other replicas hold is not known here."""
+        pending = await self._count(self.name)
+        for seconds in RETRY_SECONDS:
+            with contextlib.suppress(TopologyError):  # they may be missing
+                pending += await self._count(retry_queue(self.name, seconds))
+        return Backlog(
+            pending=pending,
+            ack_pending=self._tags.unsettled(self._last_tag),
+            redelivered=len(self._again),
+        )
+
+    async def _count(self, queue: str) -> int:
+        with translated(f"queue {queue}"):
+            try:
+                async with open_channel(self._connection) as channel:
+                    found = await channel.queue_declare(queue, passive=True)
+            except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused) as exc:
+                raise TopologyError(f"queue {queue}: {exc}") from exc
+        return int(found.message_count or 0)
+
+    # Settling.
+
+    def _current(self, messages: Sequence[Message]) -> list[RabbitMqMessage]:
+        """Those of this generation: what an older one delivered, the server has taken back."""
+        return [
+            message
+            for message in messages
+            if isinstance(message, RabbitMqMessage) and message.generation == self._generation
+        ]
+
+    async def _settle(self, messages: Sequence[RabbitMqMessage]) -> None:
+        through = self._tags.settle([message.tag for message in messages])
+        self._again.difference_update([message.tag for message in messages])
+        # Half of what the server lets out: the other half is enough to go on with.
+        singly = self._tags.tell() if self._tags.kept_back > self._prefetch // 2 else []
+        if self._link is not None and (through is not None or singly):
+            await self._link.ack(through, singly)
+
+    async def _tell(self) -> None:
+        """Acknowledge what is ahead of a message that takes long."""
+        singly = self._tags.tell()
+        if self._link is not None and singly:
+            await self._link.ack(None, singly)
+
+    async def _requeue(self, messages: Sequence[RabbitMqMessage]) -> None:
+        tags, link = self._tags, self._link
+        fresh = [message.tag for message in messages if tags.open(message.tag)]
+        if link is None or not fresh:
+            return
+        # First, or an acknowledgement of all up to a later tag could take them for done.
+        await link.requeue(fresh)
+        through = tags.settle(fresh, told=True)
+        self._again.difference_update(fresh)
+        if through is not None:
+            await link.ack(through, [])
+
+    async def _after(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
+        await asyncio.sleep(delay)
+        await self._requeue(self._current(messages))
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    # Receiving: called by the link, never waiting.
+
+    def _received(self, generation: int, deliveries: list[Delivery]) -> None:
+        if generation != self._generation:
+            return
+        messages = self._messages(deliveries)
+        self._last_tag = messages[-1].tag
+        self._again.update([message.tag for message in messages if message.redelivered])
+        self._intake.add(messages, sum(message.size for message in messages))
+        if self._link is not None and self._intake.size >= self._buffer_bytes:
+            self._paused = True
+            self._link.pause()
+
+    def _messages(self, deliveries: list[Delivery]) -> Sequence[RabbitMqMessage]:
+        generation = self._generation
+        return [message_of(delivery, generation) for delivery in deliveries]
+
+    async def _arguments(self) -> Mapping[str, Any]:
+        """Of the consumer."""
+        return {}
+
+    def _make_link(self, name: str) -> Link:
+        return FastLink(self._options, name)
+
+    # Watching: one task that begins generations and listens for silence.
+
+    async def _watch(self) -> None:
+        while True:
+            await self._until_lost()
+            await self._renew()
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("source_failed", source=self.name, error=str(error), exc_info=error)
+        if not isinstance(error, PenstockError):
+            error = SourceUnavailable(f"{self.name}: {error!r}")
+        self._intake.fail(error)
+
+    async def _until_lost(self) -> None:
+        link = self._link
+        self._quiet_ticks = 0
+        while link is not None and self._quiet_ticks < self._quiet_limit:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._tick_seconds):
+                    await link.lost.wait()
+                    return
+            await self._tell()
+            if self._paused:
+                link.keep_alive()
+            self._quiet_ticks = 0 if link.heard or self._paused else self._quiet_ticks + 1
+            link.heard = False
+        log.warning("source_silent", source=self.name)
+
+    async def _renew(self) -> None:
+        await self._drop()
+        while True:
+            if self._connection.is_closed:
+                raise SourceUnavailable(f"{self.name}: the connection was closed for good")
+            try:
+                return await self._begin()
+            except (SourceUnavailable, TopologyError) as error:
+                # After a restart a queue may be missing for a moment.
+                self._intake.fail(SourceUnavailable(f"{self.name}: {error}"))
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _begin(self) -> None:
+        """Begin a generation. Raises SourceUnavailable or TopologyError."""
+        self._generation += 1
+        generation = self._generation
+        self._tags, self._last_tag, self._paused = Tags(), 0, False
+        self._again.clear()
+        link = self._make_link(f"penstock {self.name} {generation}")
+        try:
+            await link.open(
+                self.name,
+                self._prefetch,
+                await self._arguments(),
+                lambda deliveries: self._received(generation, deliveries),
+            )
+        except BaseException:
+            await link.close()
+            raise
+        self._link = link
+        self._quiet_ticks = 0
+        self._intake.fail(None)
+
+    async def _drop(self) -> None:
+        """End the generation. What waits to be fetched is delivered again, here or elsewhere."""
+        link, self._link = self._link, None
+        self._generation += 1
+        self._intake.drain()
+        if link is not None:
+            await link.close()

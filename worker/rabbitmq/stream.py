@@ -1,0 +1,231 @@
+"""A stream queue of RabbitMQ: a log that is read from an offset, as often as one likes."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol, Self
+
+import aio_pika
+import aiormq
+import structlog
+from aiormq.abc import DeliveredMessage
+
+from penstock.worker.errors import TopologyError, Unavailable
+from penstock.worker.pipeline.ports import Backlog, Message
+from penstock.worker.rabbitmq.connection import RabbitOptions, open_channel, translated
+from penstock.worker.rabbitmq.message import RabbitMqMessage, StreamMessage, stream_message_of
+from penstock.worker.rabbitmq.source import RabbitMqSource
+from penstock.worker.rabbitmq.wire import Delivery
+
+log = structlog.get_logger()
+
+Start = int | datetime | None
+"""An offset, or a time, of which the server takes the whole second that it is in."""
+
+_WHOLE_CHUNK = 60_000
+
+
+class Offsets(Protocol):
+    """Where reading goes on, kept where the events are: committed with each batch."""
+
+    async def resume(self, stream: str) -> tuple[str, int | None]:
+        """The newest epoch of ``stream``, and the first of its offsets that is not committed; None
+        if none is. Raises Unavailable.
+        """
+
+    async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
+        """Remember that ``stream`` holds nothing from ``first`` to before ``after``."""
+
+    async def begin(self, stream: str) -> int | None:
+        """Note that reading begins. After the last committed offset of ``stream``, or 0, if a
+        reader before this one never came to its `end`; None if all did. Raises Unavailable.
+        """
+
+    async def end(self, stream: str) -> None:
+        """Note that reading ended in order. Raises Unavailable."""
+
+
+class RabbitMqStreamSource(RabbitMqSource):
+    """A stream queue, read by one replica: a second one would read the same.
+
+    Reading begins at ``start``, or, without it, where ``offsets`` says, or at the first message.
+    A message is settled by the commit of its offset; to the server an acknowledgement is credit
+    only, so what is given back waits in this process. After a reconnect reading goes on after the
+    last message up to which all are settled.
+    """
+
+    def __init__(
+        self,
+        connection: aio_pika.RobustConnection,
+        options: RabbitOptions,
+        stream: str,
+        *,
+        batch_size: int,
+        batch_bytes: int,
+        linger: float,
+        in_flight: int = 3,
+        offsets: Offsets,
+        start: Start = None,
+    ) -> None:
+        super().__init__(
+            connection,
+            options,
+            stream,
+            batch_size=batch_size,
+            batch_bytes=batch_bytes,
+            linger=linger,
+            in_flight=in_flight,
+        )
+        self._offsets = offsets
+        self._start = start
+        self._epoch = ""
+        self._next: int | None = None
+        self._expected: int | None = None
+        self._read: dict[int, int] = {}
+        self._furthest: int | None = None
+        self._doubtful: tuple[range, ...] = ()
+
+    async def __aenter__(self) -> Self:
+        self._furthest = await self._offsets.begin(self.name)
+        return await super().__aenter__()
+
+    async def __aexit__(self, *exc: object) -> None:
+        await super().__aexit__(*exc)
+        with contextlib.suppress(Unavailable):  # then more is watched next time, no more
+            await self._offsets.end(self.name)
+
+    @property
+    def epoch(self) -> str:
+        """Empty for the first incarnation that was seen, later the time when it was noticed."""
+        return self._epoch
+
+    async def nack(self, messages: Sequence[Message], delay: float) -> None:
+        given = self._current(messages)
+        for message in given:
+            message.returned += 1
+        self._spawn(self._offer_again(delay, given), f"offer-{self.name}")
+
+    async def _offer_again(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
+        await asyncio.sleep(delay)
+        current = self._current(messages)
+        self._intake.add(current, sum(message.size for message in current))
+
+    async def backlog(self) -> Backlog:
+        """``pending`` is exact but for the last chunk, of which it counts one message."""
+        read = self._expected or self._next or 0
+        last = await self._last_offset(prefetch=1)
+        behind = 0 if last is None else last + 1 - read
+        if behind <= 0:  # in the last chunk, or at its end
+            behind = len(await self._offsets_from(read, prefetch=1))
+        return Backlog(
+            pending=behind,
+            ack_pending=self._tags.unsettled(self._last_tag),
+            redelivered=0,
+        )
+
+    async def _settle(self, messages: Sequence[RabbitMqMessage]) -> None:
+        before = self._tags.floor
+        await super()._settle(messages)
+        for tag in range(before + 1, self._tags.floor + 1):
+            self._next = self._read.pop(tag) + 1
+
+    def _messages(self, deliveries: list[Delivery]) -> Sequence[StreamMessage]:
+        generation = self._generation
+        messages = [stream_message_of(delivery, generation) for delivery in deliveries]
+        self._read.update([(message.tag, message.offset) for message in messages])
+        for message in messages:
+            if self._expected is not None and message.offset > self._expected:
+                skip = self._offsets.skip(self.name, self._epoch, self._expected, message.offset)
+                self._spawn(self._remember(skip), f"skip-{self.name}")
+            self._expected = message.offset + 1
+        if self._furthest is not None:
+            self._suspect(messages, self._furthest)
+        return messages
+
+    def _suspect(self, messages: Sequence[StreamMessage], furthest: int) -> None:
+        """Mark what a worker before this one may have begun and not committed: at the start, or,
+        if it had been told to read old messages again, where it was the first to read.
+        """
+        first, last, ahead = messages[0].offset, messages[-1].offset, self._prefetch
+        if not self._doubtful:
+            begun = range(first, first + ahead)
+            self._doubtful = (begun, range(furthest - ahead, furthest + ahead))
+        for part in self._doubtful:
+            if first < part.stop and part.start <= last:
+                for message in messages:
+                    message.suspect = message.suspect or message.offset in part
+
+    async def _remember(self, skip: Any) -> None:
+        try:
+            await skip
+        except Exception as error:  # noqa: BLE001  (then a little more is read again, no more)
+            log.warning("offset_not_kept", source=self.name, error=str(error))
+
+    async def _arguments(self) -> Mapping[str, Any]:
+        self._read.clear()
+        self._expected = None
+        start = self._expected = await self._begin_at()
+        return {"x-stream-offset": "first" if start is None else start}
+
+    async def _begin_at(self) -> int | None:
+        """The offset to read from; None is the first that there is."""
+        if self._next is None:
+            self._epoch, resumed = await self._offsets.resume(self.name)
+            if isinstance(self._start, datetime):
+                self._start = await self._offset_at(self._start)
+            if self._start is not None:
+                return self._start
+            self._next = resumed
+        if self._next is None:
+            return None
+        last = await self._last_offset(prefetch=_WHOLE_CHUNK)
+        if last is not None and last + 1 >= self._next:
+            return self._next
+        if last is None and not self._next:
+            return None
+        # It holds less than we have read: it is another one, under the same name.
+        self._next = None
+        self._epoch = datetime.now(UTC).isoformat()
+        log.warning("stream_remade", source=self.name, epoch=self._epoch)
+        return None
+
+    async def _offset_at(self, moment: datetime) -> int:
+        """Of the first message stored at ``moment`` or later; if there is none, of the next one.
+
+        It is fixed before reading begins: the end is known then, and a reconnect changes nothing.
+        """
+        last = await self._last_offset(prefetch=_WHOLE_CHUNK)
+        found = await self._offsets_from(moment, prefetch=1)
+        if found:
+            return found[0]
+        return 0 if last is None else last + 1
+
+    async def _last_offset(self, prefetch: int) -> int | None:
+        """Of the last chunk's messages the greatest offset among the first ``prefetch``; None if
+        the stream is empty.
+        """
+        return max(await self._offsets_from("last", prefetch), default=None)
+
+    async def _offsets_from(self, start: str | int | datetime, prefetch: int) -> list[int]:
+        """Of the first ``prefetch`` messages that are there from ``start`` on.
+
+        The server sends what there is before it answers the next request.
+        """
+        found: list[int] = []
+
+        async def take(message: DeliveredMessage) -> None:
+            headers = message.header.properties.headers or {}
+            found.append(int(str(headers["x-stream-offset"])))
+
+        with translated(f"stream {self.name}"):
+            try:
+                async with open_channel(self._connection) as channel:
+                    await channel.basic_qos(prefetch_count=prefetch)
+                    await channel.basic_consume(
+                        self.name, take, arguments={"x-stream-offset": start}
+                    )
+                    await channel.queue_declare(self.name, passive=True)
+            except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused) as exc:
+                raise TopologyError(f"stream {self.name}: {exc}") from exc
+        return found

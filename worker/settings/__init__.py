@@ -1,0 +1,1 @@
+"""What an operator decides: the keys, what they may hold, where they come from."""

@@ -1,0 +1,90 @@
+"""The settings as text: the example file, the README's table, and what is in effect."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from penstock.worker.settings.keys import SETTINGS, Setting, Settings
+
+_HEADINGS = {
+    "nats_url": "NATS",
+    "postgres_dsn": "PostgreSQL",
+    "streams": "Streams and consumers",
+    "batch_size": "Batches",
+    "max_event_bytes": "Events",
+    "migrate": "Tables and agent state",
+    "http_host": "Seen from outside",
+}
+"""The key that begins a section, and its title."""
+
+_HEAD = """\
+# Settings of Penstock. Copy to penstock.toml and take the # away where you want another value.
+# Every key is also an environment variable (batch_size: PENSTOCK_BATCH_SIZE) and a flag
+# (--batch-size). Flags are stronger than the environment, the environment than this file.
+# A secret may be read from a file instead: postgres_dsn_file = "/run/secrets/postgres_dsn".
+"""
+
+_LOGIN = re.compile(r"(?<=//).*@")
+_PASSWORD = re.compile(r"(?<=password=)[^&\s]*")
+
+
+def example() -> str:
+    """Give the text of penstock.example.toml: every key, commented out, at its default."""
+    return "\n".join([_HEAD.rstrip(), *_example_lines(), ""])
+
+
+def markdown() -> str:
+    """Give the table of settings in the README."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for setting in SETTINGS.values():
+        default = f"`{setting.default_text}`" if setting.default_text else ""
+        secret = " Also from a file." if setting.secret else ""
+        lines.append(f"| `{setting.key}` | {default} | {setting.about}{secret} |")
+    return "\n".join([*lines, ""])
+
+
+def effective(settings: Settings) -> str:
+    """Give the settings in effect as TOML, secrets masked; absent ones are left out."""
+    shown = [(setting, getattr(settings, setting.key)) for setting in SETTINGS.values()]
+    return "".join(
+        f"{setting.key} = {_literal(setting, masked(setting, value))}\n"
+        for setting, value in shown
+        if value is not None
+    )
+
+
+def masked(setting: Setting, value: Any) -> Any:
+    """Hide a secret. Of an address, only who logs in is hidden."""
+    if not setting.secret or value is None:
+        return value
+    if "://" not in value:
+        return "***"
+    addresses = value.split(",") if setting.key == "nats_url" else [value]
+    return ",".join(_PASSWORD.sub("***", _LOGIN.sub("***@", address)) for address in addresses)
+
+
+def _example_lines() -> Iterator[str]:
+    for setting in SETTINGS.values():
+        if setting.key in _HEADINGS:
+            yield f"\n# --- {_HEADINGS[setting.key]} ---"
+        yield f"\n# {setting.about}"
+        if setting.default_text or isinstance(setting.default, tuple):
+            yield f"# {setting.key} = {_literal(setting, setting.default)}"
+        else:
+            yield f'# {setting.key} = ""'
+
+
+def _literal(setting: Setting, value: Any) -> str:
+    """Write a value so that TOML, and then the setting's kind, reads it back."""
+    if isinstance(value, tuple):
+        return json.dumps(list(value))
+    text = setting.kind.text(value)
+    bare = isinstance(value, bool) or (isinstance(value, int) and text == str(value))
+    return text if bare else json.dumps(text)
+
+
+def help_text(setting: Setting) -> str:
+    """Give the line for --help: meaning and default."""
+    default = f" [default: {setting.default_text}]" if setting.default_text else ""
+    return f"{setting.about}{default}"

@@ -1,1 +1,0 @@
-"""Where committed facts go: PostgreSQL, and the key-value bucket that mirrors part of it."""

@@ -1,1 +1,0 @@
-"""Where messages come from: one adapter per broker, and beside it its fast data path."""
