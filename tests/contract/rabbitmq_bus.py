@@ -18,7 +18,7 @@ from penstock.worker.rabbitmq.connection import RabbitOptions, connect, open_cha
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from tests.contract.features import Features
-from tests.running import until
+from tests.support.running import until
 
 ATTRIBUTES = {"cloudEvents:type": "tasks.created", "content-type": "application/json"}
 

@@ -12,7 +12,7 @@ from nats.js.kv import KeyValue
 
 from penstock.schemas.identity import kv_key
 from penstock.worker.nats.kv.store import JetStreamKv
-from tests.bucket import connected, make_bucket, row
+from tests.support.bucket import connected, make_bucket, row
 
 _buckets = count()
 

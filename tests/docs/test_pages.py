@@ -15,7 +15,7 @@ from penstock.worker.pipeline.decode import REASONS
 from penstock.worker.settings.keys import SETTINGS
 from tests.docs.pages import PAGES, anchors, blocks, links
 from tests.docs.sections import README, ROOT
-from tests.running import running, settings_for, until
+from tests.support.running import running, settings_for, until
 
 DECISIONS = ROOT / "docs" / "decisions"
 LOGGED = re.compile(r'log\.(?:debug|info|warning|error|exception)\(\s*"(\w+)"')

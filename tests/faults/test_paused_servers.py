@@ -18,9 +18,9 @@ from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
 from penstock.worker.embedded.server import EmbeddedServer
 from penstock.worker.migrate import up
 from penstock.worker.publisher import Publisher
-from tests.mirror import bucket, expected_bucket
-from tests.running import until
-from tests.workers import WorkerProcess, environment
+from tests.support.mirror import bucket, expected_bucket
+from tests.support.running import until
+from tests.support.workers import WorkerProcess, environment
 
 # nats-py forgets to close the sockets of attempts to connect that got no answer.
 pytestmark = pytest.mark.filterwarnings(

@@ -34,9 +34,9 @@ from penstock.worker.publisher import Publisher
 from penstock.worker.publisher.encoding import uuid7
 from penstock.worker.rabbitmq.topology import Kind
 from tests.docs.sections import ROOT
-from tests.relay import Relay
-from tests.running import until
-from tests.workers import WorkerProcess, environment
+from tests.support.relay import Relay
+from tests.support.running import until
+from tests.support.workers import WorkerProcess, environment
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("rabbitmq_package")]
 ROUNDS = 10

@@ -22,12 +22,12 @@ from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.migrate import up
 from penstock.worker.pipeline.ports import Message
-from tests.carriers import Both, Carrier, Nats, RabbitMq, Sent
-from tests.generated import EventMaker
-from tests.mirror import bucket, expected_bucket
-from tests.rows import data_tables
-from tests.running import until
-from tests.workers import WorkerProcess, environment
+from tests.support.carriers import Both, Carrier, Nats, RabbitMq, Sent
+from tests.support.generated import EventMaker
+from tests.support.mirror import bucket, expected_bucket
+from tests.support.rows import data_tables
+from tests.support.running import until
+from tests.support.workers import WorkerProcess, environment
 
 CATALOGUE = Catalogue.load()
 WEIGHTS = {"agents.heartbeat": 12, "tasks.updated": 12, "agents.state_set": 10, "messages.sent": 8}

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from penstock.worker.nats.kv.guard import held_guard
 from penstock.worker.nats.kv.store import JetStreamKv
 from penstock.worker.pipeline.ports import KvRow
-from tests.bucket import connected, make_bucket, row
+from tests.support.bucket import connected, make_bucket, row
 
 KEYS = ("a.x", "a.y", "b._status")
 _examples = count()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from tests.running import until
+from tests.support.running import until
 
 
 @pytest.fixture

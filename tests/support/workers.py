@@ -20,7 +20,7 @@ class WorkerProcess:
         self._program = program
         self._environ = {
             **{name: value for name, value in os.environ.items() if "PENSTOCK" not in name},
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
             **environ,
         }
         self._log = log

@@ -11,7 +11,7 @@ from nats.js.kv import KeyValue
 from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import StateStoreUnavailable, TopologyError
 from penstock.worker.nats.kv.store import JetStreamKv
-from tests.bucket import connected, eventually, make_bucket, row
+from tests.support.bucket import connected, eventually, make_bucket, row
 
 BUCKET = "STATE"
 

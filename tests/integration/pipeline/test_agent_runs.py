@@ -11,14 +11,14 @@ import pytest
 
 from penstock.worker.app import run
 from penstock.worker.commands.publish import publish_file
-from tests.mirror import bucket, expected_bucket
-from tests.rows import snapshot
-from tests.running import settings_for
+from tests.support.mirror import bucket, expected_bucket
+from tests.support.rows import snapshot
+from tests.support.running import settings_for
 
 RUNS = Path(
     os.environ.get(
         "PENSTOCK_TEST_AGENT_RUNS",
-        Path(__file__).parents[2].parent / "shared" / "data" / "agent-runs.ndjson",
+        Path(__file__).parents[3].parent / "shared" / "data" / "agent-runs.ndjson",
     )
 )
 pytestmark = pytest.mark.skipif(not RUNS.exists(), reason=f"{RUNS} is not here")

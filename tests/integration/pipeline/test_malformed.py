@@ -13,10 +13,10 @@ import pytest_asyncio
 
 from penstock.worker.app import Worker
 from penstock.worker.pipeline.ports import NO_HEADERS
-from tests.carriers import Carrier, Nats, RabbitMq, Sent
 from tests.conftest import empty_nats, empty_rabbit, fresh_database
-from tests.rows import clear
-from tests.running import running, settings_for, until
+from tests.support.carriers import Carrier, Nats, RabbitMq, Sent
+from tests.support.rows import clear
+from tests.support.running import running, settings_for, until
 
 AGENT = "2f9471cb-57cc-562e-8f8b-9e6aad260461"
 NEIGHBOURS = 500

@@ -14,10 +14,10 @@ from penstock.worker.migrate import up
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.crash_marks import PostgresSuspects
 from penstock.worker.postgres.pool import open_pool
-from tests.carriers import Carrier, Nats, RabbitMq
-from tests.integration.test_malformed import HEARTBEAT, TASK, body
-from tests.running import until
-from tests.workers import WorkerProcess, environment
+from tests.integration.pipeline.test_malformed import HEARTBEAT, TASK, body
+from tests.support.carriers import Carrier, Nats, RabbitMq
+from tests.support.running import until
+from tests.support.workers import WorkerProcess, environment
 
 _DEADLY = """
 import asyncio, os

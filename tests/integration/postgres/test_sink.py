@@ -14,8 +14,8 @@ from penstock.worker.pipeline.plan import make_plan
 from penstock.worker.pipeline.ports import Origin
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
-from tests.generated import EventMaker
-from tests.rows import clear, snapshot
+from tests.support.generated import EventMaker
+from tests.support.rows import clear, snapshot
 
 CATALOGUE = Catalogue.load()
 NOWHERE = Origin(transport="test", stream="test", epoch="", sequences=[])

@@ -10,7 +10,7 @@ from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.connection import RabbitOptions, connect
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.topology import QueuePlan
-from tests.running import until
+from tests.support.running import until
 
 PLAN = QueuePlan(name="AGENT_STATE", subjects=("agents.>",))
 

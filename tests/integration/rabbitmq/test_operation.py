@@ -16,8 +16,8 @@ from penstock.schemas.agents import AgentHeartbeat
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.publisher import Publisher
 from tests.conftest import empty_rabbit
-from tests.running import until
-from tests.workers import WorkerProcess, environment
+from tests.support.running import until
+from tests.support.workers import WorkerProcess, environment
 
 KINDS = ("quorum", "classic", "stream")
 SOURCE = "source AGENT_STATE"

@@ -19,9 +19,9 @@ from penstock.worker.publisher.encoding import uuid7
 from penstock.worker.rabbitmq import topology as rabbitmq_topology
 from penstock.worker.rabbitmq.connection import RabbitOptions, connect
 from penstock.worker.settings.keys import load
-from tests.relay import Relay
-from tests.running import until
-from tests.workers import WorkerProcess, environment
+from tests.support.relay import Relay
+from tests.support.running import until
+from tests.support.workers import WorkerProcess, environment
 
 STREAM = "AGENT_STATE"
 COUNTS = pytest.mark.parametrize("count", [5_000, pytest.param(50_000, marks=pytest.mark.faults)])

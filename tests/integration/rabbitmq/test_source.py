@@ -28,7 +28,7 @@ from penstock.worker.rabbitmq.link import Link
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource, Start
 from penstock.worker.rabbitmq.topology import Kind, QueuePlan
-from tests.running import until
+from tests.support.running import until
 
 QUEUE = "AGENT_STATE"
 BATCH = 50

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from penstock.worker.app import Worker
-from tests.relay import Relay
-from tests.running import running, settings_for, until
+from tests.support.relay import Relay
+from tests.support.running import running, settings_for, until
 
 
 @pytest.mark.parametrize("size", [300, 1_500, 4_000])

@@ -241,7 +241,7 @@ def test_effective_settings_read_back_and_hide_secrets() -> None:
 
 
 def test_the_example_file_is_current_and_holds_the_defaults(tmp_path: Path) -> None:
-    example = Path(__file__).parents[2] / "penstock.example.toml"
+    example = Path(__file__).parents[3] / "penstock.example.toml"
     assert example.read_text() == config_text.example(), (
         "run: penstock config --format example > penstock.example.toml"
     )
