@@ -66,11 +66,35 @@ STATE = ("value", "checksum", "expires_at", "deleted_at")
 
 AGENT = ("agent_id",)
 IDENTITY = {"external_id": KEY_TEXT}
+NAMES = {**IDENTITY, "known_as": Field("external_id")}
+CAPABILITY = ("agent_id", "name")
+DEPENDENCY = ("agent_id", "depends_on")
+DEPENDENCY_STATE = ("kind", "deleted_at")
+STATE_OF = ("agent_id", "state_key")
+
 OF_AGENT = Ref("agent_id", "agents.agent")
 PARENT = Ref("parent_agent_id", "agents.agent")
+NEEDED = Ref("depends_on", "agents.agent")
 STATUS_KEY = (Hydrate("agents.kv_status", AGENT),)
-STATE_KEY = (Hydrate("agents.kv_state", ("agent_id", "state_key")),)
+STATE_KEY = (Hydrate("agents.kv_state", STATE_OF),)
 ALL_KEYS = (Hydrate("agents.kv", AGENT),)
+
+
+class Profile(EventData, frozen=True, kw_only=True):
+    """What an agent says about itself, always as a whole."""
+
+    agent_id: AgentId
+    name: Text
+    agent_type: AgentType
+    external_id: Text | None = None
+    software_version: Text | None = None
+    parent_agent_id: AgentId | None = None
+    project_id: ProjectId | None = None
+    cognitive_pattern: CognitivePattern | None = None
+    learning_rate: Share | None = None
+    performance_score: Share | None = None
+    configuration: Json = None
+    metadata: Json = None
 
 
 @event(
@@ -86,15 +110,11 @@ ALL_KEYS = (Hydrate("agents.kv", AGENT),)
             first=("created_by",),
             max=("registered_at",),
             once=("external_id",),
-            values={
-                **IDENTITY,
-                "known_as": Field("external_id"),
-                "registered_at": OCCURRED_AT,
-            },
+            values={**NAMES, "registered_at": OCCURRED_AT},
         ),
         Upsert(
             table="agents.capability",
-            key=("agent_id", "name"),
+            key=CAPABILITY,
             each="capabilities",
             last=("deleted_at",),
             guard="presence",
@@ -104,21 +124,9 @@ ALL_KEYS = (Hydrate("agents.kv", AGENT),)
     refs=(PARENT, OF_AGENT),
     kv=ALL_KEYS,
 )
-class AgentRegistered(EventData, frozen=True, kw_only=True):
+class AgentRegistered(Profile, frozen=True, kw_only=True):
     """An agent introduced itself; one that was retired is back."""
 
-    agent_id: AgentId
-    name: Text
-    agent_type: AgentType
-    external_id: Text | None = None
-    software_version: Text | None = None
-    parent_agent_id: AgentId | None = None
-    project_id: ProjectId | None = None
-    cognitive_pattern: CognitivePattern | None = None
-    learning_rate: Share | None = None
-    performance_score: Share | None = None
-    configuration: Json = None
-    metadata: Json = None
     capabilities: Annotated[list[Name], Meta(max_length=1000)] | None = None
     created_by: Text | None = None
 
@@ -134,27 +142,14 @@ class AgentRegistered(EventData, frozen=True, kw_only=True):
             last=PROFILE,
             guard="profile",
             once=("external_id",),
-            values={**IDENTITY, "known_as": Field("external_id")},
+            values=NAMES,
         ),
     ),
     refs=(PARENT,),
     kv=STATUS_KEY,
 )
-class AgentUpdated(EventData, frozen=True, kw_only=True):
+class AgentUpdated(Profile, frozen=True, kw_only=True):
     """An agent's profile changed; it is stated as a whole."""
-
-    agent_id: AgentId
-    name: Text
-    agent_type: AgentType
-    external_id: Text | None = None
-    software_version: Text | None = None
-    parent_agent_id: AgentId | None = None
-    project_id: ProjectId | None = None
-    cognitive_pattern: CognitivePattern | None = None
-    learning_rate: Share | None = None
-    performance_score: Share | None = None
-    configuration: Json = None
-    metadata: Json = None
 
 
 @event(
@@ -279,10 +274,10 @@ class AgentConnectionSet(EventData, frozen=True, kw_only=True):
     key="agent_id",
     history=Log("agents"),
     states=(
-        Upsert(table="agents.capability", key=("agent_id", "name"), last=SKILL),
+        Upsert(table="agents.capability", key=CAPABILITY, last=SKILL),
         Upsert(
             table="agents.capability",
-            key=("agent_id", "name"),
+            key=CAPABILITY,
             last=("deleted_at",),
             guard="presence",
         ),
@@ -308,7 +303,7 @@ class AgentCapabilitySet(EventData, frozen=True, kw_only=True):
     states=(
         Upsert(
             table="agents.capability",
-            key=("agent_id", "name"),
+            key=CAPABILITY,
             last=("deleted_at",),
             guard="presence",
             values={"deleted_at": OCCURRED_AT},
@@ -327,12 +322,8 @@ class AgentCapabilityRemoved(EventData, frozen=True, kw_only=True):
     "agents.dependency_set",
     key="agent_id",
     history=Log("agents"),
-    states=(
-        Upsert(
-            table="agents.dependency", key=("agent_id", "depends_on"), last=("kind", "deleted_at")
-        ),
-    ),
-    refs=(OF_AGENT, Ref("depends_on", "agents.agent")),
+    states=(Upsert(table="agents.dependency", key=DEPENDENCY, last=DEPENDENCY_STATE),),
+    refs=(OF_AGENT, NEEDED),
 )
 class AgentDependencySet(EventData, frozen=True, kw_only=True):
     """An agent needs another one."""
@@ -349,12 +340,12 @@ class AgentDependencySet(EventData, frozen=True, kw_only=True):
     states=(
         Upsert(
             table="agents.dependency",
-            key=("agent_id", "depends_on"),
-            last=("kind", "deleted_at"),
+            key=DEPENDENCY,
+            last=DEPENDENCY_STATE,
             values={"deleted_at": OCCURRED_AT},
         ),
     ),
-    refs=(OF_AGENT, Ref("depends_on", "agents.agent")),
+    refs=(OF_AGENT, NEEDED),
 )
 class AgentDependencyRemoved(EventData, frozen=True, kw_only=True):
     """An agent no longer needs another one."""
@@ -367,7 +358,7 @@ class AgentDependencyRemoved(EventData, frozen=True, kw_only=True):
     "agents.state_set",
     key="agent_id",
     history=Log("agents", data_limit=8192, keep=("state_key", "checksum", "expires_at")),
-    states=(Upsert(table="agents.state", key=("agent_id", "state_key"), last=STATE),),
+    states=(Upsert(table="agents.state", key=STATE_OF, last=STATE),),
     kv=STATE_KEY,
 )
 class AgentStateSet(EventData, frozen=True, kw_only=True):
@@ -389,7 +380,7 @@ class AgentStateSet(EventData, frozen=True, kw_only=True):
     states=(
         Upsert(
             table="agents.state",
-            key=("agent_id", "state_key"),
+            key=STATE_OF,
             last=STATE,
             values={"deleted_at": OCCURRED_AT},
         ),

@@ -8,7 +8,6 @@ kind, so the same text gives the same key in every process, at every replay.
 import re
 from functools import lru_cache
 from typing import Annotated
-from urllib.parse import unquote_to_bytes
 from uuid import UUID, uuid5
 
 from msgspec import Meta
@@ -74,11 +73,6 @@ def escape(text: str) -> str:
     if _plain_token(text):
         return text
     return _unsafe.sub(lambda match: "".join(f"={byte:02X}" for byte in match[0].encode()), text)
-
-
-def unescape(token: str) -> str:
-    """The text that `escape` made ``token`` from; raises UnicodeDecodeError for foreign bytes."""
-    return unquote_to_bytes(token.replace("=", "%")).decode()
 
 
 STATUS_KEY = "_status"

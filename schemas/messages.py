@@ -61,6 +61,20 @@ BY_PHASE = {"status": tuple(MessageStatus)}
 SUBSCRIBERS = (Ref("channel_id", "messages.channel"), Ref("agent_id", "agents.agent"))
 
 
+class OfMessage(EventData, frozen=True, kw_only=True):
+    """What names a message that was sent: its id and the time of its ``messages.sent``."""
+
+    to: Recipient
+    message_id: MessageId
+    sent_at: Moment
+
+
+class Receipt(OfMessage, frozen=True, kw_only=True):
+    """Something that happened to a message, and when."""
+
+    at: Moment
+
+
 @event(
     "messages.sent",
     key="to",
@@ -114,13 +128,8 @@ class MessageSent(EventData, frozen=True, kw_only=True):
         ),
     ),
 )
-class MessageDelivered(EventData, frozen=True, kw_only=True):
+class MessageDelivered(Receipt, frozen=True, kw_only=True):
     """A message reached its recipient."""
-
-    to: Recipient
-    message_id: MessageId
-    sent_at: Moment
-    at: Moment
 
 
 @event(
@@ -136,13 +145,8 @@ class MessageDelivered(EventData, frozen=True, kw_only=True):
         ),
     ),
 )
-class MessageProcessed(EventData, frozen=True, kw_only=True):
+class MessageProcessed(Receipt, frozen=True, kw_only=True):
     """The recipient did what a message asked for."""
-
-    to: Recipient
-    message_id: MessageId
-    sent_at: Moment
-    at: Moment
 
 
 @event(
@@ -158,13 +162,8 @@ class MessageProcessed(EventData, frozen=True, kw_only=True):
         ),
     ),
 )
-class MessageAcked(EventData, frozen=True, kw_only=True):
+class MessageAcked(Receipt, frozen=True, kw_only=True):
     """The recipient confirmed a message."""
-
-    to: Recipient
-    message_id: MessageId
-    sent_at: Moment
-    at: Moment
 
 
 @event(
@@ -180,13 +179,8 @@ class MessageAcked(EventData, frozen=True, kw_only=True):
         ),
     ),
 )
-class MessageRead(EventData, frozen=True, kw_only=True):
+class MessageRead(Receipt, frozen=True, kw_only=True):
     """A person opened a message."""
-
-    to: Recipient
-    message_id: MessageId
-    sent_at: Moment
-    at: Moment
 
 
 @event(
@@ -207,12 +201,9 @@ class MessageRead(EventData, frozen=True, kw_only=True):
         ),
     ),
 )
-class MessageFailed(EventData, frozen=True, kw_only=True):
+class MessageFailed(OfMessage, frozen=True, kw_only=True):
     """An attempt to deliver a message failed; another may follow."""
 
-    to: Recipient
-    message_id: MessageId
-    sent_at: Moment
     attempt: Count
     error: LongText
     next_attempt_at: Moment | None = None
@@ -230,12 +221,8 @@ class MessageFailed(EventData, frozen=True, kw_only=True):
         ),
     ),
 )
-class MessageExpired(EventData, frozen=True, kw_only=True):
+class MessageExpired(OfMessage, frozen=True, kw_only=True):
     """A message outlived its time and is not delivered any more."""
-
-    to: Recipient
-    message_id: MessageId
-    sent_at: Moment
 
 
 @event(

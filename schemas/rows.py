@@ -6,7 +6,7 @@ library's dataclasses are: one expression per column, no dispatch while they run
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import msgspec
 from msgspec import NODEFAULT, Raw, inspect
@@ -56,11 +56,12 @@ _NAMES: dict[str, Any] = {
 
 def wire_struct(struct: type[EventData], key: str) -> type[msgspec.Struct]:
     """The struct as it travels: without the key field, JSON documents left undecoded."""
+    hints = get_type_hints(struct, include_extras=True)
     fields: list[Any] = []
     for field in struct_fields(struct):
         if field.name == key:
             continue
-        annotation = Raw if _is_json(field.type) else struct.__annotations__[field.name]
+        annotation = Raw if _is_json(field.type) else hints[field.name]
         if field.default is not NODEFAULT:
             default = Raw(_NULL) if annotation is Raw else field.default
             fields.append((field.name, annotation, default))

@@ -60,6 +60,8 @@ OUTCOME = (
 TASK = ("task_id",)
 IDENTITY = {"external_id": KEY_TEXT}
 DEPENDENCY = ("task_id", "depends_on")
+DEPENDENCY_STATE = ("kind", "deleted_at")
+BOTH_TASKS = (Ref("task_id", "tasks.task"), Ref("depends_on", "tasks.task"))
 EXECUTION = ("execution_id", "started_at")
 
 
@@ -140,8 +142,8 @@ class TaskUpdated(EventData, frozen=True, kw_only=True):
     "tasks.dependency_set",
     key="task_id",
     history=Log("tasks"),
-    states=(Upsert(table="tasks.dependency", key=DEPENDENCY, last=("kind", "deleted_at")),),
-    refs=(Ref("task_id", "tasks.task"), Ref("depends_on", "tasks.task")),
+    states=(Upsert(table="tasks.dependency", key=DEPENDENCY, last=DEPENDENCY_STATE),),
+    refs=BOTH_TASKS,
 )
 class TaskDependencySet(EventData, frozen=True, kw_only=True):
     """A task waits for another one."""
@@ -159,11 +161,11 @@ class TaskDependencySet(EventData, frozen=True, kw_only=True):
         Upsert(
             table="tasks.dependency",
             key=DEPENDENCY,
-            last=("kind", "deleted_at"),
+            last=DEPENDENCY_STATE,
             values={"deleted_at": OCCURRED_AT},
         ),
     ),
-    refs=(Ref("task_id", "tasks.task"), Ref("depends_on", "tasks.task")),
+    refs=BOTH_TASKS,
 )
 class TaskDependencyRemoved(EventData, frozen=True, kw_only=True):
     """A task no longer waits for another one."""

@@ -38,6 +38,12 @@ BALLOT = (
 
 SESSION = ("session_id",)
 IDENTITY = {"external_id": KEY_TEXT}
+ENDING = {
+    **IDENTITY,
+    "closed_at": OCCURRED_AT,
+    "closed_by": Field("by"),
+    "close_reason": Field("reason"),
+}
 VOTER = (Ref("session_id", "collab.vote_session"), Ref("agent_id", "agents.agent"))
 
 
@@ -122,6 +128,14 @@ class VoteRetracted(EventData, frozen=True, kw_only=True):
     agent_id: AgentId
 
 
+class Ending(EventData, frozen=True, kw_only=True):
+    """Who ended a vote, and why."""
+
+    session_id: VoteSessionId
+    by: Text | None = None
+    reason: LongText | None = None
+
+
 @event(
     "votes.closed",
     key="session_id",
@@ -133,22 +147,12 @@ class VoteRetracted(EventData, frozen=True, kw_only=True):
             last=OUTCOME,
             guard="status",
             once=("external_id",),
-            values={
-                **IDENTITY,
-                "status": VoteSessionStatus.CLOSED,
-                "closed_at": OCCURRED_AT,
-                "closed_by": Field("by"),
-                "close_reason": Field("reason"),
-            },
+            values={**ENDING, "status": VoteSessionStatus.CLOSED},
         ),
     ),
 )
-class VoteClosed(EventData, frozen=True, kw_only=True):
+class VoteClosed(Ending, frozen=True, kw_only=True):
     """No more ballots are taken; the result can be counted."""
-
-    session_id: VoteSessionId
-    by: Text | None = None
-    reason: LongText | None = None
 
 
 @event(
@@ -162,19 +166,9 @@ class VoteClosed(EventData, frozen=True, kw_only=True):
             last=OUTCOME,
             guard="status",
             once=("external_id",),
-            values={
-                **IDENTITY,
-                "status": VoteSessionStatus.CANCELLED,
-                "closed_at": OCCURRED_AT,
-                "closed_by": Field("by"),
-                "close_reason": Field("reason"),
-            },
+            values={**ENDING, "status": VoteSessionStatus.CANCELLED},
         ),
     ),
 )
-class VoteCancelled(EventData, frozen=True, kw_only=True):
+class VoteCancelled(Ending, frozen=True, kw_only=True):
     """A vote was called off; nothing will be counted."""
-
-    session_id: VoteSessionId
-    by: Text | None = None
-    reason: LongText | None = None

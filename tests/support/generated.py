@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import inspect
 
-from penstock.schemas.catalogue import EventType
+from penstock.schemas.event_type import EventType
 from penstock.schemas.identity import escape
 from penstock.schemas.rows import field_types
 from penstock.worker.pipeline.ports import Message

@@ -9,7 +9,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from penstock.schemas.catalogue import Catalogue, EventType
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.event_type import EventType
 
 _TITLES = ("type", "subject", "stream", "history", "state", "what it says")
 

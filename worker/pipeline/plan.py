@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.schemas.catalogue import Group, Rows
 from penstock.schemas.event import Event
+from penstock.schemas.event_type import Group, Rows
 from penstock.schemas.rows import Cells
 from penstock.worker.pipeline.ports import KvTouch
 

@@ -9,7 +9,8 @@ are probably not there yet, and COPY costs a third of it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.schemas.catalogue import Catalogue, Group
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.event_type import Group
 from penstock.worker.pipeline.plan import Plan, StateRows
 from penstock.worker.postgres import statements
 from penstock.worker.postgres.copy import FEW_ROWS, HopefulCopy, Rows

@@ -6,7 +6,7 @@ row, ``EXCLUDED`` the folded one, and NULL always means "not stated".
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from penstock.schemas.catalogue import Group
+from penstock.schemas.event_type import Group
 
 ColumnTypes = Mapping[str, str]
 """Column to SQL type; domains are given by the type they are based on."""

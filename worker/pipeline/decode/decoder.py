@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 import msgspec
 from msgspec import Raw
 
-from penstock.schemas.catalogue import Catalogue, EventType
+from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Envelope, Event
+from penstock.schemas.event_type import EventType
 from penstock.schemas.identity import escape, event_uuid
 from penstock.worker.pipeline.decode.diagnosis import dead_letter, diagnose
 from penstock.worker.pipeline.decode.modes import data_of, leaves, other_mode, structured

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from penstock.schemas.catalogue import Catalogue, EventType
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.event_type import EventType
 
 _OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 _NEWEST = datetime(2100, 1, 1, tzinfo=UTC)

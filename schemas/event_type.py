@@ -1,0 +1,195 @@
+"""One event type, compiled: from its declaration to the functions that make its rows.
+
+`schemas.catalogue` holds all of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from penstock.schemas.event import Event
+from penstock.schemas.mapping import EVENT_ID, OCCURRED_AT, AuditLog, EventSpec, Log, Upsert
+from penstock.schemas.rows import (
+    LOG_COLUMNS,
+    Cells,
+    MappingError,
+    RowCompiler,
+    field_types,
+    log_row,
+    wire_struct,
+)
+from penstock.schemas.streams import STREAM_OF
+
+
+class Group(msgspec.Struct, frozen=True, cache_hash=True):
+    """Columns of a state table that are decided together.
+
+    ``kind`` is a policy of `schemas.mapping`; ``guard`` the columns that hold the winner's guard;
+    ``order`` the ranks of a ``rank`` column.
+    """
+
+    table: str
+    kind: str
+    columns: tuple[str, ...]
+    guard: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+
+
+class State(msgspec.Struct, frozen=True):
+    """An `Upsert`, compiled: how an event changes one row, or one row per element of ``items``."""
+
+    table: str
+    key_columns: tuple[str, ...]
+    key: Cells
+    groups: tuple[tuple[Group, Cells], ...]
+    items: Callable[[Event], Sequence[Any]] | None
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """A history table's columns and the function that makes its row."""
+
+    table: str
+    columns: tuple[str, ...]
+    row: Cells
+
+
+class EventType(msgspec.Struct, frozen=True):
+    """One event type, compiled.
+
+    ``prefix`` + key + ``suffix`` is its subject. ``references`` gives for each parent table the
+    parent's key and text; ``touches`` the rows to hydrate; ``partition_fields`` the times, beside
+    ``occurred_at``, that pick a partition.
+    """
+
+    name: str
+    spec: EventSpec
+    decode: Callable[[Raw | bytes], Any]
+    prefix: str
+    suffix: str
+    stream: str
+    history: Rows | None
+    states: tuple[State, ...]
+    references: tuple[tuple[str, Callable[[Event], tuple[str, str] | None]], ...]
+    touches: tuple[tuple[tuple[str, tuple[str, ...]], Cells], ...]
+    partition_fields: tuple[str, ...]
+    requires_sequence: bool
+
+    def __repr__(self) -> str:
+        return f"EventType({self.name!r})"
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Every table that the event writes, the history first."""
+        history = (self.history.table,) if self.history else ()
+        return history + tuple(dict.fromkeys(state.table for state in self.states))
+
+
+def compile_type(spec: EventSpec) -> EventType:
+    """Compile one declaration. Raises MappingError."""
+    compiler = RowCompiler(spec.name, spec.struct, spec.key)
+    wire = wire_struct(spec.struct, spec.key)
+    states = tuple(_state(spec, upsert, compiler) for upsert in spec.states)
+    return EventType(
+        name=spec.name,
+        spec=spec,
+        decode=msgspec.json.Decoder(wire).decode,
+        prefix=f"{spec.domain}.",
+        suffix=f".{spec.verb}",
+        stream=_stream(spec),
+        history=_history(spec, compiler),
+        states=states,
+        references=tuple((ref.table, compiler.id_and_text(ref.field)) for ref in spec.refs),
+        touches=tuple(
+            ((rule.view, rule.columns), compiler.cells(rule.columns, {})) for rule in spec.kv
+        ),
+        partition_fields=_time_keys(spec, wire),
+        requires_sequence=bool(getattr(spec.struct, "requires_sequence", False)),
+    )
+
+
+def _stream(spec: EventSpec) -> str:
+    stream = spec.stream or STREAM_OF.get(spec.domain)
+    if not spec.verb or stream is None:
+        raise MappingError(
+            f"{spec.name}: the type must be domain.verb, and a domain that Penstock does not know "
+            f"needs stream=...; it knows {', '.join(STREAM_OF)}"
+        )
+    if STREAM_OF.get(spec.domain, stream) != stream:
+        raise MappingError(f"{spec.name}: {spec.domain}.> belongs to {STREAM_OF[spec.domain]}")
+    return stream
+
+
+def _time_keys(spec: EventSpec, wire: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Key columns that are times sent in the data: they pick a partition of a state table."""
+    names = {
+        column for upsert in spec.states for column in upsert.key if column not in upsert.values
+    }
+    return tuple(
+        name
+        for name, kind in field_types(wire).items()
+        if name in names and isinstance(kind, msgspec.inspect.DateTimeType)
+    )
+
+
+def _history(spec: EventSpec, compiler: RowCompiler) -> Rows | None:
+    history = spec.history
+    if history is None:
+        return None
+    if isinstance(history, Log):
+        return Rows(history.table, LOG_COLUMNS, log_row(spec.name, history))
+    if isinstance(history, AuditLog):
+        return Rows(history.table, *_audit(spec, history))
+    columns = ("event_id", "occurred_at", *history.columns)
+    values = {"event_id": EVENT_ID, "occurred_at": OCCURRED_AT, **history.values}
+    return Rows(history.table, columns, compiler.cells(columns, values))
+
+
+def _audit(spec: EventSpec, history: AuditLog) -> tuple[tuple[str, ...], Cells]:
+    header = log_row(spec.name, Log(history.resource_type))
+    verb = spec.verb
+
+    def row(e: Event, item: Any) -> tuple[Any, ...]:
+        return (*header(e, item)[1:], "event", verb, history.resource_type, e.entity)
+
+    return (*LOG_COLUMNS[1:], "origin", "action", "resource_type", "resource_id"), row
+
+
+def _state(spec: EventSpec, upsert: Upsert, compiler: RowCompiler) -> State:
+    def cells(columns: Sequence[str], *, optional: bool = False) -> Cells:
+        return compiler.cells(columns, upsert.values, optional=optional)
+
+    groups: list[tuple[Group, Cells]] = []
+    if upsert.last:
+        group = Group(upsert.table, "last", upsert.last, _guard(upsert.guard))
+        groups.append((group, cells(upsert.last, optional=True)))
+    if upsert.first:
+        group = Group(upsert.table, "first", upsert.first, ("created_at", "created_event"))
+        groups.append((group, cells(upsert.first)))
+    for kind, columns in (("max", upsert.max), ("min", upsert.min), ("add", upsert.add)):
+        if columns:
+            groups.append((Group(upsert.table, kind, columns), cells(columns)))
+    for column, order in upsert.rank.items():
+        groups.append((Group(upsert.table, "rank", (column,), order=order), cells((column,))))
+    if upsert.once:
+        groups.append((Group(upsert.table, "once", upsert.once), cells(upsert.once)))
+    if upsert.add and spec.history is None:
+        raise MappingError(f"{spec.name}: add needs a history that tells which events are new")
+    return State(
+        upsert.table, upsert.key, cells(upsert.key), tuple(groups), _items(spec, upsert.each)
+    )
+
+
+def _guard(prefix: str) -> tuple[str, str, str]:
+    if prefix:
+        return f"{prefix}_version", f"{prefix}_at", f"{prefix}_event"
+    return "version", "version_at", "version_event"
+
+
+def _items(spec: EventSpec, each: str | None) -> Callable[[Event], Sequence[Any]] | None:
+    if each is None:
+        return None
+    if each not in spec.struct.__struct_fields__:
+        raise MappingError(f"{spec.name}: each={each!r} is not a field")
+    return lambda e: getattr(e.data, each) or ()
