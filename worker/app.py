@@ -16,6 +16,7 @@ from penstock.worker.difference import Difference
 from penstock.worker.errors import MigrationError, PenstockError
 from penstock.worker.lifecycle import end, stop_on_signals
 from penstock.worker.nats.kv.store import JetStreamKv
+from penstock.worker.nats.wire import read_much_at_once
 from penstock.worker.ops.http import HealthServer
 from penstock.worker.ops.monitor import Monitor, wait_until_idle
 from penstock.worker.pipeline.commit import Committer
@@ -37,6 +38,7 @@ async def run(settings: Settings, until_idle: float | None = None) -> int:
     """Work until told to stop, or until nothing came for ``until_idle`` seconds. Exit code."""
     with stop_on_signals() as stopping:
         _calm_collector()
+        read_much_at_once()
         async with Worker(settings, stopping) as worker:
             return await worker.work(until_idle)
 

@@ -11,6 +11,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from penstock.worker.errors import PenstockError, SourceUnavailable
+from penstock.worker.nats.requests import Refusal
 from penstock.worker.pipeline.ports import Backlog
 
 _NOT_FOUND = 404
@@ -22,10 +23,10 @@ class ApiRefused(PenstockError):
     The codes: https://github.com/nats-io/nats-server/blob/main/server/errors.json
     """
 
-    def __init__(self, subject: str, error: dict[str, Any]) -> None:
-        self.status: int = error.get("code", 0)
-        self.code: int = error.get("err_code", 0)
-        self.description: str = error.get("description", "no description")
+    def __init__(self, subject: str, error: Refusal) -> None:
+        self.status = error.code
+        self.code = error.err_code
+        self.description = error.description
         super().__init__(f"{subject}: {self.description} (error {self.code})")
 
     @property
@@ -55,7 +56,7 @@ async def call(
         raise SourceUnavailable(f"{subject}: {exc!r}") from exc
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
     if "error" in answer:
-        raise ApiRefused(subject, answer["error"])
+        raise ApiRefused(subject, msgspec.convert(answer["error"], Refusal))
     return answer
 
 

@@ -31,7 +31,10 @@ _LONGEST_LINE = 65_536
 """A control line may be long (INFO names all servers of a cluster), but not endless."""
 _STOCK = frozenset((b"PING", b"PONG", b"INFO", b"+OK", b"-ERR"))
 
-nats.aio.client.DEFAULT_BUFFER_SIZE = _READ_BYTES
+
+def read_much_at_once() -> None:
+    """Make every connection of this process read large pieces. For a process that is our own."""
+    nats.aio.client.DEFAULT_BUFFER_SIZE = _READ_BYTES
 
 
 class BatchParser:
@@ -233,14 +236,6 @@ def status_of(header: bytes | None) -> bytes:
     Nobody but the server can set it: what a writer calls ``Status`` stands in a line of its own.
     """
     return header[9:12].strip() if header is not None and header.startswith(b"NATS/1.0 ") else b""
-
-
-def publish(subject: str, reply: str, header: bytes, payload: bytes) -> bytes:
-    """The command that sends ``payload``; ``header`` is a whole block, or empty."""
-    if header:
-        sizes = f"{len(header)} {len(header) + len(payload)}"
-        return b"%b%b%b\r\n" % (f"HPUB {subject} {reply} {sizes}\r\n".encode(), header, payload)
-    return b"%b%b\r\n" % (f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload)
 
 
 def publishes(subjects: Iterable[bytes], payload: bytes) -> bytes:

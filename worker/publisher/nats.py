@@ -12,6 +12,16 @@ from nats.aio.client import Client
 
 from penstock.worker.errors import PenstockError
 from penstock.worker.nats.connection import reads, revive
+from penstock.worker.nats.requests import (
+    ATOMIC_DISABLED,
+    BATCH_LIMIT,
+    Ack,
+    Inbox,
+    Refusal,
+    Request,
+    ack_of,
+)
+from penstock.worker.nats.wire import BatchParser
 from penstock.worker.publisher.outgoing import (
     Confirmation,
     Outgoing,
@@ -19,13 +29,12 @@ from penstock.worker.publisher.outgoing import (
     PublishRefused,
     Queue,
 )
-from penstock.worker.publisher.requests import BATCH_LIMIT, ApiError, Reply, Wire
 from penstock.worker.publisher.unconfirmed import Limits, Unconfirmed
 
 log = structlog.get_logger()
 
 _BATCH_BYTES = 1024 * 1024
-"""Of one write; nats-py blocks on more than 2 MiB that the socket has not taken."""
+"""Of one write, so that answers come in time to tell a slow stream from a silent one."""
 
 _PATIENCE_SECONDS = 5.0
 _RECONNECT_POLL_SECONDS = 0.05
@@ -33,7 +42,9 @@ _PAUSE_SECONDS = 0.5
 _NO_STREAM_SECONDS = 2.0
 """How long no stream for a subject may be a stream that has no leader for a moment."""
 
-_ATOMIC_DISABLED = 10174
+_SUBJECT_LIMIT = 3_500
+"""Bytes. A server ends a connection that sends it a line of more than 4,096."""
+
 _STREAM_FULL = {10077, 10047, 10023}
 _denied = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE).search
 
@@ -47,7 +58,7 @@ class Sender:
 
     def __init__(self, nc: Client, *, atomic: bool = True, **limits: Unpack[Limits]) -> None:
         self._nc = nc
-        self._wire = Wire(nc, patience=_PATIENCE_SECONDS)
+        self._inbox = Inbox(nc, _PATIENCE_SECONDS)
         self._unconfirmed = Unconfirmed(**limits)
         self._atomic = atomic
         self._singly: dict[str, int] = {}
@@ -57,7 +68,8 @@ class Sender:
 
     async def open(self) -> None:
         """Start listening for answers."""
-        await self._wire.open()
+        await self._inbox.open()
+        BatchParser.of(self._nc).on_reset(self, self._inbox.interrupt)
         self._listen_for_denials()
 
     async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
@@ -67,7 +79,7 @@ class Sender:
         sent takes the message back.
         """
         message = await self._unconfirmed.take(subject, payload, msg_id)
-        reason = self._wire.unfit(message)
+        reason = self._unfit(message)
         if reason is None:
             self._queue(subject.partition(".")[0]).put(message)
         else:
@@ -85,6 +97,19 @@ class Sender:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
         self._fail_all(PublishFailed("the publisher was closed before this was confirmed"))
+
+    def _unfit(self, message: Outgoing) -> str | None:
+        """Why the server would end the connection if it were sent this; None if it would not."""
+        if len(message.payload) + _SUBJECT_LIMIT > self._nc.max_payload:
+            return f"{len(message.payload)} bytes; the server takes {self._nc.max_payload}"
+        if len(message.subject) > _SUBJECT_LIMIT:
+            return f"its subject has {len(message.subject)} characters, more than {_SUBJECT_LIMIT}"
+        subject, msg_id = message.subject, message.msg_id
+        if not (subject.isascii() and subject.isprintable() and " " not in subject):
+            return "a subject is printable ASCII without spaces"
+        if not (msg_id.isascii() and msg_id.isprintable()):
+            return f"a Nats-Msg-Id is printable ASCII, not {msg_id!r}"
+        return None
 
     def _queue(self, domain: str) -> Queue:
         """Of a domain, and so of a stream: only messages of one stream can be a batch."""
@@ -135,25 +160,26 @@ class Sender:
         batch = _unsettled(batch)
         if not batch:
             return
-        generation = self._wire.generation
+        generation = self._nc.stats["reconnects"]
         if self._atomic and len(batch) > 1 and self._singly.get(domain) != generation:
-            reply = await self._wire.send_atomic(batch)
-            if reply is None:
+            answer = await self._inbox.ask_atomic([_request(message) for message in batch])
+            if answer is None:
                 await self._recover()
                 return
+            reply = ack_of(answer)
             if reply.error is None and reply.count == len(batch):
                 _confirm_all(batch, reply)
                 return
-            if reply.error is None or reply.error.err_code == _ATOMIC_DISABLED:
+            if reply.error is None or reply.error.err_code == ATOMIC_DISABLED:
                 # Without a count an older server took each by itself. Until the next reconnect.
                 self._singly[domain] = generation
-        replies = await self._wire.send_each(batch)
-        for index, reply in replies.items():
-            self._settle(batch[index], reply)
-        if len(replies) < len(batch):
+        answers = await self._inbox.ask([_request(message) for message in batch])
+        for index, answer in answers:
+            self._settle(batch[index], ack_of(answer))
+        if len(answers) < len(batch):
             await self._recover()
 
-    def _settle(self, message: Outgoing, reply: Reply) -> None:
+    def _settle(self, message: Outgoing, reply: Ack) -> None:
         error = reply.error
         if error is None:
             message.confirm(Confirmation(reply.stream, reply.seq, reply.duplicate))
@@ -205,20 +231,24 @@ class Sender:
                 if message.subject.lower() == subject.lower():
                     text = f"not allowed to publish on {message.subject!r}: ask for the permission"
                     message.fail(PublishRefused(text))
-        self._wire.interrupt()
+        self._inbox.interrupt()
+
+
+def _request(message: Outgoing) -> Request:
+    return message.subject, f"Nats-Msg-Id: {message.msg_id}\r\n", message.payload
 
 
 def _unsettled(batch: Sequence[Outgoing]) -> list[Outgoing]:
     return [message for message in batch if not message.confirmed.done()]
 
 
-def _confirm_all(batch: Sequence[Outgoing], reply: Reply) -> None:
+def _confirm_all(batch: Sequence[Outgoing], reply: Ack) -> None:
     first = reply.seq - len(batch) + 1
     for sequence, message in enumerate(batch, first):
         message.confirm(Confirmation(reply.stream, sequence))
 
 
-def _refusal(message: Outgoing, reply: Reply, error: ApiError) -> PublishRefused:
+def _refusal(message: Outgoing, reply: Ack, error: Refusal) -> PublishRefused:
     remedy = ": make room in it or raise its limits" if error.err_code in _STREAM_FULL else ""
     return PublishRefused(
         f"stream {reply.stream or '?'} refuses {message.subject!r}, {len(message.payload)} bytes: "

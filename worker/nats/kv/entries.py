@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
 from penstock.worker.nats.kv.guard import OPERATION, held_guard
-from penstock.worker.nats.kv.replies import Call
+from penstock.worker.nats.requests import Call
 
 _PAGE = 1_000
 

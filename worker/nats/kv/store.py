@@ -23,7 +23,6 @@ from penstock.worker.errors import PenstockError, StateStoreUnavailable
 from penstock.worker.nats.kv.entries import bucket_entries
 from penstock.worker.nats.kv.guard import guard_of, is_ahead, without_value
 from penstock.worker.nats.kv.wire import (
-    BATCH_LIMIT,
     SILENCE,
     BucketMissing,
     BucketWire,
@@ -33,6 +32,7 @@ from penstock.worker.nats.kv.wire import (
     Silent,
     StreamError,
 )
+from penstock.worker.nats.requests import BATCH_LIMIT
 from penstock.worker.pipeline.ports import KvRow
 
 _ROUNDS = 12

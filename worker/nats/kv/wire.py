@@ -11,15 +11,18 @@ from nats.aio.client import Client
 from nats.js.api import Header
 
 from penstock.worker.nats.kv.guard import UNKNOWN, held_guard, message_of
-from penstock.worker.nats.kv.replies import Replies, Request
+from penstock.worker.nats.requests import (
+    ATOMIC_DISABLED,
+    NO_STREAM,
+    Ack,
+    Inbox,
+    Request,
+    ack_of,
+)
 from penstock.worker.nats.wire import Frame, parse_headers, status_of
 from penstock.worker.pipeline.ports import KvRow
 
-BATCH_LIMIT = 1_000
-"""Messages in one atomic batch; the servers allow no more. Direct Get allows 1,024 keys."""
-
 _WRONG_REVISION = {10071, 10164}
-_ATOMIC_DISABLED = 10174
 _TOO_LARGE = 10054
 _SEQUENCE = b"Nats-Sequence"
 _SUBJECT = b"Nats-Subject"
@@ -49,17 +52,6 @@ Put = tuple[KvRow, int]
 """A row, and the revision that its key must still have."""
 
 
-class _ApiError(msgspec.Struct, frozen=True):
-    err_code: int = 0
-    description: str = ""
-
-
-class _Ack(msgspec.Struct, frozen=True):
-    seq: int = 0
-    count: int = 0
-    error: _ApiError | None = None
-
-
 class Held(msgspec.Struct, frozen=True):
     """What a key holds: its revision (0: nothing) and its guard as JSON."""
 
@@ -75,15 +67,15 @@ class Outcome(msgspec.Struct, frozen=True):
     too_large: bool = False
 
 
-_decode_ack = msgspec.json.Decoder(_Ack).decode
 _NOTHING = Held(0, UNKNOWN)
 SILENCE = Outcome()
 
 
-def _ack(frame: Frame) -> _Ack:
-    if status_of(frame[2]) == _NO_RESPONDERS:
+def _ack(frame: Frame) -> Ack:
+    ack = ack_of(frame)
+    if ack is NO_STREAM:
         raise BucketMissing
-    return _decode_ack(frame[3])
+    return ack
 
 
 def _added(header: bytes | None, name: bytes) -> bytes | None:
@@ -108,14 +100,12 @@ class BucketWire:
         self._stream = f"KV_{bucket}"
         self._prefix = f"$KV.{bucket}."
         self._timeout = timeout
-        self._replies = Replies(nc, timeout)
+        self._inbox = Inbox(nc, timeout)
         self.relearn()
-        self._batches = 0
-        self._batch_prefix = nc.new_inbox().rpartition(".")[2]
 
     async def close(self) -> None:
         """Stop listening for answers. Idempotent."""
-        await self._replies.close()
+        await self._inbox.close()
 
     def relearn(self) -> None:
         """Find out anew what the server can do: another one may answer, or another stream."""
@@ -135,8 +125,8 @@ class BucketWire:
     async def _read_many(self, keys: Sequence[str]) -> dict[str, Held] | None:
         """None if the server is too old for it."""
         wanted = msgspec.json.encode({"multi_last": [self._prefix + key for key in keys]})
-        request = Request(f"$JS.API.DIRECT.GET.{self._stream}", wanted)
-        answers = await self._replies.ask([request], len(keys) + 1, _is_control)
+        request = (f"$JS.API.DIRECT.GET.{self._stream}", "", wanted)
+        answers = await self._inbox.ask([request], len(keys) + 1, _is_control)
         if not answers or not _is_control(answers[-1][1]):
             raise Silent
         status = status_of(answers[-1][1][2])
@@ -151,10 +141,8 @@ class BucketWire:
         return found
 
     async def _read_each(self, keys: Sequence[str]) -> dict[str, Held]:
-        requests = [
-            Request(f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{key}", b"") for key in keys
-        ]
-        answers = await self._replies.ask(requests, len(keys))
+        subject = f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}"
+        answers = await self._inbox.ask([(subject + key, "", b"") for key in keys])
         if len(answers) < len(keys):
             raise Silent
         return {keys[index]: self._held(frame) for index, frame in answers}
@@ -169,11 +157,10 @@ class BucketWire:
             raise BucketMissing
         return _NOTHING
 
-    def _request(self, put: Put, lines: str = "", *, answered: bool = True) -> Request:
+    def _request(self, put: Put) -> Request:
         row, revision = put
-        own, body = message_of(row)
-        header = f"NATS/1.0\r\n{own}{_EXPECTED}: {revision}\r\n{lines}\r\n".encode()
-        return Request(self._prefix + row.key, body, header, answered)
+        lines, body = message_of(row)
+        return self._prefix + row.key, f"{lines}{_EXPECTED}: {revision}\r\n", body
 
     async def put(self, puts: Sequence[Put], *, atomic: bool) -> list[Outcome]:
         """Put every row whose key still has its revision, at most `BATCH_LIMIT` rows.
@@ -188,20 +175,12 @@ class BucketWire:
 
     async def _put_atomic(self, puts: Sequence[Put]) -> list[Outcome] | None:
         """None if nothing was written because these rows cannot go as a batch."""
-        self._batches += 1
-        batch = f"Nats-Batch-Id: {self._batch_prefix}{self._batches}\r\nNats-Batch-Sequence: "
-        requests = [
-            self._request(put, f"{batch}{number}\r\n", answered=False)
-            for number, put in enumerate(puts[:-1], 1)
-        ]
-        commit = f"{batch}{len(puts)}\r\nNats-Batch-Commit: 1\r\n"
-        requests.append(self._request(puts[-1], commit))
-        answers = await self._replies.ask(requests, 1)
-        if not answers:
+        answer = await self._inbox.ask_atomic([self._request(put) for put in puts])
+        if answer is None:
             return [SILENCE] * len(puts)
-        return self._batch_outcomes(_ack(answers[0][1]), len(puts))
+        return self._batch_outcomes(_ack(answer), len(puts))
 
-    def _batch_outcomes(self, ack: _Ack, count: int) -> list[Outcome] | None:
+    def _batch_outcomes(self, ack: Ack, count: int) -> list[Outcome] | None:
         if ack.error is None and ack.count == count:
             first = ack.seq - count + 1
             return [Outcome(revision) for revision in range(first, first + count)]
@@ -210,18 +189,18 @@ class BucketWire:
             return [SILENCE] * count
         if ack.error.err_code in _WRONG_REVISION:
             return [Outcome(refused=True)] * count
-        self._atomic = ack.error.err_code != _ATOMIC_DISABLED
+        self._atomic = ack.error.err_code != ATOMIC_DISABLED
         return None
 
     async def _put_each(self, puts: Sequence[Put]) -> list[Outcome]:
         requests = [self._request(put) for put in puts]
         outcomes = [SILENCE] * len(puts)
-        for index, frame in await self._replies.ask(requests, len(puts)):
+        for index, frame in await self._inbox.ask(requests):
             outcomes[index] = self._outcome(puts[index][0].key, _ack(frame))
         return outcomes
 
     @staticmethod
-    def _outcome(key: str, ack: _Ack) -> Outcome:
+    def _outcome(key: str, ack: Ack) -> Outcome:
         if ack.error is None:
             return Outcome(ack.seq)
         code = ack.error.err_code
