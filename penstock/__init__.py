@@ -8,42 +8,52 @@
     async with Publisher("nats://127.0.0.1:4222", source="/agents/a-7") as bus:
         await bus.publish(TaskUpdated(task_id="t-1", status=TaskStatus.RUNNING), sequence=3)
         cursor = await bus.state("a-7", "cursor")
-"""
 
-__version__ = "0.1.0"
+The events themselves are in `penstock.schemas`.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from penstock.worker.errors import (
-        PenstockError,
-        SourceUnavailable,
-        StateStoreUnavailable,
-        Unavailable,
-    )
     from penstock.worker.publisher import (
+        Attributes,
         Confirmation,
         EventInvalid,
+        NatsOptions,
+        PenstockError,
         Publisher,
         PublishFailed,
         PublishRefused,
+        RabbitOptions,
+        SettingsError,
+        SourceUnavailable,
         StateMissing,
+        StateStoreUnavailable,
         StateValue,
+        Unavailable,
+        uuid7,
     )
 
+__version__ = "0.1.0"
+
 __all__ = [
+    "Attributes",
     "Confirmation",
     "EventInvalid",
+    "NatsOptions",
     "PenstockError",
     "PublishFailed",
     "PublishRefused",
     "Publisher",
+    "RabbitOptions",
+    "SettingsError",
     "SourceUnavailable",
     "StateMissing",
     "StateStoreUnavailable",
     "StateValue",
     "Unavailable",
+    "uuid7",
 ]
 
 
@@ -51,8 +61,9 @@ def __getattr__(name: str) -> Any:
     """Load the publisher when it is first asked for: the command does without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for module in ("penstock.worker.publisher", "penstock.worker.errors"):
-        found = import_module(module)
-        if hasattr(found, name):
-            return getattr(found, name)
-    raise AssertionError(name)
+    found = globals()[name] = getattr(import_module("penstock.worker.publisher"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

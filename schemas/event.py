@@ -35,13 +35,13 @@ Big = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class EventData(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of one event type. Subclass it and decorate it with `schemas.mapping.event`.
+    """The data of one event type. Subclass it and decorate it with `penstock.schemas.event`.
 
     The key field travels as the CloudEvents ``subject``, the other fields as ``data``.
     """
 
     spec: ClassVar[Any]
-    """Its `schemas.mapping.EventSpec`, set by the decorator."""
+    """Its `penstock.schemas.mapping.EventSpec`, set by the decorator."""
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -70,7 +70,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One decoded fact.
 
-    ``id`` is the canonical UUID that `schemas.identity.event_uuid` gives, ``entity`` the
+    ``id`` is the canonical UUID that `penstock.schemas.identity.event_uuid` gives, ``entity`` the
     CloudEvents subject as sent, ``version`` the ``sequence`` (0 when absent), ``data`` an instance
     of ``spec.wire`` and ``raw`` the JSON of the data as sent, unknown fields included: a view into
     the message, which asyncpg and hashlib take like bytes.

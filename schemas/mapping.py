@@ -143,7 +143,7 @@ class Hydrate(msgspec.Struct, frozen=True):
 
 
 class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of the catalogue. Built by `event`; completed by `schemas.catalogue`."""
+    """One entry of the catalogue. Built by `event`; completed by `penstock.schemas.catalogue`."""
 
     name: str
     key: str

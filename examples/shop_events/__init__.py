@@ -5,9 +5,20 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from penstock.schemas.event import Big, EventData, Json, Text
-from penstock.schemas.identity import AgentId
-from penstock.schemas.mapping import KEY_TEXT, OCCURRED_AT, Field, History, Ref, Upsert, event
+from penstock.schemas import (
+    KEY_TEXT,
+    OCCURRED_AT,
+    AgentId,
+    Big,
+    EventData,
+    Field,
+    History,
+    Json,
+    Ref,
+    Text,
+    Upsert,
+    event,
+)
 
 OrderId = Annotated[str, Meta(min_length=1, max_length=255, extra={"id": "order"})]
 """Any text; its column is a uuid. A UUID is used as it is, other text becomes a UUID version 5."""

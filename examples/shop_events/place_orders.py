@@ -4,7 +4,7 @@ import asyncio
 import os
 from datetime import UTC, datetime
 
-from penstock.worker.publisher import Attributes, Publisher, uuid7
+from penstock import Attributes, Publisher, uuid7
 from shop_events import OrderPaid, OrderPlaced
 
 

@@ -1,8 +1,8 @@
 """From events to what one transaction writes. Pure: no input, no output, no clock.
 
 History rows are grouped by table and sorted by key; state changes are folded per row by the column
-policies of `schemas.mapping` and sorted by key. Equal order everywhere means that two transactions
-never wait for each other in a circle.
+policies of `penstock.schemas.mapping` and sorted by key. Equal order everywhere means that two
+transactions never wait for each other in a circle.
 """
 
 import operator

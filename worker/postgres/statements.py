@@ -1,7 +1,7 @@
 """SQL, generated once from the catalogue and the columns that the database really has.
 
-Statements take one array per column. Policies are those of `schemas.mapping`; ``t`` is the stored
-row, ``EXCLUDED`` the folded one, and NULL always means "not stated".
+Statements take one array per column. Policies are those of `penstock.schemas.mapping`; ``t`` is the
+stored row, ``EXCLUDED`` the folded one, and NULL always means "not stated".
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,28 +1,37 @@
-"""What an agent imports to publish events and to read its own state.
+"""Publishing events and reading one's own state. Agents import it as `penstock`."""
 
-::
-
-    async with Publisher("nats://127.0.0.1:4222", source="/agents/a-7") as bus:
-        await bus.publish(TaskUpdated(task_id="t-1", status=TaskStatus.RUNNING), sequence=3)
-        cursor = await bus.state("a-7", "cursor")
-"""
-
+from penstock.worker.errors import (
+    PenstockError,
+    SettingsError,
+    SourceUnavailable,
+    StateStoreUnavailable,
+    Unavailable,
+)
+from penstock.worker.nats.connection import NatsOptions
 from penstock.worker.publisher.client import Publisher
 from penstock.worker.publisher.encoding import Attributes, EventInvalid, encode, subject_of, uuid7
 from penstock.worker.publisher.nats import Sender
 from penstock.worker.publisher.outgoing import Confirmation, PublishFailed, PublishRefused
 from penstock.worker.publisher.state import StateMissing, StateValue
+from penstock.worker.rabbitmq.connection import RabbitOptions
 
 __all__ = [
     "Attributes",
     "Confirmation",
     "EventInvalid",
+    "NatsOptions",
+    "PenstockError",
     "PublishFailed",
     "PublishRefused",
     "Publisher",
+    "RabbitOptions",
     "Sender",
+    "SettingsError",
+    "SourceUnavailable",
     "StateMissing",
+    "StateStoreUnavailable",
     "StateValue",
+    "Unavailable",
     "encode",
     "subject_of",
     "uuid7",
