@@ -1,4 +1,4 @@
-"""The parts of README.md that are made from the code.
+"""The parts of the pages that are made from the code.
 
 ``python -m tests.docs.sections`` writes them anew; `test_generated` fails where they lag behind.
 """
@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
+import msgspec
 
-from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.catalogue import Catalogue, EventType
 from penstock.worker.cli import main
 from penstock.worker.commands import events as catalogue_view
 from penstock.worker.pipeline.decode import REASONS
 from penstock.worker.pipeline.metrics import FAMILIES
 from penstock.worker.settings import text as config_text
+from tests.docs.fields import fields
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+REFERENCE = ROOT / "docs" / "reference"
 
 
 def commands() -> str:
@@ -33,8 +36,35 @@ def _commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, str]]
             yield prefix + name, (command.help or "").partition("\n")[0]
 
 
+def domains() -> str:
+    """One row a domain: the verbs of its types, and every table that they write."""
+    found: dict[str, list[EventType]] = {}
+    for kind in Catalogue.load().types.values():
+        found.setdefault(kind.name.partition(".")[0], []).append(kind)
+    rows = [
+        (
+            f"`{name}`",
+            ", ".join(kind.name.partition(".")[2] for kind in kinds),
+            ", ".join(dict.fromkeys(table for kind in kinds for table in kind.tables)),
+        )
+        for name, kinds in found.items()
+    ]
+    return _table(("domain", "events", "tables"), rows)
+
+
 def events() -> str:
     return catalogue_view.markdown(Catalogue.load())
+
+
+def event_fields() -> str:
+    """Every type with its subject's key and the fields of its data."""
+    parts = []
+    for kind in Catalogue.load().types.values():
+        schema = catalogue_view.event_schema(kind)
+        rows = [tuple(msgspec.structs.astuple(field)) for field in fields(schema)]
+        table = _table(("field", "value", "default"), rows) if rows else "It has no fields.\n"
+        parts.append(f"### {kind.name}\n\n{schema['description']}\n\n{table}")
+    return "\n".join(parts)
 
 
 def metrics() -> str:
@@ -53,13 +83,16 @@ def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-SECTIONS: Mapping[str, Callable[[], str]] = {
-    "commands": commands,
-    "events": events,
-    "settings": config_text.markdown,
-    "metrics": metrics,
-    "reasons": reasons,
+SECTIONS: Mapping[str, tuple[Path, Callable[[], str]]] = {
+    "domains": (README, domains),
+    "commands": (REFERENCE / "commands.md", commands),
+    "events": (REFERENCE / "events.md", events),
+    "fields": (REFERENCE / "events.md", event_fields),
+    "settings": (REFERENCE / "settings.md", config_text.markdown),
+    "metrics": (REFERENCE / "metrics.md", metrics),
+    "reasons": (REFERENCE / "dead-letters.md", reasons),
 }
+"""Each section: the page that holds it, and what makes it."""
 
 
 def marked(name: str) -> re.Pattern[str]:
@@ -69,11 +102,9 @@ def marked(name: str) -> re.Pattern[str]:
 
 def refresh() -> None:
     """Write every section anew."""
-    text = README.read_text("utf-8")
-    for name, make in SECTIONS.items():
-        before, begin, _, end, after = marked(name).split(text)
-        text = f"{before}{begin}\n{make()}\n{end}{after}"
-    README.write_text(text, "utf-8")
+    for name, (page, make) in SECTIONS.items():
+        before, begin, _, end, after = marked(name).split(page.read_text("utf-8"))
+        page.write_text(f"{before}{begin}\n{make()}\n{end}{after}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""README says what the code says."""
+"""The pages say what the code says."""
 
 import pytest
 
-from tests.docs.sections import README, SECTIONS, marked
+from tests.docs.sections import ROOT, SECTIONS, marked
 
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_section_equals_the_code(name: str) -> None:
-    found = marked(name).findall(README.read_text("utf-8"))
-    assert len(found) == 1, f"README.md needs one section {name!r}"
-    assert found[0][1].strip() == SECTIONS[name]().strip(), (
-        f"the section {name!r} of README.md lags behind: run `python -m tests.docs.sections`"
+    page, make = SECTIONS[name]
+    found = marked(name).findall(page.read_text("utf-8"))
+    where = page.relative_to(ROOT)
+    assert len(found) == 1, f"{where} needs one section {name!r}"
+    assert found[0][1].strip() == make().strip(), (
+        f"the section {name!r} of {where} lags behind: run `python -m tests.docs.sections`"
     )
