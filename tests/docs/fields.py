@@ -34,14 +34,14 @@ def value_of(schema: dict[str, Any]) -> str:
         return "; or ".join(value_of(part) for part in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
-    kind = schema.get("type", "any JSON value")
+    kind: str = schema.get("type", "any JSON value")
     if kind == "string":
         return _text(schema)
     if kind in ("integer", "number"):
         return kind + _range(schema)
     if kind == "array":
         return f"list of: {value_of(schema.get('items', {}))}"
-    return _SIMPLE.get(kind, str(kind))
+    return _SIMPLE.get(kind, kind)
 
 
 def _text(schema: dict[str, Any]) -> str:

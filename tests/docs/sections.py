@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from penstock.schemas.catalogue import Catalogue, EventType
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.event_type import EventType
 from penstock.worker.cli import main
 from penstock.worker.commands import events as catalogue_view
 from penstock.worker.pipeline.decode import REASONS
