@@ -18,7 +18,7 @@ from penstock.worker.rabbitmq.connection import RabbitOptions, connect, open_cha
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from tests.contract.features import Features
-from tests.support.running import until
+from tests.support.waiting import PATIENCE, until
 
 ATTRIBUTES = {"cloudEvents:type": "tasks.created", "content-type": "application/json"}
 
@@ -138,7 +138,7 @@ class RabbitMqBus:
             delivery_mode=2,
             timestamp=datetime.now(UTC),
         )
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             await self._admin.connected.wait()
         async with open_channel(self._admin, confirms=True) as channel:
             for number, body in enumerate(bodies):

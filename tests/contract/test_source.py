@@ -6,7 +6,7 @@ cannot do is declared in its features, and the suite shows that too.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -22,8 +22,13 @@ from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.pipeline.ports import Message, Source
 from tests.contract.features import Bus, Features
 from tests.contract.rabbitmq_bus import WAYS, RabbitMqBus
+from tests.support.fetching import fetch_all, patient_fetch
+from tests.support.rabbitmq import stream_queues_on_disk
+from tests.support.waiting import PATIENCE, until
 
 ACK_WAIT = 2.0
+LONG = pytest.mark.parametrize("ack_wait", [600.0], ids=[""])
+"""For tests of what comes again at once: nothing does because the ack wait is over."""
 STREAM, DURABLE = "CONTRACT", "replica"
 
 
@@ -40,10 +45,13 @@ STOCK = Features(
 class JetStreamBus:
     """One empty stream with one durable consumer; every source has a connection of its own."""
 
-    def __init__(self, features: Features, url: str, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, features: Features, url: str, stack: AsyncExitStack, ack_wait: float
+    ) -> None:
         self.features = features
         self._url = url
         self._stack = stack
+        self._ack_wait = ack_wait
         self._clients: dict[int, Client] = {}
 
     async def open(self) -> None:
@@ -53,7 +61,7 @@ class JetStreamBus:
     async def provision(self) -> None:
         plan = topology.StreamPlan(name=STREAM, subjects=("c.>",))
         await topology.provision(
-            self._admin, [plan], durable=DURABLE, ack_wait=ACK_WAIT, max_ack_pending=20_000
+            self._admin, [plan], durable=DURABLE, ack_wait=self._ack_wait, max_ack_pending=20_000
         )
 
     async def remake(self) -> None:
@@ -72,7 +80,7 @@ class JetStreamBus:
         client = await self._connect()
         given = {"batch_size": 100, "batch_bytes": 1 << 20, "linger": 0.02, "heartbeat": 0.5}
         source = self.features.make(
-            client, STREAM, durable=DURABLE, ack_wait=ACK_WAIT, **(given | options)
+            client, STREAM, durable=DURABLE, ack_wait=self._ack_wait, **(given | options)
         )
         self._clients[id(source)] = client
         return source
@@ -107,17 +115,26 @@ def address(features: Features, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def bus(features: Features, address: str) -> AsyncIterator[Bus]:
+def ack_wait() -> float:
+    return ACK_WAIT
+
+
+@pytest.fixture
+async def bus(features: Features, address: str, ack_wait: float) -> AsyncIterator[Bus]:
     async with AsyncExitStack() as stack:
-        bus = await open_bus(features, address, stack)
+        bus = await open_bus(features, address, stack, ack_wait)
         if isinstance(bus, RabbitMqBus):
             stack.push_async_callback(bus.remove)
         yield bus
 
 
-async def open_bus(features: Features, url: str, stack: AsyncExitStack) -> Bus:
-    kind = JetStreamBus if features.transport == "nats" else RabbitMqBus
-    bus = kind(features, url, stack)
+async def open_bus(
+    features: Features, url: str, stack: AsyncExitStack, ack_wait: float = ACK_WAIT
+) -> Bus:
+    if features.transport == "nats":
+        bus: JetStreamBus | RabbitMqBus = JetStreamBus(features, url, stack, ack_wait)
+    else:
+        bus = RabbitMqBus(features, url, stack)
     await bus.open()
     return bus
 
@@ -150,43 +167,18 @@ async def shaky(server: Any, features: Features) -> AsyncIterator[Bus]:
     async with AsyncExitStack() as stack:
         bus = await open_bus(features, server.url, stack)
         if features.kind == "stream":
-            # RabbitMQ 3.10 writes down three seconds late that it has stream queues at all; killed
-            # before that it never finds them again. Nothing shows when it has.
-            await asyncio.sleep(4)
+            await stream_queues_on_disk()
         yield bus
 
 
-async def collect(
-    source: Source, expected: Collection[bytes], seconds: float = 15.0
-) -> dict[bytes, Message]:
+async def collect(source: Source, expected: Collection[bytes]) -> dict[bytes, Message]:
     """Fetch and acknowledge until all of these bodies came; the messages by body."""
-    found: dict[bytes, Message] = {}
-    async with asyncio.timeout(seconds):
-        while not set(expected) <= found.keys():
-            batch = await patient_fetch(source)
-            await source.ack(batch)
-            found |= {message.body: message for message in batch}
-    return found
-
-
-async def patient_fetch(source: Source) -> Sequence[Message]:
-    while True:
-        try:
-            return await source.fetch()
-        except SourceUnavailable:
-            await asyncio.sleep(0.05)
+    return {message.body: message for message in await fetch_all(source, expected)}
 
 
 async def nothing_comes(source: Source, seconds: float) -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(source.fetch(), seconds)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 async def settled(source: Source) -> bool:
@@ -241,6 +233,7 @@ async def test_what_was_acknowledged_never_comes_again(bus: Bus) -> None:
         await nothing_comes(second, ACK_WAIT * 1.5)
 
 
+@LONG
 async def test_leaving_gives_back_what_was_not_acknowledged(bus: Bus) -> None:
     await bus.publish(numbered(50))
     async with await bus.open_source(batch_size=10) as first:
@@ -249,7 +242,7 @@ async def test_leaving_gives_back_what_was_not_acknowledged(bus: Bus) -> None:
         assert await first.fetch()
     rest = set(numbered(50)) - {message.body for message in kept}
     async with await bus.open_source() as second:
-        assert (await collect(second, rest, seconds=ACK_WAIT * 0.75)).keys() == rest
+        assert (await collect(second, rest)).keys() == rest
 
 
 async def test_what_a_dead_replica_held_comes_again(bus: Bus) -> None:
@@ -267,19 +260,20 @@ async def test_a_dead_connection_is_said_and_not_waited_for(bus: Bus) -> None:
     async with await bus.open_source() as dead:
         await bus.cut(dead)
         with pytest.raises(SourceUnavailable):
-            await asyncio.wait_for(dead.fetch(), 10)
+            await asyncio.wait_for(dead.fetch(), PATIENCE)
         with pytest.raises(SourceUnavailable):
             await dead.backlog()
         assert not dead.healthy
 
 
+@LONG
 @pytest.mark.parametrize("delay", [0.0, 0.8])
 async def test_nack_redelivers_after_the_delay(bus: Bus, source: Source, delay: float) -> None:
     await bus.publish([b"once more"])
     [message] = await source.fetch()
     started = time.monotonic()
     await source.nack([message], delay)
-    [again] = await asyncio.wait_for(source.fetch(), delay + ACK_WAIT * 0.75)
+    [again] = await asyncio.wait_for(source.fetch(), PATIENCE)
     assert time.monotonic() - started >= delay * 0.95
     assert again.body == message.body
     assert again.deliveries == 2
@@ -333,7 +327,7 @@ async def test_a_status_header_of_a_user_is_data(bus: Bus, source: Source, statu
         found = await collect(source, [b"before", b"trap", b"after"])
         assert found[b"trap"].headers == {"Status": status}
     else:
-        await collect(source, [b"before", b"after"], seconds=30)
+        await collect(source, [b"before", b"after"])
         backlog = await source.backlog()
         assert backlog.ack_pending >= 1, "the trap was delivered, but taken for the server's word"
 
@@ -375,7 +369,7 @@ async def test_a_batch_is_bounded_by_bytes_and_a_larger_message_comes_alone(
     await bus.publish(bodies)
     async with await bus.open_source(batch_bytes=100_000, linger=0.3) as source:
         found: list[bytes] = []
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while len(found) < len(bodies):
                 batch = [message.body for message in await source.fetch()]
                 assert len(batch) == 1 or sum(map(len, batch)) <= 100_000
@@ -384,29 +378,30 @@ async def test_a_batch_is_bounded_by_bytes_and_a_larger_message_comes_alone(
 
 
 async def test_linger_waits_for_company_while_something_is_in_work(bus: Bus) -> None:
-    async with await bus.open_source(linger=3.0, batch_size=20) as source:
+    linger = PATIENCE if bus.features.eager else 3.0
+    async with await bus.open_source(linger=linger, batch_size=20) as source:
         await bus.publish(numbered(1))
         in_work = await source.fetch()
         fetching = asyncio.ensure_future(source.fetch())
         await bus.publish(numbered(20))
-        assert len(await asyncio.wait_for(fetching, 10)) == 20
+        assert len(await asyncio.wait_for(fetching, PATIENCE)) == 20
         await source.ack(in_work)
 
 
 async def test_a_message_that_comes_alone_goes_at_once(bus: Bus) -> None:
     if not bus.features.eager:
         pytest.skip("a declared weakness: it always waits for the linger time")
-    async with await bus.open_source(linger=30.0) as source:
+    async with await bus.open_source(linger=2 * PATIENCE) as source:
         for _ in range(3):
             await bus.publish(numbered(1))
-            [alone] = await asyncio.wait_for(source.fetch(), 10)
+            [alone] = await asyncio.wait_for(source.fetch(), PATIENCE)
             await source.ack([alone])
 
 
 async def test_what_is_settled_ends_the_wait_for_company(bus: Bus) -> None:
     if not bus.features.eager:
         pytest.skip("a declared weakness: it always waits for the linger time")
-    async with await bus.open_source(linger=30.0) as source:
+    async with await bus.open_source(linger=2 * PATIENCE) as source:
         await bus.publish(numbered(1))
         in_work = await source.fetch()
         await bus.publish(numbered(1))
@@ -414,9 +409,10 @@ async def test_what_is_settled_ends_the_wait_for_company(bus: Bus) -> None:
         await asyncio.wait({fetching}, timeout=0.3)
         assert not fetching.done()
         await source.ack(in_work)
-        assert len(await asyncio.wait_for(fetching, 10)) == 1
+        assert len(await asyncio.wait_for(fetching, PATIENCE)) == 1
 
 
+@LONG
 async def test_cancelling_fetch_loses_nothing(bus: Bus) -> None:
     async with await bus.open_source(linger=0.05, batch_size=500) as source:
         publishing = asyncio.create_task(bus.publish(numbered(300)))
@@ -429,7 +425,7 @@ async def test_cancelling_fetch_loses_nothing(bus: Bus) -> None:
                 fetching.cancel()
                 await asyncio.wait({fetching})
         await publishing
-        await collect(source, numbered(300), seconds=ACK_WAIT * 0.75)
+        await collect(source, numbered(300))
 
 
 async def test_stop_ends_a_waiting_fetch(source: Source) -> None:
@@ -437,8 +433,8 @@ async def test_stop_ends_a_waiting_fetch(source: Source) -> None:
     await asyncio.wait({fetching}, timeout=0.1)
     source.stop()
     source.stop()
-    assert list(await asyncio.wait_for(fetching, 5)) == []
-    assert list(await asyncio.wait_for(source.fetch(), 5)) == []
+    assert list(await asyncio.wait_for(fetching, PATIENCE)) == []
+    assert list(await asyncio.wait_for(source.fetch(), PATIENCE)) == []
 
 
 async def test_backlog_counts_over_all_replicas(bus: Bus) -> None:
@@ -457,7 +453,7 @@ async def test_backlog_counts_over_all_replicas(bus: Bus) -> None:
 
 async def patient_batch(source: Source, count: int) -> list[Message]:
     messages: list[Message] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(messages) < count:
             messages += await source.fetch()
     return messages
@@ -503,7 +499,7 @@ async def test_a_server_stopped_for_seconds_is_noticed_and_taken_up_again(
     finally:
         server.resume()
     await shaky.publish(numbered(10, start=10))
-    await collect(source, numbered(10, start=10), seconds=30)
+    await collect(source, numbered(10, start=10))
     await until(lambda: turned_green(source))
 
 

@@ -12,7 +12,8 @@ from nats.js.kv import KeyValue
 
 from penstock.schemas.identity import kv_key
 from penstock.worker.nats.kv.store import JetStreamKv
-from tests.support.bucket import connected, make_bucket, row
+from tests.support.bucket import make_bucket, row
+from tests.support.connecting import connected
 
 _buckets = count()
 

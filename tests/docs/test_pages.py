@@ -15,7 +15,8 @@ from penstock.worker.pipeline.decode import REASONS
 from penstock.worker.settings.keys import SETTINGS
 from tests.docs.pages import PAGES, anchors, blocks, links
 from tests.docs.sections import README, ROOT
-from tests.support.running import running, settings_for, until
+from tests.support.running import running, settings_for
+from tests.support.waiting import PATIENCE, until
 
 DECISIONS = ROOT / "docs" / "decisions"
 LOGGED = re.compile(r'log\.(?:debug|info|warning|error|exception)\(\s*"(\w+)"')
@@ -102,6 +103,6 @@ async def output_of(program: str, nats_url: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    printed, _ = await asyncio.wait_for(process.communicate(), 30)
+    printed, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == 0
     return printed.decode()

@@ -19,7 +19,7 @@ from penstock.worker.embedded.server import EmbeddedServer
 from penstock.worker.migrate import up
 from penstock.worker.publisher import Publisher
 from tests.support.mirror import bucket, expected_bucket
-from tests.support.running import until
+from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
 # nats-py forgets to close the sockets of attempts to connect that got no answer.

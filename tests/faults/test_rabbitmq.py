@@ -34,8 +34,9 @@ from penstock.worker.publisher import Publisher
 from penstock.worker.publisher.encoding import uuid7
 from penstock.worker.rabbitmq.topology import Kind
 from tests.docs.sections import ROOT
+from tests.support.rabbitmq import stream_queues_on_disk
 from tests.support.relay import Relay
-from tests.support.running import until
+from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("rabbitmq_package")]
@@ -178,9 +179,7 @@ async def scene(
             await worker.start()
         await until(partial(started, log, len(workers)), 60)
         if kind == "stream":
-            # RabbitMQ 3.10 writes down three seconds late that it has stream queues at all; killed
-            # before that it never finds them again. Nothing shows when it has.
-            await asyncio.sleep(4)
+            await stream_queues_on_disk()
         tables = await stack.enter_async_context(asyncpg.create_pool(database, min_size=1))
         async with Publisher(publisher_at or server.url, source="/test", max_pending=2_000) as bus:
             load = Load(bus)

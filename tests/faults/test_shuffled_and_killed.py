@@ -26,7 +26,7 @@ from tests.support.carriers import Both, Carrier, Nats, RabbitMq, Sent
 from tests.support.generated import EventMaker
 from tests.support.mirror import bucket, expected_bucket
 from tests.support.rows import data_tables
-from tests.support.running import until
+from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
 CATALOGUE = Catalogue.load()

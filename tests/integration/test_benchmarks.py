@@ -33,7 +33,7 @@ async def test_a_quick_run_measures_every_way(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
     )
-    out, error = await asyncio.wait_for(process.communicate(), 120)
+    out, error = await asyncio.wait_for(process.communicate(), 480)
     assert process.returncode == 0, error.decode()
     answer = json.loads(out)
     assert {"date", "machine", "cores", "commit", "versions", "rounds"} <= answer.keys()

@@ -12,7 +12,8 @@ from nats.aio.client import Client
 from penstock.worker.nats.kv.guard import held_guard
 from penstock.worker.nats.kv.store import JetStreamKv
 from penstock.worker.pipeline.ports import KvRow
-from tests.support.bucket import connected, make_bucket, row
+from tests.support.bucket import make_bucket, row
+from tests.support.connecting import connected
 
 KEYS = ("a.x", "a.y", "b._status")
 _examples = count()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from tests.support.running import until
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ async def test_writers_of_other_partitions_go_on_meanwhile(database: str) -> Non
     )
     async with maker.transaction():
         await ensure(maker, "agents.heartbeat", datetime(2045, 1, 1, tzinfo=UTC))
-        async with asyncio.timeout(5), writer.transaction():
+        async with asyncio.timeout(PATIENCE), writer.transaction():
             await writer.execute(insert)
     assert await writer.fetchval("SELECT count(*) FROM agents.heartbeat") == 1
     await writer.close()

@@ -18,18 +18,19 @@ from penstock.schemas.identity import escape
 from penstock.schemas.rows import field_types
 from penstock.worker.pipeline.ports import Message
 
-START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-"""Recent, so that every generated time lies inside every table's window."""
-
 WORDS = ("alpha", "beta", "a b", "gämma", "=2E", "x.y", "*", ">", "..")
 DOCUMENTS: tuple[Any, ...] = (None, 1, "text", [1, 2], {"a": {"b": [True, None]}}, {"ü": 1.5})
 
 
 class EventMaker:
-    """Makes events about ``entities`` within ``seconds`` from START."""
+    """Makes events about ``entities`` within ``seconds`` from an hour ago.
+
+    That is recent, so that every time lies inside every table's window.
+    """
 
     def __init__(self, rng: random.Random, entities: Sequence[str], seconds: int) -> None:
         self._rng = rng
+        self._start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
         self._entities = entities
         self._seconds = seconds
 
@@ -51,7 +52,7 @@ class EventMaker:
         return Message(subject=subject, body=msgspec.json.encode(body))
 
     def _moment(self) -> str:
-        return (START + timedelta(seconds=self._rng.randrange(self._seconds))).isoformat()
+        return (self._start + timedelta(seconds=self._rng.randrange(self._seconds))).isoformat()
 
     def _value(self, kind: inspect.Type) -> Any:
         if isinstance(kind, inspect.Metadata):

@@ -1,8 +1,7 @@
-"""A worker inside the test's own process, and the waiting that tests do."""
+"""A worker inside the test's own process."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from penstock.worker.app import Worker
@@ -35,11 +34,3 @@ async def running(settings: Settings) -> AsyncIterator[Worker]:
             stopping.set()
             code = await task
     assert code == 0
-
-
-async def until(condition: Callable[[], Awaitable[object]], seconds: float = 20.0) -> None:
-    """Wait for a condition; fail with what it last was."""
-    deadline = time.monotonic() + seconds
-    while not (found := await condition()):
-        assert time.monotonic() < deadline, f"still {found!r} after {seconds} s"
-        await asyncio.sleep(0.05)

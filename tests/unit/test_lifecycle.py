@@ -3,6 +3,7 @@
 import asyncio
 
 from penstock.worker.lifecycle import end
+from tests.support.waiting import PATIENCE
 
 
 async def test_a_task_that_loses_a_cancellation_is_asked_again() -> None:
@@ -19,8 +20,8 @@ async def test_a_task_that_loses_a_cancellation_is_asked_again() -> None:
                     raise
 
     tasks = [asyncio.create_task(deaf()), asyncio.create_task(asyncio.sleep(0))]
-    await asyncio.sleep(0.01)
-    async with asyncio.timeout(10):
+    await asyncio.wait(tasks[1:])  # and so both have begun
+    async with asyncio.timeout(PATIENCE):
         await end(*tasks)
     assert tasks[0].cancelled()
     assert tasks[1].done()

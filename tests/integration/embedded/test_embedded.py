@@ -5,8 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -15,6 +13,7 @@ import pytest
 from nats import connect
 
 from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres, ServerFailed, postgres_programs
+from tests.support.waiting import until
 
 
 async def test_a_message_outlives_the_crash_of_nats() -> None:
@@ -148,7 +147,7 @@ asyncio.run(main())
         family = [found for pid in (int(nats), int(postgres)) for found in tree(pid)]
         owner.kill()
     assert len(family) > 2
-    soon(lambda: not any(found.is_running() for found in family))
+    asyncio.run(until(lambda: not any(found.is_running() for found in family)))
     for folder in folders:
         shutil.rmtree(folder)
 
@@ -156,10 +155,3 @@ asyncio.run(main())
 def tree(pid: int) -> list[psutil.Process]:
     parent = psutil.Process(pid)
     return [parent, *parent.children(recursive=True)]
-
-
-def soon(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -1,7 +1,6 @@
 """Connecting: what fails fast, what is kept secret, what is taken up again."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.nats.connection import NatsOptions, connect, reads, revive
+from tests.support.waiting import PATIENCE, until
 
 
 @asynccontextmanager
@@ -40,7 +40,7 @@ async def test_no_password_is_sent_to_a_server_without_tls(scheme: str) -> None:
         with pytest.raises(SourceUnavailable, match="TLS is demanded") as caught:
             await connect(options, name="test")
         assert "hunter2" not in str(caught.value)
-        assert await asyncio.wait_for(heard.get(), 5) == b""
+        assert await asyncio.wait_for(heard.get(), PATIENCE) == b""
 
 
 async def test_a_server_that_is_away_fails_at_once_naming_it_without_secrets() -> None:
@@ -108,7 +108,7 @@ async def test_callbacks_tell_of_reconnects_and_of_the_end() -> None:
         )
         server.kill()
         await server.restart()
-        await asyncio.wait_for(reconnected.wait(), 20)
+        await asyncio.wait_for(reconnected.wait(), PATIENCE)
         await client.close()
     assert told == ["reconnected", "closed"]
 
@@ -125,9 +125,6 @@ async def test_a_dead_read_loop_and_dead_reconnecting_are_seen_and_revived(nats_
     client._reconnection_task.cancel()
     await asyncio.wait({client._reconnection_task})
     await revive(client)
-    deadline = time.monotonic() + 20
-    while not reads(client):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    await until(lambda: reads(client))
     assert await client.rtt() > 0
     await client.close()

@@ -11,7 +11,9 @@ from nats.js.kv import KeyValue
 from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import StateStoreUnavailable, TopologyError
 from penstock.worker.nats.kv.store import JetStreamKv
-from tests.support.bucket import connected, eventually, make_bucket, row
+from tests.support.bucket import make_bucket, row
+from tests.support.connecting import connected
+from tests.support.waiting import until
 
 BUCKET = "STATE"
 
@@ -169,7 +171,7 @@ async def test_nothing_is_taken_for_granted_after_a_reconnect(client: Client) ->
     async def back() -> bool:
         return client.is_connected
 
-    await eventually(back)
+    await until(back)
     assert await store.put(rows) == 10
 
 
@@ -249,7 +251,7 @@ async def test_a_server_killed_in_the_middle_loses_nothing_that_is_put_again(
         await make_bucket(client, BUCKET, atomic=atomic)
         store = JetStreamKv(client, BUCKET, timeout=2)
         writing = asyncio.create_task(chain(store, keys=200, last=40))
-        await eventually(lambda: reached(store, 3))
+        await until(lambda: reached(store, 3))
         server.kill()
         await server.restart()
         await writing
@@ -272,7 +274,7 @@ async def settled(store: JetStreamKv, keys: int, version: int) -> None:
             return False
         return True
 
-    await eventually(put)
+    await until(put)
 
 
 async def reached(store: JetStreamKv, version: int) -> bool:

@@ -61,7 +61,7 @@ async def run(command: str, environment: dict[str, str]) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    printed, errors = await asyncio.wait_for(process.communicate(), 60)
+    printed, errors = await asyncio.wait_for(process.communicate(), 300)
     assert process.returncode == 0, f"{command}: {errors.decode()}"
     return printed.decode()
 

@@ -16,7 +16,7 @@ from penstock.worker.postgres.crash_marks import PostgresSuspects
 from penstock.worker.postgres.pool import open_pool
 from tests.integration.pipeline.test_malformed import HEARTBEAT, TASK, body
 from tests.support.carriers import Carrier, Nats, RabbitMq
-from tests.support.running import until
+from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
 _DEADLY = """
@@ -42,7 +42,8 @@ main()
 for others."""
 
 
-SLOW = body(type="tasks.updated", data={"status": "running"}, source="slow")
+def slow() -> bytes:
+    return body(type="tasks.updated", data={"status": "running"}, source="slow")
 
 
 async def counts(dsn: str) -> tuple[int, list[str]]:
@@ -75,7 +76,7 @@ async def lives(worker: WorkerProcess) -> int:
     """How often the worker died until it came to rest."""
     for deaths in range(12):
         await worker.start("--until-idle", "0.3")
-        if await worker.wait(60) == 0:
+        if await worker.wait(120) == 0:
             return deaths
     raise AssertionError("it dies for ever")
 
@@ -89,7 +90,7 @@ async def test_a_message_that_ends_workers_becomes_a_dead_letter(
         assert await lives(worker) == 0
         await way.carrier.publish([(HEARTBEAT, one, {}) for one in (body(), deadly, body())])
         # In another queue, and in work whenever the worker dies: it must not be taken for guilty.
-        await way.carrier.publish([(TASK, SLOW, {})])
+        await way.carrier.publish([(TASK, slow(), {})])
         assert await lives(worker) >= 2
         await way.carrier.publish([(HEARTBEAT, body(), {})])
         assert await lives(worker) == 0
@@ -127,22 +128,18 @@ async def test_an_outage_makes_no_dead_letters(nats_url: str, tmp_path: Path) ->
         )
         async with WorkerProcess(settings, tmp_path / "log") as worker:
             await worker.start()
-            await until(lambda: asyncio.to_thread(started, tmp_path / "log"))
+            await until(lambda: worker.said("worker_started"))
             postgres.kill()
             await Nats(nats_url).publish([(HEARTBEAT, body(), {}) for _ in range(50)])
-            await until(lambda: delivered_often(nats_url, 5), 30)
+            await until(lambda: delivered_often(nats_url, 5))
             await postgres.restart()
 
             async def recovered() -> bool:
                 return (await counts(dsn))[0] == 50
 
-            await until(recovered, 30)
+            await until(recovered)
             assert await counts(dsn) == (50, [])
             assert await worker.stop() == 0
-
-
-def started(log: Path) -> bool:
-    return "worker_started" in log.read_text()
 
 
 async def delivered_often(url: str, times: int) -> bool:

@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
-from nats import connect
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, StreamConfig
@@ -34,6 +32,8 @@ from penstock.worker.publisher import (
     StateMissing,
     uuid7,
 )
+from tests.support.connecting import connected
+from tests.support.waiting import until
 
 SOURCE = "/agents/a-7"
 
@@ -42,16 +42,6 @@ SOURCE = "/agents/a-7"
 async def client(nats_url: str) -> AsyncIterator[Client]:
     async with connected(nats_url) as found:
         yield found
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
-    async def quiet(_: Exception) -> None:
-        """The faults of these tests are meant."""
-
-    found = await connect(url, error_cb=quiet, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
-    yield found
-    await found.close()
 
 
 async def add_stream(client: Client, *subjects: str, **options: Any) -> None:
@@ -271,17 +261,16 @@ async def test_nothing_is_lost_or_doubled_when_the_server_is_killed(*, atomic: b
 async def until_stored_more(client: Client) -> None:
     """Until something new is there, or everything is."""
     js = client.jetstream(timeout=10)
-    before = -1
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                count = (await js.stream_info("TASKS")).state.messages
-            except TimeoutError:
-                continue
-            if before not in (-1, count) or count == 6000:
-                return
-            before = count
-            await asyncio.sleep(0.01)
+    counts: list[int] = []
+
+    async def more() -> bool:
+        try:
+            counts.append((await js.stream_info("TASKS")).state.messages)
+        except TimeoutError:
+            return False
+        return counts[-1] == 6000 or counts[-1] > counts[0]
+
+    await until(more)
 
 
 async def test_nothing_is_lost_or_doubled_when_the_server_is_paused() -> None:

@@ -15,6 +15,7 @@ from penstock.worker.publisher import EventInvalid, Publisher, PublishFailed, Pu
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.connection import RabbitOptions, connect
 from penstock.worker.rabbitmq.topology import QueuePlan
+from tests.support.waiting import PATIENCE
 
 QUEUE = "AGENT_STATE"
 PLAN = QueuePlan(name=QUEUE, subjects=tuple(f"{domain}.>" for domain in STREAMS[QUEUE]))
@@ -85,7 +86,7 @@ async def test_what_no_queue_takes_is_refused_by_name_and_its_neighbours_are_sto
 async def test_without_the_exchange_the_refusal_says_so(rabbit_url: str) -> None:
     async with Publisher(rabbit_url, source="/test") as bus:
         with pytest.raises(PublishRefused, match="no exchange 'events'"):
-            await asyncio.wait_for(bus.publish(heartbeat()), 10)
+            await asyncio.wait_for(bus.publish(heartbeat()), PATIENCE)
 
 
 async def test_a_wrong_event_and_a_key_too_long_are_refused_before_sending(
@@ -125,7 +126,7 @@ async def test_what_was_not_confirmed_before_a_crash_is_sent_again(
         shaky_rabbit.kill()
         sent += [await bus.publish_soon(heartbeat(f"a-{n}")) for n in range(50)]
         await shaky_rabbit.restart()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await bus.flush()
         assert all(future.result() for future in sent)
     keys = {key for key, _ in await stored(shaky_rabbit.url, "PUBLISHED")}
@@ -137,6 +138,6 @@ async def test_patience_ends_when_it_is_limited(shaky_rabbit: EmbeddedRabbit) ->
         shaky_rabbit.kill()
         try:
             with pytest.raises(PublishFailed, match=r"0\.5 s"):
-                await asyncio.wait_for(bus.publish(heartbeat()), 10)
+                await asyncio.wait_for(bus.publish(heartbeat()), PATIENCE)
         finally:
             await shaky_rabbit.restart()

@@ -10,7 +10,7 @@ from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.connection import RabbitOptions, connect
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.topology import QueuePlan
-from tests.support.running import until
+from tests.support.waiting import until
 
 PLAN = QueuePlan(name="AGENT_STATE", subjects=("agents.>",))
 
@@ -26,7 +26,7 @@ async def test_a_worker_that_stops_is_not_kept_by_its_requests(rabbit_url: str) 
     interrupted = 0
     async with source:
         while interrupted < 60:
-            await until(partial(connected, control), 20)
+            await until(partial(connected, control))
             asking = asyncio.create_task(source.backlog())
             await asyncio.wait({asking}, timeout=rng.random() * 0.02)
             if asking.cancel():

@@ -15,7 +15,8 @@ from penstock.worker.errors import TopologyError
 from penstock.worker.publisher import Publisher
 from penstock.worker.rabbitmq.connection import RabbitOptions
 from penstock.worker.settings.keys import Settings
-from tests.support.running import running, settings_for, until
+from tests.support.running import running, settings_for
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 
 from penstock.worker.app import Worker
 from tests.support.relay import Relay
-from tests.support.running import running, settings_for, until
+from tests.support.running import running, settings_for
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("size", [300, 1_500, 4_000])

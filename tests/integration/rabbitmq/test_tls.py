@@ -19,6 +19,7 @@ from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource
 from penstock.worker.rabbitmq.connection import RabbitOptions, connect
 from penstock.worker.rabbitmq.source import RabbitMqSource
+from tests.support.waiting import PATIENCE
 
 PLAN = topology.QueuePlan(name="TLS", subjects=("agents.>",))
 
@@ -55,7 +56,7 @@ async def test_events_of_a_user_with_few_rights_travel_over_tls(
             await asyncio.gather(*sent)
         source = kind(control, poor, PLAN.name, batch_size=100, batch_bytes=1 << 20, linger=0.01)
         found: set[str] = set()
-        async with source, asyncio.timeout(20):
+        async with source, asyncio.timeout(PATIENCE):
             while len(found) < 300:
                 batch = await source.fetch()
                 await source.ack(batch)

@@ -19,6 +19,7 @@ from penstock.worker.lifecycle import stop_on_signals
 from penstock.worker.ops import logs
 from penstock.worker.ops.http import HealthServer
 from penstock.worker.pipeline.metrics import Metrics
+from tests.support.waiting import PATIENCE
 
 
 @asynccontextmanager
@@ -86,7 +87,7 @@ async def test_the_first_signal_asks_and_handlers_are_put_back(number: signal.Si
     with stop_on_signals() as stopping:
         assert not stopping.is_set()
         signal.raise_signal(number)
-        await asyncio.wait_for(stopping.wait(), 5)
+        await asyncio.wait_for(stopping.wait(), PATIENCE)
     assert signal.getsignal(number) is former
 
 
@@ -114,7 +115,7 @@ def test_the_second_signal_ends_even_a_stuck_process() -> None:
         child.send_signal(signal.SIGTERM)
         assert child.stdout.readline() == "stopping\n"
         child.send_signal(signal.SIGINT)
-        assert child.wait(10) == 128 + signal.SIGINT
+        assert child.wait(PATIENCE) == 128 + signal.SIGINT
 
 
 @pytest.fixture

@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from penstock.worker.errors import StateStoreUnavailable
+from penstock.worker.pipeline import hydrate as module
 from penstock.worker.pipeline.hydrate import Hydrator, Touched
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.ports import KvRow, KvTouch
+from tests.support.waiting import PATIENCE
 
 STATUS = KvTouch("agents.kv_status", ("agent_id",))
 
@@ -45,7 +49,10 @@ async def committed(hydrator: Hydrator, keys: Touched, commit: asyncio.Event) ->
     await hydrator.hydrate(keys)
 
 
-async def test_batches_that_commit_close_together_share_a_round() -> None:
+async def test_batches_that_commit_close_together_share_a_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_GATHER_SECONDS", PATIENCE)  # a busy machine is no reason to go
     bucket = Bucket()
     hydrator = Hydrator(Rows(), bucket, Metrics())
     first, second = asyncio.Event(), asyncio.Event()
@@ -65,7 +72,7 @@ async def test_a_batch_that_hangs_holds_up_no_other() -> None:
     bucket = Bucket()
     hydrator = Hydrator(Rows(), bucket, Metrics())
     with hydrator.expecting():
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await hydrator.hydrate(touched("a"))
     assert bucket.rounds == [["a"]]
 

@@ -8,6 +8,7 @@ import pytest
 
 from penstock.worker.pipeline import intake as module
 from penstock.worker.pipeline.intake import Intake
+from tests.support.waiting import PATIENCE
 
 
 class Sized(NamedTuple):
@@ -15,7 +16,7 @@ class Sized(NamedTuple):
 
 
 def intake(**more: float) -> Intake[Sized]:
-    given = {"batch_size": 100, "batch_bytes": 1_000, "linger": 10.0, **more}
+    given = {"batch_size": 100, "batch_bytes": 1_000, "linger": 2 * PATIENCE, **more}
     return Intake(
         batch_size=int(given["batch_size"]),
         batch_bytes=int(given["batch_bytes"]),
@@ -33,7 +34,7 @@ async def taken(source: Intake[Sized]) -> tuple[int, float]:
 @pytest.fixture
 def long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """So long that a busy machine is not taken for it."""
-    monkeypatch.setattr(module, "_APART_SECONDS", 10.0)
+    monkeypatch.setattr(module, "_APART_SECONDS", 2 * PATIENCE)
 
 
 @pytest.mark.usefixtures("long_pause")
@@ -44,7 +45,7 @@ async def test_messages_that_come_alone_go_at_once() -> None:
         came = clock()
         count, left = await taken(source)
         assert count == 1
-        assert left - came < 1.0
+        assert left - came < PATIENCE
 
 
 async def test_small_batches_that_keep_coming_are_some_way_apart() -> None:
@@ -72,7 +73,7 @@ async def test_a_full_batch_waits_for_nothing() -> None:
     source.add([Sized()] * 12, 12)
     begun = clock()
     assert [(await taken(source))[0] for _ in range(4)] == [3, 3, 3, 3]
-    assert clock() - begun < 1.0
+    assert clock() - begun < PATIENCE
 
 
 @pytest.mark.usefixtures("long_pause")
@@ -82,4 +83,4 @@ async def test_without_linger_what_is_there_is_taken() -> None:
     for _ in range(3):
         source.add([Sized(), Sized()], 2)
         assert (await taken(source))[0] == 2
-    assert clock() - begun < 1.0
+    assert clock() - begun < PATIENCE

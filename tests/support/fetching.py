@@ -1,0 +1,30 @@
+"""Fetching from a source that may be away for a while."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+from penstock.worker.errors import SourceUnavailable
+from penstock.worker.pipeline.ports import Message, Source
+from tests.support.waiting import PATIENCE
+
+
+async def patient_fetch(source: Source) -> Sequence[Message]:
+    """The next batch, however often the source says before that it is unavailable."""
+    while True:
+        try:
+            return await source.fetch()
+        except SourceUnavailable:
+            await asyncio.sleep(0.05)
+
+
+async def fetch_all(
+    source: Source, bodies: Collection[bytes], seconds: float = PATIENCE
+) -> list[Message]:
+    """Fetch and acknowledge until all of these came; everything that came."""
+    found: list[Message] = []
+    async with asyncio.timeout(seconds):
+        while not set(bodies) <= {message.body for message in found}:
+            batch = await patient_fetch(source)
+            await source.ack(batch)
+            found += batch
+    return found
