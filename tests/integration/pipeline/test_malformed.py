@@ -105,7 +105,7 @@ BAD: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "100,000 levels": (HEARTBEAT, lambda: with_raw(b"[" * 100_000 + b"]" * 100_000), "too_deep"),
     "8 MB": (HEARTBEAT, lambda: with_raw(b'"' + b"x" * 8 * MEGABYTE + b'"'), "too_large"),
 }
-"""Subject, body and reason. Bodies are made when they are sent: what is right may be wrong later."""
+"""Subject, body and reason. Bodies are made when they are sent: what is right may be wrong then."""
 
 LEGAL: dict[str, Callable[[], bytes]] = {
     "id that is no uuid": lambda: body(id="heartbeat/17 of ü"),

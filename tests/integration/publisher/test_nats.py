@@ -405,13 +405,3 @@ async def test_state_without_a_bucket_says_what_is_missing(nats_url: str) -> Non
     async with Publisher(nats_url, source=SOURCE) as bus:
         with pytest.raises(StateStoreUnavailable, match="no bucket AGENT_STATE answers"):
             await bus.state("a-7", "cursor")
-
-
-def test_ids_sort_by_time() -> None:
-    made = [uuid7() for _ in range(200)]
-    assert len(set(made)) == 200
-    assert [text[:13] for text in made] == sorted(text[:13] for text in made)
-    seconds = (UUID(made[0]).int >> 80) / 1000
-    assert abs(seconds - datetime.now(UTC).timestamp()) < 60
-    assert {UUID(text).version for text in made} == {7}
-    assert {UUID(text).variant for text in made} == {"specified in RFC 4122"}
