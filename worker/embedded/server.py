@@ -21,6 +21,8 @@ from penstock.worker.errors import PenstockError
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.02
+_LOOK_SECONDS = 0.001
+_STILL = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
 
 
 class ServerFailed(PenstockError):
@@ -76,10 +78,15 @@ class EmbeddedServer:
         raise NotImplementedError
 
     def pause(self) -> None:
-        """Stop all of its processes as they stand. Connections stay open and silent."""
+        """Stop all of its processes as they stand. Connections stay open and silent.
+
+        Returns once they stand still: on a busy machine the signal alone leaves them some time.
+        """
         for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess):  # a backend may just have ended
                 process.suspend()
+                while process.status() not in _STILL:
+                    time.sleep(_LOOK_SECONDS)
 
     def resume(self) -> None:
         """Let paused processes go on."""
