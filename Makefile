@@ -46,6 +46,9 @@ endef
 .venv/.bench: .venv/.dev
 	$(call install,bench)
 
+.venv/.docs: .venv/.dev
+	$(call install,docs)
+
 .venv/.embedded: pyproject.toml constraints.txt
 	$(call install,embedded)
 
@@ -65,7 +68,7 @@ endef
 	fi
 	@touch $@
 
-.PHONY: help demo test lint types imports test-faults bench clean
+.PHONY: help demo test lint types imports test-faults bench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -73,7 +76,7 @@ help: ## this list
 demo: $(DEMO_READY) ## watch it work; ARGS="--seconds 20 --json" and the like are handed on
 	@$(BIN)/penstock demo $(ARGS)
 
-test: lint types imports .venv/.rabbitmq ## everything a change has to pass; ARGS go to pytest
+test: lint types imports .venv/.docs .venv/.rabbitmq ## everything a change has to pass; ARGS go to pytest
 	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and format
@@ -91,6 +94,9 @@ test-faults: .venv/.dev ## the long runs: servers killed, stopped, starved
 
 bench: .venv/.bench .venv/.rabbitmq ## the benchmarks; results name date, machine and commit
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: .venv/.docs ## these pages as a site with search, in build/docs/site
+	@$(BIN)/python -m tests.docs.site
 
 clean: ## remove what was built or cached, .venv too
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,6 +13,8 @@ PAGES = sorted(
 _fence = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _any_fence = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _link = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_code = re.compile(r"`([^`\n]+)`")
+_folders = {folder.name for folder in ROOT.iterdir() if folder.is_dir() and folder.name != "build"}
 _heading = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -34,3 +36,11 @@ def anchors(page: Path) -> set[str]:
     """What a fragment may name: headings in lower case, spaces as hyphens."""
     headings = _heading.findall(_any_fence.sub("", page.read_text("utf-8")))
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+def paths(page: Path) -> Iterator[str]:
+    """What stands in backticks and looks like a path from the top of the tree."""
+    for text in _code.findall(_any_fence.sub("", page.read_text("utf-8"))):
+        first, slash, _ = text.partition("/")
+        if slash and first in _folders and " " not in text:
+            yield text

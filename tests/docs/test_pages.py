@@ -13,7 +13,7 @@ import pytest
 from penstock.schemas.identity import entity_uuid
 from penstock.worker.pipeline.decode import REASONS
 from penstock.worker.settings.keys import SETTINGS
-from tests.docs.pages import PAGES, anchors, blocks, links
+from tests.docs.pages import PAGES, anchors, blocks, links, paths
 from tests.docs.sections import README, ROOT
 from tests.support.running import running, settings_for
 from tests.support.waiting import PATIENCE, until
@@ -32,6 +32,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), path
         assert not fragment or fragment in anchors(target), f"{path}#{fragment}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_path_is_there(page: Path) -> None:
+    """A module may be named without its suffix; ``*`` stands for any name."""
+    for path in paths(page):
+        found = [*ROOT.glob(path), *ROOT.glob(f"{path}.py")]
+        assert found, path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
