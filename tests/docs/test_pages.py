@@ -5,6 +5,7 @@ import asyncio
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import asyncpg
@@ -46,6 +47,15 @@ def test_every_path_is_there(page: Path) -> None:
 def test_python_in_a_page_can_be_read(page: Path) -> None:
     for text in blocks(page, "python"):
         ast.parse(text)
+
+
+def test_contributing_names_every_room() -> None:
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    layers = rules["contracts"][0]["layers"]
+    rooms = {room for layer in layers for room in re.split(r" [|:] ", layer)}
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert sorted(listed) == sorted(rooms)
 
 
 def test_the_index_lists_every_decision() -> None:
