@@ -1,9 +1,9 @@
 # syntax=docker/dockerfile:1
-# Two stages: pip and what it needs stay behind, the image has Python and Penstock.
+# Two stages: the image has Python and Penstock; pip and what it needs stay in the first.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
-# .dockerignore lets through only what the package is made of.
+# .dockerignore lets only the package's own files through.
 COPY . .
 RUN python -m venv /opt/penstock \
     && /opt/penstock/bin/pip install --no-cache-dir --disable-pip-version-check \
@@ -14,7 +14,7 @@ LABEL org.opencontainers.image.title="penstock" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent penstock
 COPY --from=build /opt/penstock /opt/penstock
-# Nothing is written: the file system may be read-only. Bytecode was compiled by pip.
+# Nothing is written, so the file system may be read-only. pip has compiled the bytecode.
 ENV PATH=/opt/penstock/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -1,5 +1,5 @@
-# `make demo` shows Penstock at work, `make test` checks everything. Both set up .venv themselves.
-# What is said along the way goes to standard error: the answer of `make demo` may be read by tools.
+# `make demo` shows Penstock at work, `make test` checks everything. Both create .venv themselves.
+# Progress goes to standard error, so that tools can read the output of `make demo`.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-# The demo needs less than the tests; where everything is installed already, it takes that.
+# The demo needs less than the tests; if everything is installed already, it uses that.
 DEMO_READY := $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.embedded)
 
 # $(call install,extra): make .venv with the first Python that will do, and install into it.
@@ -52,8 +52,8 @@ endef
 .venv/.embedded: pyproject.toml constraints.txt
 	$(call install,embedded)
 
-# RabbitMQ for the tests, where apt and root allow; elsewhere they say what they did without. Their
-# node is a private one, so the service that the package would start is forbidden meanwhile.
+# RabbitMQ for the tests, where apt and root allow; elsewhere the tests say what they skip. They start a
+# node of their own, so the package must not start its service meanwhile.
 .venv/.rabbitmq: .venv/.dev
 	@if [ ! -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && command -v apt-get >/dev/null \
 	    && [ "$$(id -u)" = 0 ]; then \
@@ -73,10 +73,10 @@ endef
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-demo: $(DEMO_READY) ## watch it work; ARGS="--seconds 20 --json" and the like are handed on
+demo: $(DEMO_READY) ## watch it work; ARGS="--seconds 20 --json" passes arguments
 	@$(BIN)/penstock demo $(ARGS)
 
-test: lint types imports .venv/.docs .venv/.rabbitmq ## everything a change has to pass; ARGS go to pytest
+test: lint types imports .venv/.docs .venv/.rabbitmq ## all a change has to pass; ARGS go to pytest
 	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and format

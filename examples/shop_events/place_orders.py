@@ -1,4 +1,4 @@
-"""Two orders: one paid before it is known, one told twice."""
+"""Two orders: one is paid before it is known, one is published twice."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
--- Orders of the shop: every event as it was told, and the orders as they stand.
+-- Orders of the shop: every event as it was published, and the current state of the orders.
 
 CREATE SCHEMA shop;
 
