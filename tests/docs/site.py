@@ -53,6 +53,12 @@ def drawn(text: str, page: Path) -> tuple[str, list[str]]:
     return _diagram.sub(lambda _: f"![Diagram]({name}-{next(count)}.svg)", text), sources
 
 
+def sized(svg: str) -> str:
+    """A picture of the size it was drawn in; as it comes, it fills whatever is there."""
+    width, height = re.findall(r'viewBox="\S+ \S+ (\S+) (\S+)"', svg)[0]
+    return svg.replace('width="100%"', f'width="{width}" height="{height}"', 1)
+
+
 def stage(folder: Path) -> None:
     """Lay out the configuration, and the pages with their pictures, in ``folder``."""
     from mermaidx import render  # noqa: PLC0415  only the extra `docs` has it
@@ -67,7 +73,7 @@ def stage(folder: Path) -> None:
         target.write_text(linked(text, page), "utf-8")
         for number, source in enumerate(sources, start=1):
             picture = target.with_name(f"{target.stem}-{number}.svg")
-            picture.write_text(render(source).svg(), "utf-8")
+            picture.write_text(sized(render(source).svg()), "utf-8")
 
 
 def build(folder: Path) -> Path:

@@ -53,9 +53,11 @@ def test_contributing_names_every_room() -> None:
     rules = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
     layers = rules["contracts"][0]["layers"]
     rooms = {room for layer in layers for room in re.split(r" [|:] ", layer)}
-    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    listed = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    page = ROOT / "CONTRIBUTING.md"
+    listed = re.findall(r"^\| `(\w+)` \|", page.read_text("utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(rooms)
+    (picture,) = blocks(page, "mermaid")
+    assert rooms <= set(re.findall(r"\w+", picture))
 
 
 def test_the_index_lists_every_decision() -> None:
