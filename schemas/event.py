@@ -4,10 +4,13 @@ Specification: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
+
+if TYPE_CHECKING:  # the catalogue is made of what this module declares
+    from penstock.schemas.event_type import EventType
 
 Json = Annotated[Any, Meta(extra={"json": True})]
 """Any JSON document. Stored as jsonb without being taken apart."""
@@ -71,12 +74,12 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """One decoded fact.
 
     ``id`` is the canonical UUID that `penstock.schemas.identity.event_uuid` gives, ``entity`` the
-    CloudEvents subject as sent, ``version`` the ``sequence`` (0 when absent), ``data`` an instance
-    of ``spec.wire`` and ``raw`` the JSON of the data as sent, unknown fields included: a view into
-    the message, which asyncpg and hashlib take like bytes.
+    CloudEvents subject as sent, ``version`` the ``sequence`` (0 when absent), ``data`` what
+    ``kind.decode`` gives and ``raw`` the JSON of the data as sent, unknown fields included: a view
+    into the message, which asyncpg and hashlib take like bytes.
     """
 
-    spec: Any
+    kind: "EventType"
     id: str
     time: datetime
     entity: str

@@ -10,7 +10,15 @@ import msgspec
 from msgspec import Raw
 
 from penstock.schemas.event import Event
-from penstock.schemas.mapping import EVENT_ID, OCCURRED_AT, AuditLog, EventSpec, Log, Upsert
+from penstock.schemas.mapping import (
+    EVENT_ID,
+    OCCURRED_AT,
+    AuditLog,
+    EventSpec,
+    History,
+    Log,
+    Upsert,
+)
 from penstock.schemas.rows import (
     LOG_COLUMNS,
     Cells,
@@ -48,9 +56,13 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """A history table's columns and the function that makes its row."""
+    """A history table's columns and the function that makes its row.
+
+    ``relation`` is the table itself, or that part of it which is partitioned by time.
+    """
 
     table: str
+    relation: str
     columns: tuple[str, ...]
     row: Cells
 
@@ -137,13 +149,19 @@ def _history(spec: EventSpec, compiler: RowCompiler) -> Rows | None:
     history = spec.history
     if history is None:
         return None
+    return Rows(history.table, history.relation, *_row(spec, history, compiler))
+
+
+def _row(
+    spec: EventSpec, history: History | Log | AuditLog, compiler: RowCompiler
+) -> tuple[tuple[str, ...], Cells]:
     if isinstance(history, Log):
-        return Rows(history.table, LOG_COLUMNS, log_row(spec.name, history))
+        return LOG_COLUMNS, log_row(spec.name, history)
     if isinstance(history, AuditLog):
-        return Rows(history.table, *_audit(spec, history))
+        return _audit(spec, history)
     columns = ("event_id", "occurred_at", *history.columns)
     values = {"event_id": EVENT_ID, "occurred_at": OCCURRED_AT, **history.values}
-    return Rows(history.table, columns, compiler.cells(columns, values))
+    return columns, compiler.cells(columns, values)
 
 
 def _audit(spec: EventSpec, history: AuditLog) -> tuple[tuple[str, ...], Cells]:

@@ -84,6 +84,11 @@ class History(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     values: Mapping[str, Any] = {}
 
+    @property
+    def relation(self) -> str:
+        """The table that is partitioned by time."""
+        return self.table
+
 
 class Log(msgspec.Struct, frozen=True):
     """The generic history: the whole event with its data as jsonb, without own columns.
@@ -97,12 +102,22 @@ class Log(msgspec.Struct, frozen=True):
     data_limit: int | None = None
     keep: tuple[str, ...] = ()
 
+    @property
+    def relation(self) -> str:
+        """The partition of the domain, which is partitioned by time in turn."""
+        return f"{self.table}_{self.domain}"
+
 
 class AuditLog(msgspec.Struct, frozen=True):
     """The generic history of administrative events, ``audit.log``."""
 
     resource_type: str
     table: str = "audit.log"
+
+    @property
+    def relation(self) -> str:
+        """The table that is partitioned by time."""
+        return self.table
 
 
 class Upsert(msgspec.Struct, frozen=True):

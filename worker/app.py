@@ -19,14 +19,17 @@ from penstock.worker.nats.kv.store import JetStreamKv
 from penstock.worker.nats.wire import read_much_at_once
 from penstock.worker.ops.http import HealthServer
 from penstock.worker.ops.monitor import Monitor, wait_until_idle
+from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
 from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.pipeline import Pipeline
+from penstock.worker.pipeline.poison import PoisonWatch
+from penstock.worker.pipeline.source import Watched
 from penstock.worker.pipeline.upkeep import hydrate as hydrate_bucket
 from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
-from penstock.worker.postgres.crash_marks import PostgresSuspects
+from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.settings.keys import Settings
@@ -63,6 +66,7 @@ class Worker:
         self._reconcile = asyncio.Event()
         self._alone = asyncio.Lock()
         self._failed: list[str] = []
+        self.watched: list[tuple[Pipeline, Watched]] = []
         self._store: JetStreamKv | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
 
@@ -90,12 +94,12 @@ class Worker:
         window = Window(
             self._catalogue, kept, past=settings.window_past, future=settings.window_future
         )
+        names = stream_names(settings, self._catalogue)
+        self.budget = Budget(settings.memory_limit, len(brokers) * len(names), settings.batch_bytes)
         self.pipelines = [
-            await self._pipeline(broker, name, window)
-            for broker in brokers
-            for name in stream_names(settings, self._catalogue)
+            await self._pipeline(broker, name, window) for broker in brokers for name in names
         ]
-        self._monitor = Monitor(self._sink, self.pipelines, self._metrics)
+        self._monitor = Monitor(self._sink, self.watched, self._metrics)
         await self._serve_health()
 
     async def _check_schema(self) -> None:
@@ -161,19 +165,22 @@ class Worker:
 
     async def _pipeline(self, broker: Broker, stream: str, window: Window) -> Pipeline:
         settings = self._settings
-        source = await patiently(
-            lambda: self._stack.enter_async_context(broker.source(stream))  # another each time
+        share = self.budget.share()
+        source = await patiently(  # another each time
+            lambda: self._stack.enter_async_context(broker.source(stream, share))
         )
         name = stream if len(settings.brokers) == 1 else f"{source.transport} {stream}"
         committer = Committer(
             self._sink,
-            transport=source.transport,
-            stream=stream,
+            name=name,
             retry_for=settings.retry_for,
             stopping=self._stopping,
             on_retry=lambda: self._metrics.batch_retried(name),
         )
-        return Pipeline(
+        markers = PostgresCrashMarkers(
+            self._pool, self._alone, transport=source.transport, stream=stream
+        )
+        pipeline = Pipeline(
             source,
             Decoder(self._catalogue, window, max_bytes=settings.max_event_bytes),
             committer,
@@ -181,13 +188,13 @@ class Worker:
             self._metrics,
             name=name,
             in_flight=settings.in_flight,
-            suspects=PostgresSuspects(
-                self._pool, self._alone, transport=source.transport, stream=stream
+            poison=PoisonWatch(
+                markers, watch_after=settings.watch_after, max_crashes=settings.max_crashes
             ),
-            watch_after=settings.watch_after,
-            max_crashes=settings.max_crashes,
             nack_delay=settings.nack_delay,
         )
+        self.watched.append((pipeline, source))
+        return pipeline
 
     async def _serve_health(self) -> None:
         settings = self._settings
@@ -240,7 +247,7 @@ class Worker:
         await keep_hydrated(self._upkeep, store, self._reconcile, self._settings.kv_reconcile)
 
     async def _stop_when_idle(self, seconds: float) -> None:
-        await wait_until_idle(self.pipelines, seconds)
+        await wait_until_idle(self.watched, seconds)
         self._stopping.set()
 
 

@@ -20,7 +20,8 @@ from penstock.worker.errors import SettingsError
 from penstock.worker.nats import topology
 from penstock.worker.nats.client_source import StockJetStreamSource
 from penstock.worker.nats.source import JetStreamSource
-from penstock.worker.pipeline.ports import Source
+from penstock.worker.pipeline.budget import Share
+from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.rabbitmq import topology as rabbitmq_topology
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
@@ -39,8 +40,8 @@ class Broker(Protocol):
     async def check(self) -> list[Difference]:
         """What differs; raises TopologyError if the worker cannot work with it."""
 
-    def source(self, stream: str) -> AbstractAsyncContextManager[Source]:
-        """The source of one stream, not started yet."""
+    def source(self, stream: str, share: Share) -> AbstractAsyncContextManager[WatchedSource]:
+        """The source of one stream, not started yet, with its share of the memory."""
 
 
 class NatsBroker:
@@ -58,7 +59,7 @@ class NatsBroker:
     async def check(self) -> list[Difference]:
         return await topology.check(self._nc, self._plans, **consumer_options(self._settings))
 
-    def source(self, stream: str) -> AbstractAsyncContextManager[Source]:
+    def source(self, stream: str, share: Share) -> AbstractAsyncContextManager[WatchedSource]:
         settings = self._settings
         kind = JetStreamSource if settings.source_path == "fast" else StockJetStreamSource
         return kind(
@@ -67,6 +68,7 @@ class NatsBroker:
             durable=settings.consumer,
             ack_wait=settings.ack_wait,
             heartbeat=settings.heartbeat,
+            share=share,
             **batching(settings),
         )
 
@@ -92,10 +94,14 @@ class RabbitMqBroker:
     async def check(self) -> list[Difference]:
         return await rabbitmq_topology.check(self._connection, self._plans)
 
-    def source(self, stream: str) -> AbstractAsyncContextManager[Source]:
+    def source(self, stream: str, share: Share) -> AbstractAsyncContextManager[WatchedSource]:
         settings = self._settings
         options = rabbit_options(settings)
-        common: dict[str, Any] = {**batching(settings), "in_flight": settings.in_flight}
+        common: dict[str, Any] = {
+            **batching(settings),
+            "in_flight": settings.in_flight,
+            "share": share,
+        }
         fast = settings.source_path == "fast"
         if settings.rabbitmq_queue_type != "stream":
             work = RabbitMqSource if fast else StockRabbitMqSource

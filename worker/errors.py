@@ -24,12 +24,14 @@ class StateStoreUnavailable(Unavailable):
 class RowRejected(PenstockError):
     """PostgreSQL refuses the data itself. Never retry; find the row and keep it as a dead letter.
 
-    ``code`` is the SQLSTATE, or the class name of a driver error that has none.
+    ``code`` is the SQLSTATE, or the class name of a driver error that has none; ``reason`` the one
+    of `decode.REASONS` that says most about it.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, reason: str = "row_rejected") -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+        self.reason = reason
 
 
 class PartitionMissing(PenstockError):

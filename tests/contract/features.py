@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from penstock.worker.pipeline.ports import Source
+from penstock.worker.pipeline.source import WatchedSource
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Features:
     """One way to read a broker. ``make`` opens a source, ``kind`` names its sort of queue."""
 
     name: str
-    make: Callable[..., Source]
+    make: Callable[..., WatchedSource]
     transport: str = "nats"
     kind: str = ""
     status_headers_are_data: bool = True
@@ -27,6 +27,8 @@ class Features:
     """A message that comes alone is not kept waiting for others."""
     shares: bool = True
     """Replicas divide the messages among them."""
+    overshoot: int = 0
+    """Bytes that come at most beyond what there is memory for."""
     counts_deliveries: bool = True
     """The broker knows what was delivered before, to anybody."""
     attributes: Mapping[str, str] = field(
@@ -43,16 +45,16 @@ class Bus(Protocol):
     async def publish(self, bodies: Sequence[bytes], headers: dict[str, str] | None = None) -> None:
         """Publish to ``c.0``, ``c.1`` and so on, each confirmed."""
 
-    async def open_source(self, **options: Any) -> Source:
+    async def open_source(self, **options: Any) -> WatchedSource:
         """A source with a connection of its own, not entered yet."""
 
-    async def ready(self, source: Source) -> Source:
+    async def ready(self, source: WatchedSource) -> WatchedSource:
         """Enter a source for the rest of the test."""
 
-    async def cut(self, source: Source) -> None:
+    async def cut(self, source: WatchedSource) -> None:
         """Lose the connection of a replica as if its process had died."""
 
-    async def deafen(self, source: Source) -> None:
+    async def deafen(self, source: WatchedSource) -> None:
         """Let a source's connection read nothing more, and not notice it."""
 
     async def remake(self) -> None:

@@ -11,7 +11,9 @@ import aio_pika
 import aiormq
 from pamqp.commands import Basic
 
-from penstock.worker.pipeline.ports import Message, Source
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.ports import Message
+from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import RabbitOptions, connect, open_channel
@@ -56,9 +58,9 @@ class _Committing(RabbitMqStreamSource):
 
     committed: Committed
 
-    async def ack(self, messages: Sequence[Message]) -> None:
-        self.committed.add(messages)
-        await super().ack(messages)
+    async def ack(self, batch: Batch) -> None:
+        self.committed.add(batch.messages)
+        await super().ack(batch)
 
 
 class _StockCommitting(_Committing, StockRabbitMqStreamSource):
@@ -73,6 +75,7 @@ def _features(name: str, make: type[RabbitMqSource], kind: str, **more: Any) -> 
         kind=kind,
         names_epochs=False,
         attributes=ATTRIBUTES,
+        overshoot=1 << 20,  # what one read of the socket gives
         **{"first_position": None, **more},
     )
 
@@ -95,7 +98,7 @@ class RabbitMqBus:
         self._options = RabbitOptions(url=url, heartbeat=1)
         self._stack = stack
         self._committed = Committed()
-        self._sources: list[Source] = []
+        self._sources: list[WatchedSource] = []
         self._connections: dict[int, aio_pika.RobustConnection] = {}
         name = f"contract-{uuid4().hex[:8]}"
         self._plan = topology.QueuePlan(
@@ -150,10 +153,10 @@ class RabbitMqBus:
                     mandatory=True,
                 )
 
-    async def ready(self, source: Source) -> Source:
+    async def ready(self, source: WatchedSource) -> WatchedSource:
         return await self._stack.enter_async_context(source)
 
-    async def open_source(self, **options: Any) -> Source:
+    async def open_source(self, **options: Any) -> WatchedSource:
         connection = await self._connect()
         given: dict[str, Any] = {"batch_size": 100, "batch_bytes": 1 << 20, "linger": 0.02}
         if self.features.kind == "stream":
@@ -165,13 +168,13 @@ class RabbitMqBus:
         self._sources.append(source)
         return source
 
-    async def cut(self, source: Source) -> None:
+    async def cut(self, source: WatchedSource) -> None:
         assert isinstance(source, RabbitMqSource)
         await self._connections[id(source)].close()
         assert source._link is not None
         await source._link.close()
 
-    async def deafen(self, source: Source) -> None:
+    async def deafen(self, source: WatchedSource) -> None:
         assert isinstance(source, RabbitMqSource)
         assert source._link is not None
         source._link._socket.transport.pause_reading()  # type: ignore[attr-defined]  # of both links

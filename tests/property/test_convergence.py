@@ -14,10 +14,10 @@ from penstock.schemas.event import Event
 from penstock.worker.migrate import up
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
-from penstock.worker.pipeline.plan import make_plan
 from penstock.worker.pipeline.ports import DeadLetter, Message
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
+from tests.support.batches import batch_of
 from tests.support.generated import EventMaker
 from tests.support.rows import clear, snapshot
 
@@ -39,11 +39,9 @@ async def stored(pool: asyncpg.Pool, parts: list[list[Delivered]]) -> dict[str, 
     await clear(pool)
     sink = PostgresSink(pool, CATALOGUE, worker_id="test")
     await sink.prepare()
-    committer = Committer(
-        sink, transport="test", stream="test", retry_for=5, stopping=asyncio.Event()
-    )
+    committer = Committer(sink, name="test", retry_for=5, stopping=asyncio.Event())
     for part in parts:
-        await committer.commit(part, make_plan([event for _, event in part]), "")
+        await committer.commit(batch_of([m for m, _ in part], [event for _, event in part]))
     return await snapshot(pool)
 
 

@@ -1,14 +1,16 @@
 """Fetching from a source that may be away for a while."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from penstock.worker.errors import SourceUnavailable
-from penstock.worker.pipeline.ports import Message, Source
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.ports import Message
+from penstock.worker.pipeline.source import Source
 from tests.support.waiting import PATIENCE
 
 
-async def patient_fetch(source: Source) -> Sequence[Message]:
+async def patient_fetch(source: Source) -> Batch:
     """The next batch, however often the source says before that it is unavailable."""
     while True:
         try:
@@ -25,6 +27,6 @@ async def fetch_all(
     async with asyncio.timeout(seconds):
         while not set(bodies) <= {message.body for message in found}:
             batch = await patient_fetch(source)
-            await source.ack(batch)
-            found += batch
+            await batch.ack()
+            found += batch.messages
     return found

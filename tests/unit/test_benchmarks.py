@@ -52,13 +52,13 @@ def test_every_event_is_read_by_penstock_and_by_hand(name: str, decoder: Decoder
             assert event.id == made.event_id
             table, record = row(made.body)
             assert len(record) == len(COLUMNS[table])
-            assert table in event.spec.tables
+            assert table in event.kind.tables
 
 
 def test_the_mix_has_the_proportions_of_the_record(decoder: Decoder) -> None:
     made = list(workloads.mix(20_000))
     events = decoder.decode([Message(subject=one.subject, body=one.body) for one in made])
-    kinds = Counter(event.spec.name for event in events if isinstance(event, Event))
+    kinds = Counter(event.kind.name for event in events if isinstance(event, Event))
     assert kinds.keys() == RECORDED.keys()
     for kind, recorded in RECORDED.items():
         assert kinds[kind] / 20_000 == pytest.approx(recorded / 740, rel=0.2)

@@ -5,7 +5,8 @@ Its known weaknesses, each shown by the contract suite or by a figure in docs/ar
 - it costs several times the CPU a message;
 - a message with a header ``Status:`` is taken for a word of the server. It is skipped, redelivered
   after the ack wait, and skipped again; neighbours that were fetched with it may wait as long;
-- what was fetched cannot be limited by bytes, only handed out in parts;
+- what was fetched cannot be limited by bytes, only handed out in parts, and no fetch begins while
+  the stream's share of the memory is used up;
 - a fetch that is under way when the source stops delays the stop by up to a second.
 """
 
@@ -24,6 +25,8 @@ from penstock.worker.errors import SourceUnavailable
 from penstock.worker.nats.api import Consumer, Incarnation
 from penstock.worker.nats.connection import revive
 from penstock.worker.nats.message import JetStreamMessage, places
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import NO_HEADERS, Backlog, Message
 
@@ -77,6 +80,7 @@ class StockJetStreamSource:
         linger: float,
         ack_wait: float,
         heartbeat: float,
+        share: Share | None = None,
     ) -> None:
         self.name = stream
         self._nc = nc
@@ -86,9 +90,10 @@ class StockJetStreamSource:
         self._ack_wait = ack_wait
         self._silence = 2 * heartbeat + _POLL_SECONDS
         self._intake: Intake[JetStreamMessage] = Intake(
-            batch_size=batch_size, batch_bytes=batch_bytes, linger=0.0
+            batch_size=batch_size, batch_bytes=batch_bytes, linger=0.0, share=share
         )
         self._taken = asyncio.Event()
+        self._intake.share.wake = self._taken.set
         self._handed_out: dict[bytes, StockMessage] = {}
         self._incarnation: Incarnation | None = None
         self._answered = 0.0
@@ -124,26 +129,29 @@ class StockJetStreamSource:
         with contextlib.suppress(nats.errors.Error, SourceUnavailable):
             await self._subscription.unsubscribe()
             self._hand_out(self._intake.drain())
-            await self.nack(list(self._handed_out.values()), 0.0)
+            for delivery in self._settled(list(self._handed_out.values())):
+                await delivery.nak()
             await self._consumer.info()
 
     def stop(self) -> None:
         self._intake.stop()
         self._taken.set()
 
-    async def fetch(self) -> Sequence[Message]:
-        batch = await self._intake.batch()
-        self._hand_out(batch)
+    async def fetch(self) -> Batch:
+        messages, size = await self._intake.batch()
+        self._hand_out(messages)
         self._taken.set()
-        return batch
+        return Batch(messages, size, self, epoch=self.epoch)
 
-    async def ack(self, messages: Sequence[Message]) -> None:
-        for delivery in self._settled(messages):
+    async def ack(self, batch: Batch) -> None:
+        self._intake.settled(len(batch), batch.size)
+        for delivery in self._settled(batch.messages):
             with contextlib.suppress(nats.errors.Error):
                 await delivery.ack()
 
-    async def nack(self, messages: Sequence[Message], delay: float) -> None:
-        for delivery in self._settled(messages):
+    async def nack(self, batch: Batch, delay: float) -> None:
+        self._intake.settled(len(batch), batch.size)
+        for delivery in self._settled(batch.messages):
             with contextlib.suppress(nats.errors.Error):
                 await delivery.nak(delay or None)
 
@@ -197,11 +205,16 @@ class StockJetStreamSource:
             if deliveries:
                 messages = [StockMessage.of(delivery) for delivery in deliveries]
                 self._intake.add(messages, sum(message.size for message in messages))
-            while self._intake and not self._intake.stopped:
-                self._taken.clear()
-                await self._taken.wait()
+            await self._room()
             if deliveries:
                 self._heard()
+
+    async def _room(self) -> None:
+        """Wait until everything has been taken and there is memory for more."""
+        intake = self._intake
+        while not intake.stopped and (intake or not intake.share.allows(intake.batch_bytes)):
+            self._taken.clear()
+            await self._taken.wait()
 
     async def _fetch(self) -> list[Msg]:
         """One message within the poll time, then more within the linger. May be empty."""

@@ -15,6 +15,7 @@ from nats.aio.subscription import Subscription
 
 from penstock.worker.nats.message import JetStreamMessage, messages_of
 from penstock.worker.nats.wire import BatchParser, Frame, send
+from penstock.worker.pipeline.budget import Share
 
 
 class PullPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +162,10 @@ class Pull:
 
 
 class Pulls:
-    """The requests of one source: up to ``count`` at a time, all on inboxes of one generation."""
+    """The requests of one source: up to ``count`` at a time, all on inboxes of one generation.
+
+    What they ask for counts against ``share``.
+    """
 
     def __init__(
         self,
@@ -169,11 +173,13 @@ class Pulls:
         plan: PullPlan,
         count: int,
         receiver: Callable[[Pull, list[Frame]], None],
+        share: Share,
     ) -> None:
         self._nc = nc
         self._plan = plan
         self._count = count
         self._receiver = receiver
+        self._share = share
         self._pulls: list[Pull] = []
         self._paused_until = 0.0
 
@@ -188,22 +194,31 @@ class Pulls:
         """Messages the server may still send. While there are any it owes heartbeats too."""
         return sum([pull.messages for pull in self._pulls])
 
+    @property
+    def _owed_bytes(self) -> int:
+        return sum([pull.bytes for pull in self._pulls])
+
     def ask(self, waiting: int, waiting_bytes: int) -> None:
         """Keep as many requests open as there is room beside what already waits.
 
-        All together never holds more than ``count`` times the messages and bytes of a request.
+        All together never holds more than ``count`` times the messages and bytes of a request. An
+        idle stream keeps a single one open: memory that is asked for is memory that others lack.
         """
+        self._share.ask(self._owed_bytes)
         now = asyncio.get_running_loop().time()
         if now < self._paused_until:
             return
         plan, ahead = self._plan, self._count - 1
         for pull in self._pulls:
-            messages = waiting + sum([p.messages for p in self._pulls])
-            size = waiting_bytes + sum([p.bytes for p in self._pulls])
+            messages, size = waiting + self.owed, waiting_bytes + self._owed_bytes
             if messages > ahead * plan.messages or size > ahead * plan.bytes:
                 return
             if not pull.open:
+                idle = not waiting and messages >= plan.messages
+                if idle or not self._share.allows(plan.bytes):
+                    return
                 pull.ask(now)
+                self._share.ask(self._owed_bytes)
 
     def pause(self, then: Callable[[], None]) -> None:
         """Ask nothing for a moment, then call ``then``."""
@@ -229,3 +244,4 @@ class Pulls:
             pull = self._pulls.pop()
             await pull.stop_deliveries()
             pull.forget()
+            self._share.ask(self._owed_bytes)

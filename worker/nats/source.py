@@ -8,7 +8,6 @@ server, and does not notice a connection that is silent for minutes. Here messag
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
 from typing import Self
 
 import structlog
@@ -20,8 +19,10 @@ from penstock.worker.nats.connection import reads, revive
 from penstock.worker.nats.message import JetStreamMessage
 from penstock.worker.nats.pull import Pull, PullPlan, Pulls, Verdict
 from penstock.worker.nats.wire import BatchParser, Frame, publishes, send
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
-from penstock.worker.pipeline.ports import Backlog, Message
+from penstock.worker.pipeline.ports import Backlog
 
 log = structlog.get_logger()
 
@@ -33,7 +34,8 @@ _ANSWER_SECONDS = 2.0
 
 class JetStreamSource:
     """A durable pull consumer. At most ``buffer_batches`` batches, by count and by bytes, are asked
-    for or waiting to be fetched. Times are in seconds; ``heartbeat`` is the server's while idle.
+    for or waiting to be fetched, and no more than ``share`` allows. Times are in seconds;
+    ``heartbeat`` is the server's while idle.
 
     Every connection begins a generation of fresh inboxes, so requests of an older one deliver
     nothing. What is buffered or handed out stays valid while stream and consumer are the same
@@ -54,22 +56,24 @@ class JetStreamSource:
         ack_wait: float,
         heartbeat: float,
         buffer_batches: int = 2,
+        share: Share | None = None,
     ) -> None:
         self.name = stream
         self._nc = nc
         self._consumer = Consumer(nc, stream, durable)
         self._heartbeat = heartbeat
+        self._intake: Intake[JetStreamMessage] = Intake(
+            batch_size=batch_size, batch_bytes=batch_bytes, linger=linger, share=share
+        )
+        self._intake.share.wake = self._ask
         plan = PullPlan(
             subject=f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
             messages=batch_size,
-            bytes=batch_bytes,
+            bytes=self._intake.batch_bytes,
             heartbeat=heartbeat,
             expires=max(30.0, 4 * heartbeat),
         )
-        self._pulls = Pulls(nc, plan, buffer_batches, self._received)
-        self._intake: Intake[JetStreamMessage] = Intake(
-            batch_size=batch_size, batch_bytes=batch_bytes, linger=linger
-        )
+        self._pulls = Pulls(nc, plan, buffer_batches, self._received, self._intake.share)
         self._handed_out: set[bytes] = set()
         self._unsent: list[bytes] = []
         self._incarnation: Incarnation | None = None
@@ -118,26 +122,28 @@ class JetStreamSource:
     def stop(self) -> None:
         self._intake.stop()
 
-    async def fetch(self) -> Sequence[JetStreamMessage]:
-        batch = await self._intake.batch()
-        self._handed_out.update([message.reply for message in batch])
+    async def fetch(self) -> Batch:
+        messages, size = await self._intake.batch()
+        self._handed_out.update([message.reply for message in messages])
         self._ask()
-        return batch
+        return Batch(messages, size, self, epoch=self.epoch)
 
-    async def ack(self, messages: Sequence[Message]) -> None:
-        self._settle(messages, _ACK)
+    async def ack(self, batch: Batch) -> None:
+        self._settle(batch, _ACK)
 
-    async def nack(self, messages: Sequence[Message], delay: float) -> None:
-        self._settle(messages, b'-NAK {"delay": %d}' % (delay * 1e9) if delay > 0 else _NAK)
+    async def nack(self, batch: Batch, delay: float) -> None:
+        self._settle(batch, b'-NAK {"delay": %d}' % (delay * 1e9) if delay > 0 else _NAK)
 
     async def backlog(self) -> Backlog:
         return await self._consumer.backlog()
 
-    def _settle(self, messages: Sequence[Message], verdict: bytes) -> None:
+    def _settle(self, batch: Batch, verdict: bytes) -> None:
         """Settle what was handed out. While away, keep it until the incarnation is known again."""
-        self._intake.settled(len(messages))
+        self._intake.settled(len(batch), batch.size)
         out = self._handed_out
-        replies = [m.reply for m in messages if isinstance(m, JetStreamMessage) and m.reply in out]
+        replies = [
+            m.reply for m in batch.messages if isinstance(m, JetStreamMessage) and m.reply in out
+        ]
         if not replies:
             return
         out.difference_update(replies)

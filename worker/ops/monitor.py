@@ -11,6 +11,7 @@ from penstock.worker.errors import PenstockError
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.ports import Backlog
+from penstock.worker.pipeline.source import Watched
 
 log = structlog.get_logger()
 
@@ -27,12 +28,16 @@ class Pingable(Protocol):
         """Raise Unavailable if it does not answer."""
 
 
+Read = tuple[Pipeline, Watched]
+"""A pipeline and what it reads."""
+
+
 class Monitor:
     """Keeps the answers that /readyz and /metrics give. `probes` keep them fresh."""
 
-    def __init__(self, sink: Pingable, pipelines: Sequence[Pipeline], metrics: Metrics) -> None:
+    def __init__(self, sink: Pingable, watched: Sequence[Read], metrics: Metrics) -> None:
         self._sink = sink
-        self._pipelines = pipelines
+        self._watched = watched
         self._metrics = metrics
         self._sink_trouble: str | None = "not asked yet"
         self._backlogs: dict[str, Backlog] = {}
@@ -40,12 +45,12 @@ class Monitor:
     @property
     def checks(self) -> Mapping[str, Callable[[], str | None]]:
         """Name to a function that gives None, or a text saying what is wrong."""
-        sources = {f"source {p.name}": self._source_check(p) for p in self._pipelines}
+        sources = {f"source {p.name}": self._source_check(p, source) for p, source in self._watched}
         return {"postgres": lambda: self._sink_trouble, **sources}
 
-    def _source_check(self, pipeline: Pipeline) -> Callable[[], str | None]:
+    def _source_check(self, pipeline: Pipeline, source: Watched) -> Callable[[], str | None]:
         def check() -> str | None:
-            if not pipeline.source.healthy:
+            if not source.healthy:
                 return f"{pipeline.source.transport} is away or silent"
             quiet = time.monotonic() - pipeline.progressed
             backlog = self._backlogs.get(pipeline.name)
@@ -59,7 +64,7 @@ class Monitor:
     @property
     def probes(self) -> Mapping[str, Coroutine[Any, Any, None]]:
         """What keeps the answers fresh, by name: each to be run until cancelled."""
-        lags = {f"lag-{p.name}": self._watch_lag(p) for p in self._pipelines}
+        lags = {f"lag-{p.name}": self._watch_lag(p, source) for p, source in self._watched}
         return {"probe-postgres": self._probe_sink(), **lags}
 
     async def _probe_sink(self) -> None:
@@ -76,8 +81,8 @@ class Monitor:
             self._metrics.sink_healthy(healthy=self._sink_trouble is None)
             await asyncio.sleep(_PROBE_SECONDS)
 
-    async def _watch_lag(self, pipeline: Pipeline) -> None:
-        source, name = pipeline.source, pipeline.name
+    async def _watch_lag(self, pipeline: Pipeline, source: Watched) -> None:
+        name = pipeline.name
         while True:
             try:
                 backlog = await source.backlog()
@@ -90,7 +95,7 @@ class Monitor:
             await asyncio.sleep(_LAG_SECONDS)
 
 
-async def wait_until_idle(pipelines: Sequence[Pipeline], seconds: float) -> None:
+async def wait_until_idle(watched: Sequence[Read], seconds: float) -> None:
     """Return once nothing is pending anywhere and nothing came for ``seconds``.
 
     A source that is away is not idle.
@@ -98,15 +103,15 @@ async def wait_until_idle(pipelines: Sequence[Pipeline], seconds: float) -> None
     while True:
         await asyncio.sleep(min(seconds, 0.2))
         now = time.monotonic()
-        quiet = all(p.busy == 0 and now - p.active >= seconds for p in pipelines)
-        if quiet and await _drained(pipelines):
+        quiet = all(p.busy == 0 and now - p.active >= seconds for p, _ in watched)
+        if quiet and await _drained([source for _, source in watched]):
             return
 
 
-async def _drained(pipelines: Sequence[Pipeline]) -> bool:
+async def _drained(sources: Sequence[Watched]) -> bool:
     try:
-        backlogs = [await p.source.backlog() for p in pipelines]
+        backlogs = [await source.backlog() for source in sources]
     except PenstockError:
         return False
-    healthy = all(p.source.healthy for p in pipelines)
+    healthy = all(source.healthy for source in sources)
     return healthy and all(b.pending == 0 and b.ack_pending == 0 for b in backlogs)

@@ -5,8 +5,8 @@ about k log2(n) more transactions for k bad rows in n; the others commit.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 from tenacity import (
@@ -18,31 +18,20 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from penstock.schemas.event import Event
 from penstock.worker.errors import RowRejected, SinkUnavailable, Unavailable
-from penstock.worker.pipeline.plan import Plan, make_plan
-from penstock.worker.pipeline.ports import DeadLetter, Message, Origin, Written
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.ports import Written
 
 log = structlog.get_logger()
 
-_REASONS = {
-    "22003": "out_of_range",
-    "22021": "nul_character",
-    "22P05": "nul_character",
-    "OverflowError": "out_of_range",
-    "54001": "too_deep",
-}
-"""SQLSTATEs that name a fault of the event more closely than ``row_rejected`` does."""
-
-Decoded = tuple[Message, Event | DeadLetter]
-"""A message and what became of it."""
-
 
 class Sink(Protocol):
-    """Stores a plan as a whole, or not at all."""
+    """Stores a batch as a whole, or not at all."""
 
-    async def write(self, plan: Plan, letters: Sequence[DeadLetter], origin: Origin) -> Written:
-        """Commit. Raises Unavailable (try again) or RowRejected (a row is at fault)."""
+    async def write(self, batch: Batch) -> Written:
+        """Commit its plan, its dead letters and where it came from. Raises Unavailable (try again)
+        or RowRejected (a row is at fault).
+        """
 
 
 class _StopWhenSet(stop_base):
@@ -56,25 +45,23 @@ class _StopWhenSet(stop_base):
 
 
 class Committer:
-    """Commits decoded batches of one source.
+    """Commits decoded batches of the source ``name``.
 
     ``retry_for`` is how long, in seconds, an unavailable server is waited for before the batch is
-    given up; ``stopping`` ends the waiting early.
+    given up; ``stopping`` ends the waiting early; ``on_retry`` is called before each further try.
     """
 
     def __init__(
         self,
         sink: Sink,
         *,
-        transport: str,
-        stream: str,
+        name: str,
         retry_for: float,
         stopping: asyncio.Event,
-        on_retry: Any = None,
+        on_retry: Callable[[], None] = lambda: None,
     ) -> None:
         self._sink = sink
-        self._transport = transport
-        self._stream = stream
+        self._name = name
         self._on_retry = on_retry
         self._retrying = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
@@ -84,78 +71,40 @@ class Committer:
             reraise=True,
         )
 
-    async def commit(
-        self, batch: Sequence[Decoded], plan: Plan, epoch: str
-    ) -> tuple[Written, list[DeadLetter]]:
-        """Store the batch, whose plan is ``plan``. Returns what was done and the dead letters.
+    async def commit(self, batch: Batch) -> Written:
+        """Store the batch, which has been decoded.
 
         Raises Unavailable if the server stays away, and SinkUnavailable if a message cannot even be
         kept as a dead letter: then nothing of it may be acknowledged.
         """
-        letters = [outcome for _, outcome in batch if isinstance(outcome, DeadLetter)]
         try:
-            written: Written = await self._retrying.copy()(
-                self._sink.write, plan, letters, self._origin(batch, epoch)
-            )
+            written: Written = await self._retrying.copy()(self._sink.write, batch)
         except RowRejected as error:
-            return await self._isolate(batch, epoch, error)
-        return written, letters
+            return await self._isolate(batch, error)
+        return written
 
-    async def _isolate(
-        self, batch: Sequence[Decoded], epoch: str, error: RowRejected
-    ) -> tuple[Written, list[DeadLetter]]:
+    async def _isolate(self, batch: Batch, error: RowRejected) -> Written:
         """Commit the halves by themselves; a single refused event becomes a dead letter."""
-        if len(batch) == 1:
-            message, outcome = batch[0]
-            if isinstance(outcome, DeadLetter):
-                raise SinkUnavailable(f"cannot keep a dead letter: {error}") from error
-            return await self._commit_again([(message, _refused(message, outcome, error))], epoch)
-        middle = len(batch) // 2
-        first, first_letters = await self._commit_again(batch[:middle], epoch)
-        second, second_letters = await self._commit_again(batch[middle:], epoch)
-        return _sum(first, second), first_letters + second_letters
-
-    async def _commit_again(
-        self, batch: Sequence[Decoded], epoch: str
-    ) -> tuple[Written, list[DeadLetter]]:
-        plan = make_plan([outcome for _, outcome in batch if isinstance(outcome, Event)])
-        return await self.commit(batch, plan, epoch)
-
-    def _origin(self, batch: Sequence[Decoded], epoch: str) -> Origin:
-        positions = {message.position for message, _ in batch} - {None}
-        return Origin(
-            transport=self._transport,
-            stream=self._stream,
-            epoch=epoch,
-            sequences=sorted(position for position in positions if position is not None),
-        )
+        if halves := batch.halves():
+            return _sum([await self.commit(half) for half in halves])
+        if batch.refused_whole:
+            raise SinkUnavailable(f"cannot keep a dead letter: {error}") from error
+        return await self.commit(batch.refused(error.reason, str(error)))
 
     def _before_sleep(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         log.warning(
             "batch_retried",
-            source=self._stream,
+            source=self._name,
             attempt=state.attempt_number,
             error=str(error),
         )
-        if self._on_retry is not None:
-            self._on_retry()
+        self._on_retry()
 
 
-def _refused(message: Message, event: Event, error: RowRejected) -> DeadLetter:
-    return DeadLetter(
-        message=message,
-        reason=_REASONS.get(error.code, "row_rejected"),
-        error=str(error),
-        event_id=event.id,
-        occurred_at=event.time,
-    )
-
-
-def _sum(a: Written, b: Written) -> Written:
+def _sum(parts: Sequence[Written]) -> Written:
     return Written(
-        new=a.new + b.new,
-        duplicate=a.duplicate + b.duplicate,
-        dead_letters=a.dead_letters + b.dead_letters,
-        seconds=a.seconds + b.seconds,
+        new=sum(part.new for part in parts),
+        duplicate=sum(part.duplicate for part in parts),
+        letters=[letter for part in parts for letter in part.letters],
     )

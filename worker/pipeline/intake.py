@@ -1,10 +1,20 @@
-"""Messages between the socket and `fetch`: bounded by who asks for them, taken in batches."""
+"""Messages between the socket and `fetch`: when a batch is let go, and how much waits.
+
+A message that comes alone while nothing is in work goes at once. While other batches are in work,
+one gathers for the linger time at most, or until it is full, or until nothing is in work any more.
+What does not come alone stays a moment away from the batch before it: batches grow with load.
+
+What waits and what is in work counts against the stream's share of the worker's memory; who asks
+the broker for more looks at it first.
+"""
 
 import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Generic, Protocol, TypeVar
+
+from penstock.worker.pipeline.budget import Share, unlimited
 
 
 class Sized(Protocol):
@@ -26,15 +36,19 @@ _APART_SECONDS = 0.01
 class Intake(Generic[Held]):
     """A buffer that gives batches of at most ``batch_size`` messages and ``batch_bytes`` bytes.
 
-    A message larger than that comes alone.
+    A message larger than that comes alone. ``share`` bounds the bytes too; without one the source
+    stands alone.
     """
 
-    def __init__(self, *, batch_size: int, batch_bytes: int, linger: float) -> None:
+    def __init__(
+        self, *, batch_size: int, batch_bytes: int, linger: float, share: Share | None = None
+    ) -> None:
+        self.share = share or unlimited()
+        self.batch_bytes = min(batch_bytes, self.share.floor)
         self.size = 0
         self.stopped = False
         self.failure: Exception | None = None
         self._batch_size = batch_size
-        self._batch_bytes = batch_bytes
         self._linger = linger
         self._messages: deque[Held] = deque()
         self._changed = asyncio.Event()
@@ -51,14 +65,20 @@ class Intake(Generic[Held]):
         """Append messages of ``size`` bytes together."""
         self._messages.extend(messages)
         self.size += size
+        self.share.hold(size)
         self._changed.set()
 
     def drain(self) -> list[Held]:
-        """Take out everything that waits."""
-        waiting = list(self._messages)
+        """Take out everything that waits, for good."""
+        waiting, size = self._all()
+        self.share.hold(-size)
+        return waiting
+
+    def _all(self) -> tuple[list[Held], int]:
+        waiting, size = list(self._messages), self.size
         self._messages.clear()
         self.size = 0
-        return waiting
+        return waiting, size
 
     def stop(self) -> None:
         """Let `batch` return. Idempotent."""
@@ -70,15 +90,15 @@ class Intake(Generic[Held]):
         self.failure = failure
         self._changed.set()
 
-    def settled(self, count: int) -> None:
-        """So many messages of those handed out are no longer in work."""
+    def settled(self, count: int, size: int) -> None:
+        """So many messages of those handed out, with so many bytes, are no longer in work."""
         self._in_work -= count
         if self._in_work <= 0:
             self._changed.set()
+        self.share.hold(-size)
 
-    async def batch(self) -> list[Held]:
-        """Wait for a message, then for a full batch while others are in work, at most the linger
-        time: a message that comes alone goes at once. Empty after `stop`.
+    async def batch(self) -> tuple[list[Held], int]:
+        """The next batch and its bytes, as the rules above let it go. Empty after `stop`.
 
         Takes nothing before it returns, so it is safe to cancel.
         """
@@ -91,11 +111,12 @@ class Intake(Generic[Held]):
             if self._linger and not self._full:
                 await self._fill()
             if self._messages:
-                batch = self._take()
+                batch, size = self._take()
                 alone = len(batch) == 1
                 self._next = 0.0 if alone else asyncio.get_running_loop().time() + _APART_SECONDS
-                return batch
-        return []
+                self._in_work += len(batch)
+                return batch, size
+        return [], 0
 
     async def _change(self) -> None:
         self._changed.clear()
@@ -114,21 +135,18 @@ class Intake(Generic[Held]):
 
     @property
     def _full(self) -> bool:
-        return len(self._messages) >= self._batch_size or self.size >= self._batch_bytes
+        return len(self._messages) >= self._batch_size or self.size >= self.batch_bytes
 
-    def _take(self) -> list[Held]:
-        if len(self._messages) <= self._batch_size and self.size <= self._batch_bytes:
-            batch = self.drain()
-            self._in_work += len(batch)
-            return batch
+    def _take(self) -> tuple[list[Held], int]:
+        if len(self._messages) <= self._batch_size and self.size <= self.batch_bytes:
+            return self._all()
         waiting, size = self._messages, 0
-        batch = []
+        batch: list[Held] = []
         while waiting and len(batch) < self._batch_size:
             following = size + waiting[0].size
-            if batch and following > self._batch_bytes:
+            if batch and following > self.batch_bytes:
                 break
             size = following
             batch.append(waiting.popleft())
         self.size -= size
-        self._in_work += len(batch)
-        return batch
+        return batch, size

@@ -19,7 +19,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from penstock.worker.pipeline.ports import Backlog, DeadLetter, Message, Written
+from penstock.worker.pipeline.ports import Backlog, Message, Written
 
 _MESSAGES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000)
 _BYTES = tuple(4**power for power in range(4, 14))
@@ -116,19 +116,13 @@ class Metrics:
         self._made = {family.name: _make(family, self.registry) for family in FAMILIES}
         self._oldest: dict[str, float] = {}
 
-    def batch(
-        self,
-        source: str,
-        messages: Sequence[Message],
-        written: Written,
-        letters: Sequence[DeadLetter],
-    ) -> None:
+    def batch(self, source: str, messages: Sequence[Message], written: Written) -> None:
         """Count a settled batch."""
         self._count("penstock_received_total", len(messages), source)
         self._count("penstock_events_total", written.new, source, "written")
         self._count("penstock_events_total", written.duplicate, source, "duplicate")
-        self._count("penstock_events_total", len(letters), source, "rejected")
-        for reason, count in Tally(letter.reason for letter in letters).items():
+        self._count("penstock_events_total", len(written.letters), source, "rejected")
+        for reason, count in Tally(letter.reason for letter in written.letters).items():
             self._count("penstock_rejected_total", count, source, reason)
         self._observe("penstock_batch_messages", len(messages), source)
         self._observe("penstock_batch_bytes", sum([len(m.body) for m in messages]), source)

@@ -1,11 +1,12 @@
-"""What the pipeline needs from the world, as promises. Adapters keep them; tests check them.
+"""What passes between the pipeline and the rooms that know a broker or a store, as promises.
 
 A message is delivered bytes, an event is a decoded fact, a batch is what one transaction commits.
+What reads a broker is described in `pipeline.source`.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,14 +18,19 @@ class Message(msgspec.Struct, kw_only=True):
 
     ``subject`` is the bus subject or routing key. ``plain`` is True if no header can change how the
     body is read (no ``ce-*`` attribute, no content type), which spares the decoder from parsing
-    ``headers``. ``suspect`` is True if a worker may have begun with it before and the broker does
-    not count how many have.
+    ``headers``. ``begun_before`` is True if a worker may have begun with it before and the broker
+    does not count how many have.
     """
 
     subject: str
     body: bytes
     plain: bool = True
-    suspect: bool = False
+    begun_before: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of body and headers as they are held in memory."""
+        return len(self.body)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -55,54 +61,6 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     ack_pending: int
     redelivered: int = 0
-
-
-class Source(Protocol):
-    """A durable, shared, at-least-once queue of messages.
-
-    Every message is delivered until it is acknowledged, to one replica at a time unless it has been
-    unacknowledged for longer than the broker's wait. Entering starts it, leaving gives back what
-    was fetched and not acknowledged. Reconnects happen inside: callers only see slow answers or
-    `SourceUnavailable`.
-    """
-
-    name: str
-    transport: str
-
-    @property
-    def epoch(self) -> str:
-        """Names the incarnation of the stream that positions count in; changes if it is remade."""
-
-    @property
-    def healthy(self) -> bool:
-        """False while the connection is away or has been silent for longer than it may."""
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(self, *exc: object) -> None: ...
-
-    async def fetch(self) -> Sequence[Message]:
-        """The next batch, at least one message, at most the configured count and bytes.
-
-        Waits for the first message without limit, then at most the linger time for more; if
-        nothing that was fetched is still unsettled, only as long as keeps small batches from
-        following each other too closely, and not at all after a message that came alone. Returns
-        an empty sequence only after `stop`. Safe to cancel: nothing fetched is lost.
-        """
-
-    def stop(self) -> None:
-        """Ask for no more messages; a waiting `fetch` returns what there is. Idempotent."""
-
-    async def ack(self, messages: Sequence[Message]) -> None:
-        """Settle for good. A lost acknowledgement only means redelivery. Acknowledging a message
-        of a connection that is gone does no harm.
-        """
-
-    async def nack(self, messages: Sequence[Message], delay: float) -> None:
-        """Give back for redelivery after ``delay`` seconds."""
-
-    async def backlog(self) -> Backlog:
-        """What is left. Raises SourceUnavailable."""
 
 
 class KvTouch(msgspec.Struct, frozen=True):
@@ -137,15 +95,6 @@ class StateStore(Protocol):
         """
 
 
-class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """What one committed batch did: events ``new`` and ``duplicate``, dead letters kept."""
-
-    new: int
-    duplicate: int
-    dead_letters: int
-    seconds: float
-
-
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A message that cannot become rows, with why. ``reason`` is one of `decode.REASONS`."""
 
@@ -156,10 +105,22 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime | None = None
 
 
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What committing a batch did: how many events were ``new`` and ``duplicate``, and the dead
+    letters that were kept.
+    """
+
+    new: int
+    duplicate: int
+    letters: Sequence[DeadLetter]
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a batch came from: ``sequences`` are its positions in ``stream``, sorted, distinct."""
+    """Where a batch came from. ``positions`` are sorted and distinct; ``epoch`` names the
+    incarnation of ``stream`` that they count in.
+    """
 
     transport: str
     stream: str
     epoch: str
-    sequences: Sequence[int]
+    positions: Sequence[int]

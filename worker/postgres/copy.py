@@ -1,4 +1,4 @@
-"""COPY in the hope that every row is new.
+"""Optimistic COPY: as if every row were new.
 
 COPY is by far the cheapest way in, and it fails as a whole if one row is there already. So it is
 tried after a savepoint, and after a duplicate not again for some batches: rows that come twice
@@ -27,7 +27,7 @@ class Rows(NamedTuple):
     records: Iterable[Sequence[Any]]
 
 
-class HopefulCopy:
+class OptimisticCopy:
     """Knows which tables have just been seen to get rows again."""
 
     def __init__(self) -> None:

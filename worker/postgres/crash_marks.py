@@ -1,8 +1,8 @@
-"""Messages that came back too often: written down before a worker touches them.
+"""Crash markers: what a worker begins with is written down, if it came back too often.
 
 The broker's count of deliveries also grows while PostgreSQL or the bucket is away, so it cannot say
-that a message is bad. Only a message that ends the worker leaves its mark here: whoever survives
-wipes it away.
+that a message is poison. Only a message that ends the worker leaves its marker here: whoever
+survives wipes it away.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ DELETE FROM bus.suspect WHERE transport = $1 AND stream = $2 AND digest = ANY($3
 """
 
 
-class PostgresSuspects:
-    """The suspects of one source. ``alone`` is held while one is handled, by all sources of this
-    process: two that are noted down together would both seem to have ended it.
+class PostgresCrashMarkers:
+    """The markers of one source. ``alone`` is held while one is there, by all sources of this
+    process: two messages that are marked together would both seem to have ended it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class PostgresSuspects:
 
     @asynccontextmanager
     async def handling(self, messages: Sequence[Message]) -> AsyncIterator[None]:
-        """Note that handling begins; in the end forget them, as the worker is still there."""
+        """Mark that handling begins; in the end forget them, as the worker is still there."""
         async with self._alone:
             with translated():
                 await self._pool.execute(_BEGIN, *self._of, sorted(set(_digests(messages))))

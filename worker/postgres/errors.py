@@ -14,6 +14,15 @@ from penstock.worker.errors import PartitionMissing, PenstockError, RowRejected,
 _DATA = ("22", "23", "54")
 """Data exception, integrity violation, program limit exceeded (too deep, key too long)."""
 
+_REASONS = {
+    "22003": "out_of_range",
+    "22021": "nul_character",
+    "22P05": "nul_character",
+    "OverflowError": "out_of_range",
+    "54001": "too_deep",
+}
+"""Codes that name a fault of the event more closely than ``row_rejected`` does."""
+
 DRIVER_ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -33,15 +42,19 @@ def classify(error: BaseException) -> PenstockError:
     if isinstance(error, asyncpg.DataError | OverflowError) and not isinstance(
         error, asyncpg.PostgresError
     ):
-        return RowRejected(type(error).__name__, str(error))
+        return _rejected(type(error).__name__, error)
     if isinstance(error, asyncpg.PostgresError):
         code = str(error.sqlstate or "")
         if code == "23514" and "no partition of relation" in str(error):
             return PartitionMissing(str(error))
         if code[:2] in _DATA:
-            return RowRejected(code, str(error))
+            return _rejected(code, error)
         return SinkUnavailable(f"PostgreSQL answers {code} {type(error).__name__}: {error}")
     return SinkUnavailable(f"PostgreSQL is away: {type(error).__name__}: {error}")
+
+
+def _rejected(code: str, error: BaseException) -> RowRejected:
+    return RowRejected(code, str(error), _REASONS.get(code, "row_rejected"))
 
 
 @contextmanager

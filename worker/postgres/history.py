@@ -7,10 +7,12 @@ taken: COPY to a temporary table, INSERT ... ON CONFLICT DO NOTHING. Few rows go
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from penstock.worker.pipeline.plan import HistoryRows
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.plan import HistoryRows, Plan
 from penstock.worker.postgres import statements
-from penstock.worker.postgres.copy import FEW_ROWS, HopefulCopy, Rows, copy
-from penstock.worker.postgres.transaction import Connection
+from penstock.worker.postgres.copy import FEW_ROWS, OptimisticCopy, Rows, copy
+from penstock.worker.postgres.parts import Part
+from penstock.worker.postgres.transaction import SAVEPOINT, Connection
 
 Stored = set[tuple[str, datetime]]
 """Ids and times of events."""
@@ -21,39 +23,57 @@ class HistoryWriter:
 
     def __init__(self, types: Mapping[str, statements.ColumnTypes]) -> None:
         self._types = types
-        self._copying = HopefulCopy()
+        self._copying = OptimisticCopy()
         self._inserts: dict[str, str] = {}
 
-    def hopes(self, parts: Sequence[HistoryRows]) -> bool:
-        """Whether COPY is worth trying; then `write` wants a savepoint to return to."""
-        many = sum([len(part.records) for part in parts]) > FEW_ROWS
-        return many and self._copying.worth_trying([part.rows.table for part in parts])
+    def part(self, batch: Batch) -> Part:
+        """The batch's history, with a savepoint to return to where COPY is worth trying."""
+        history = batch.plan.history
+        many = sum([len(rows.records) for rows in history]) > FEW_ROWS
+        optimistic = many and self._copying.worth_trying([rows.table for rows in history])
+        return _HistoryPart(self, history, optimistic=optimistic)
 
     async def write(
-        self, connection: Connection, parts: Sequence[HistoryRows], *, hopeful: bool
+        self, connection: Connection, history: Sequence[HistoryRows], *, optimistic: bool
     ) -> Stored | None:
         """Store what is new. Returns the new events' ids and times, or None if all are."""
-        rows = [Rows(part.rows.table, part.rows.columns, part.records) for part in parts]
-        if hopeful and await self._copying.write(connection, rows):
+        tables = [Rows(found.table, found.columns, found.records) for found in history]
+        if optimistic and await self._copying.write(connection, tables):
             return None
-        count = sum([len(part.records) for part in parts])
+        count = sum([len(found.records) for found in history])
         way = self._merge if count > FEW_ROWS else self._insert
         new: Stored = set()
-        for part in parts:
-            new |= await way(connection, part)
+        for found in history:
+            new |= await way(connection, found)
         return None if len(new) == count else new
 
-    async def _merge(self, connection: Connection, part: HistoryRows) -> Stored:
-        table, columns = part.rows.table, part.rows.columns
+    async def _merge(self, connection: Connection, history: HistoryRows) -> Stored:
+        table, columns = history.table, history.columns
         await connection.execute(statements.create_stage(table, columns, self._types[table]))
-        await copy(connection, Rows(statements.stage_name(table), columns, part.records))
+        await copy(connection, Rows(statements.stage_name(table), columns, history.records))
         found = await connection.fetch(statements.merge_stage(table, columns))
-        self._copying.seen(table, duplicate=len(found) < len(part.records))
+        self._copying.seen(table, duplicate=len(found) < len(history.records))
         return {(event_id, occurred_at) for event_id, occurred_at in found}
 
-    async def _insert(self, connection: Connection, part: HistoryRows) -> Stored:
-        table, columns = part.rows.table, part.rows.columns
+    async def _insert(self, connection: Connection, history: HistoryRows) -> Stored:
+        table, columns = history.table, history.columns
         if table not in self._inserts:
             self._inserts[table] = statements.insert_rows(table, columns, self._types[table])
-        found = await connection.fetch(self._inserts[table], *zip(*part.records, strict=True))
+        found = await connection.fetch(self._inserts[table], *zip(*history.records, strict=True))
         return {(event_id, occurred_at) for event_id, occurred_at in found}
+
+
+class _HistoryPart(Part):
+    """Tells what is new, so that only that changes state."""
+
+    def __init__(
+        self, writer: HistoryWriter, history: Sequence[HistoryRows], *, optimistic: bool
+    ) -> None:
+        self.opening = (SAVEPOINT,) if optimistic else ()
+        self._writer = writer
+        self._history = history
+        self._optimistic = optimistic
+
+    async def write(self, connection: Connection, fresh: Plan) -> Plan:
+        new = await self._writer.write(connection, self._history, optimistic=self._optimistic)
+        return fresh if new is None else fresh.only(new)

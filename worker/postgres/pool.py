@@ -11,6 +11,8 @@ WHERE name = 'default_toast_compression' AND source = 'default' AND 'lz4' = ANY 
 """
 """For values above 2 KB, where the server was built with it and nobody has chosen."""
 
+_FOR_OTHERS = 3
+
 _CLIENT_GRACE = 5.0
 """Seconds that the client waits longer than the server's own statement timeout."""
 
@@ -52,6 +54,13 @@ async def open_pool(
         raise SinkUnavailable(
             f"cannot connect to PostgreSQL: {type(error).__name__}: {error}; check postgres_dsn"
         ) from error
+
+
+def writers(pool: asyncpg.Pool) -> int:
+    """How many batches may write at once: the other connections are for reading rows back for the
+    bucket, for upkeep, and for being asked whether PostgreSQL is there.
+    """
+    return max(1, int(pool.get_max_size()) - _FOR_OTHERS)
 
 
 async def _leave(_connection: asyncpg.Connection) -> None:

@@ -3,10 +3,10 @@
 The state changes of an event count only in the transaction that stored its history.
 """
 
-import json
-import time
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -15,26 +15,41 @@ import msgspec
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.identity import kv_key
 from penstock.worker.errors import PartitionMissing, RowRejected
+from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.plan import Plan
-from penstock.worker.pipeline.ports import DeadLetter, KvRow, KvTouch, Origin, Written
+from penstock.worker.pipeline.ports import KvRow, KvTouch, Written
 from penstock.worker.postgres import statements
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.history import HistoryWriter
+from penstock.worker.postgres.letters import LetterPart
+from penstock.worker.postgres.parts import MakePart
+from penstock.worker.postgres.pool import writers
+from penstock.worker.postgres.positions import PositionPart
 from penstock.worker.postgres.state import StateWriter
-from penstock.worker.postgres.transaction import SAVEPOINT, Connection, literal, transaction
+from penstock.worker.postgres.transaction import transaction
+
+_ACQUIRE_SECONDS = 10.0
 
 
 class PostgresSink:
-    """Writes plans. ``Unavailable`` means try again; `RowRejected` that a row is at fault."""
+    """Writes batches. ``Unavailable`` means try again; `RowRejected` that a row is at fault.
+
+    So many write at once that the pool keeps connections for everything else; the others queue,
+    first come, first served. Waiting for the turn is no sign that PostgreSQL is away.
+    """
 
     def __init__(self, pool: asyncpg.Pool, catalogue: Catalogue, *, worker_id: str) -> None:
         self._pool = pool
+        self._turns = asyncio.Semaphore(writers(pool))
         self._tables = catalogue.tables
-        self._worker_id = worker_id
         self._types: dict[str, dict[str, str]] = {}
         self._policies: dict[str, str] = {}
-        self._history = HistoryWriter(self._types)
-        self._state = StateWriter(self._types, catalogue)
+        self._parts: Sequence[MakePart] = (
+            partial(PositionPart, worker_id=worker_id),
+            HistoryWriter(self._types).part,
+            StateWriter(self._types, catalogue).part,
+            partial(LetterPart, worker_id=worker_id),
+        )
 
     async def prepare(self) -> Mapping[str, timedelta | None]:
         """Learn the tables' columns and partitions. Returns how long each table keeps rows."""
@@ -52,59 +67,35 @@ class PostgresSink:
             async with self._pool.acquire(timeout=2) as connection:
                 await connection.execute("SELECT 1", timeout=2)
 
-    async def write(self, plan: Plan, letters: Sequence[DeadLetter], origin: Origin) -> Written:
+    async def write(self, batch: Batch) -> Written:
         """Commit one batch. A period without a partition gets one, and the batch is tried again."""
-        begun = time.perf_counter()
-        try:
-            new = await self._transaction(plan, letters, origin)
-        except PartitionMissing:
-            await self._make_partitions(plan)
+        async with self._turns:
             try:
-                new = await self._transaction(plan, letters, origin)
-            except PartitionMissing as error:
-                raise RowRejected("23514", f"no partition can be made: {error}") from error
-        return Written(
-            new=new,
-            duplicate=len(plan.events) - new,
-            dead_letters=len(letters),
-            seconds=time.perf_counter() - begun,
-        )
+                fresh = await self._transaction(batch)
+            except PartitionMissing:
+                await self._make_partitions(batch.plan)
+                try:
+                    fresh = await self._transaction(batch)
+                except PartitionMissing as error:
+                    raise RowRejected("23514", f"no partition can be made: {error}") from error
+        new, events = len(fresh.events), len(batch.plan.events)
+        return Written(new=new, duplicate=events - new, letters=batch.letters)
 
-    async def _transaction(self, plan: Plan, letters: Sequence[DeadLetter], origin: Origin) -> int:
-        hopeful = self._history.hopes(plan.history)
-        opening = (*self._position(origin), *((SAVEPOINT,) if hopeful else ()))
+    async def _transaction(self, batch: Batch) -> Plan:
+        """Commit all parts, or none. Returns what of the plan was new."""
+        parts = [make(batch) for make in self._parts]
+        opening = [statement for part in parts for statement in part.opening]
+        fresh = batch.plan
         with translated():
             async with (
-                self._pool.acquire(timeout=10) as connection,
+                self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection,
                 transaction(connection, *opening),
             ):
-                new = await self._history.write(connection, plan.history, hopeful=hopeful)
-                fresh = plan if new is None else plan.only(new)
-                parents = await self._state.write(connection, fresh)
-                await self._write_letters(connection, letters, origin)
-        self._state.remember(parents)
-        return len(plan.events) if new is None else _count_new(plan, new)
-
-    async def _write_letters(
-        self, connection: Connection, letters: Sequence[DeadLetter], origin: Origin
-    ) -> None:
-        if letters:
-            cells = zip(*(_letter_cells(letter) for letter in letters), strict=True)
-            await connection.execute(
-                statements.DEAD_LETTERS,
-                origin.transport,
-                origin.stream,
-                origin.epoch,
-                self._worker_id,
-                *cells,
-            )
-
-    def _position(self, origin: Origin) -> Sequence[str]:
-        if not origin.sequences:
-            return ()
-        ranges = multirange(origin.sequences)
-        cells = (origin.transport, origin.stream, origin.epoch, ranges, self._worker_id)
-        return (statements.position(map(literal, cells)),)
+                for part in parts:
+                    fresh = await part.write(connection, fresh)
+        for part in parts:
+            part.committed()
+        return fresh
 
     async def _make_partitions(self, plan: Plan) -> None:
         """Create what the batch needs, outside its transaction, for others to use at once."""
@@ -120,7 +111,7 @@ class PostgresSink:
         """The committed rows that a batch touched, one per KV key."""
         found: dict[str, KvRow] = {}
         with translated():
-            async with self._pool.acquire(timeout=10) as connection:
+            async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
                 for rule, keys in touched.items():
                     query = statements.hydrated(rule.view, rule.columns)
                     columns = [[str(cell) for cell in cells] for cells in zip(*keys, strict=True)]
@@ -128,10 +119,6 @@ class PostgresSink:
                         kv = kv_row(*row)
                         found[kv.key] = kv
         return list(found.values())
-
-
-def _count_new(plan: Plan, new: set[tuple[str, datetime]]) -> int:
-    return sum(1 for e in plan.events if e.spec.history is None or (e.id, e.time) in new)
 
 
 def kv_row(
@@ -147,44 +134,7 @@ def kv_row(
     return KvRow(key=key, guard=msgspec.json.decode(guard), value=value.encode() if live else None)
 
 
-def multirange(sequences: Sequence[int]) -> str:
-    """Sorted sequences as the text of an int8multirange: ``{[1,4),[7,8)}``."""
-    first, last = sequences[0], sequences[-1]
-    if last - first + 1 == len(sequences):
-        return f"{{[{first},{last + 1})}}"
-    parts: list[str] = []
-    previous = first
-    for current in (*sequences[1:], last + 2):
-        if current > previous + 1:
-            parts.append(f"[{first},{previous + 1})")
-            first = current
-        previous = current
-    return f"{{{','.join(parts)}}}"
-
-
-def _letter_cells(letter: DeadLetter) -> tuple[Any, ...]:
-    message = letter.message
-    return (
-        message.position,
-        _storable(message.subject),
-        _storable(json.dumps(dict(message.headers), ensure_ascii=False)).replace(
-            "\\u0000", "\\ufffd"
-        ),
-        message.body,
-        letter.reason,
-        _storable(letter.error),
-        letter.event_id,
-        message.deliveries,
-    )
-
-
-def _storable(text: str) -> str:
-    """Text that PostgreSQL takes: what it cannot hold is shown as the replacement character."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
 def _moments(plan: Plan, relation: str, column: str) -> list[datetime]:
     """One moment of every UTC day that the batch writes to ``relation``."""
-    table, _, domain = relation.partition(".log_")
-    times = plan.times(f"{table}.log" if domain else relation, column)
+    times = plan.times(relation, column)
     return sorted({moment.date(): moment for moment in times}.values())

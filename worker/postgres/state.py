@@ -11,9 +11,11 @@ from typing import Any
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import Group
+from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.plan import Plan, StateRows
 from penstock.worker.postgres import statements
-from penstock.worker.postgres.copy import FEW_ROWS, HopefulCopy, Rows
+from penstock.worker.postgres.copy import FEW_ROWS, OptimisticCopy, Rows
+from penstock.worker.postgres.parts import Part
 from penstock.worker.postgres.transaction import SAVEPOINT, Connection
 
 Parent = tuple[str, str]
@@ -34,10 +36,14 @@ class StateWriter:
         self._keys = catalogue.keys
         kinds = catalogue.types.values()
         self._referred = {table for kind in kinds for table, _ in kind.references}
-        self._copying = HopefulCopy()
+        self._copying = OptimisticCopy()
         self._upserts: dict[tuple[str, tuple[Group, ...]], str] = {}
         self._stubs: dict[str, str] = {}
         self._known: set[tuple[str, str]] = set()
+
+    def part(self, _batch: Batch) -> Part:
+        """The batch's state rows and parents."""
+        return _StatePart(self)
 
     async def write(self, connection: Connection, plan: Plan) -> list[tuple[str, str]]:
         """Write the rows of a plan and the parents that may be missing. Returns the table and key
@@ -112,6 +118,21 @@ class StateWriter:
             (key,) = self._keys[table]
             self._stubs[table] = statements.stubs(table, key, self._types[table])
         return self._stubs[table]
+
+
+class _StatePart(Part):
+    """Makes the parents known once they are committed."""
+
+    def __init__(self, writer: StateWriter) -> None:
+        self._writer = writer
+        self._parents: list[tuple[str, str]] = []
+
+    async def write(self, connection: Connection, fresh: Plan) -> Plan:
+        self._parents = await self._writer.write(connection, fresh)
+        return fresh
+
+    def committed(self) -> None:
+        self._writer.remember(self._parents)
 
 
 def _text(parent: Parent) -> str | None:

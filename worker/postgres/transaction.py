@@ -14,7 +14,7 @@ from penstock.worker.postgres.errors import DRIVER_ERRORS
 
 Connection = PoolConnectionProxy
 
-SAVEPOINT = "SAVEPOINT hopeful"
+SAVEPOINT = "SAVEPOINT optimistic"
 """Never released: the commit does that."""
 
 

@@ -125,7 +125,7 @@ def message_of(delivery: Delivery, generation: int) -> RabbitMqMessage:
         plain=is_plain(header),
         tag=tag,
         generation=generation,
-        suspect=bool(redelivered) and _number(header, "x-delivery-count") is None,
+        begun_before=bool(redelivered) and _number(header, "x-delivery-count") is None,
         redelivered=bool(redelivered),
         header=header,
     )

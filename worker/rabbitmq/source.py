@@ -6,7 +6,7 @@ aio-pika and aiormq connect, log in, make the topology and keep the heartbeat. D
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import aio_pika
@@ -15,6 +15,8 @@ import structlog
 
 from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError
 from penstock.worker.lifecycle import end
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import Backlog, Message
 from penstock.worker.rabbitmq.connection import RabbitOptions, open_channel, translated
@@ -37,7 +39,8 @@ class RabbitMqSource:
     come over one that the source opens itself, as ``options`` say.
 
     At most ``in_flight`` batches and one more are delivered and not settled; of those that wait to
-    be fetched, at most about two batches by bytes are read from the socket.
+    be fetched, at most about two batches by bytes are read from the socket, and no more than
+    ``share`` allows.
     """
 
     transport = "rabbitmq"
@@ -52,16 +55,18 @@ class RabbitMqSource:
         batch_bytes: int,
         linger: float,
         in_flight: int = 3,
+        share: Share | None = None,
     ) -> None:
         self.name = stream
         self._connection = connection
         self._options = options
         self._retries = Retries(connection, stream)
         self._prefetch = min(_MOST_PREFETCH, batch_size * (in_flight + 1))
-        self._buffer_bytes = _BUFFERED_BATCHES * batch_bytes
         self._intake: Intake[RabbitMqMessage] = Intake(
-            batch_size=batch_size, batch_bytes=batch_bytes, linger=linger
+            batch_size=batch_size, batch_bytes=batch_bytes, linger=linger, share=share
         )
+        self._intake.share.wake = self._read_on
+        self._buffer_bytes = _BUFFERED_BATCHES * self._intake.batch_bytes
         self._generation = 0
         self._link: Link | None = None
         self._paused = False
@@ -101,23 +106,21 @@ class RabbitMqSource:
     def stop(self) -> None:
         self._intake.stop()
 
-    async def fetch(self) -> Sequence[RabbitMqMessage]:
-        batch = await self._intake.batch()
-        if self._paused and self._intake.size < self._buffer_bytes and self._link is not None:
-            self._paused = False
-            self._link.resume()
-        return batch
+    async def fetch(self) -> Batch:
+        messages, size = await self._intake.batch()
+        self._read_on()
+        return Batch(messages, size, self, epoch=self.epoch)
 
-    async def ack(self, messages: Sequence[Message]) -> None:
-        self._intake.settled(len(messages))
-        await self._settle(self._current(messages))
+    async def ack(self, batch: Batch) -> None:
+        self._intake.settled(len(batch), batch.size)
+        await self._settle(self._current(batch.messages))
 
-    async def nack(self, messages: Sequence[Message], delay: float) -> None:
-        """Give back. With a delay a copy goes to a retry queue; what does not reach it waits here,
+    async def nack(self, batch: Batch, delay: float) -> None:
+        """With a delay a copy goes to a retry queue; what does not reach it waits here,
         unacknowledged.
         """
-        self._intake.settled(len(messages))
-        given = self._current(messages)
+        self._intake.settled(len(batch), batch.size)
+        given = self._current(batch.messages)
         if delay <= 0:
             await self._requeue(given)
             return
@@ -186,8 +189,19 @@ class RabbitMqSource:
             await link.ack(through, [])
 
     async def _after(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
-        await asyncio.sleep(delay)
+        with self._kept(messages):
+            await asyncio.sleep(delay)
         await self._requeue(self._current(messages))
+
+    @contextlib.contextmanager
+    def _kept(self, messages: Sequence[RabbitMqMessage]) -> Iterator[None]:
+        """They are not in work, and still in memory."""
+        size = sum([message.size for message in messages])
+        self._intake.share.hold(size)
+        try:
+            yield
+        finally:
+            self._intake.share.hold(-size)
 
     def _spawn(self, work: Any, name: str) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)
@@ -203,9 +217,19 @@ class RabbitMqSource:
         self._last_tag = messages[-1].tag
         self._again.update([message.tag for message in messages if message.redelivered])
         self._intake.add(messages, sum(message.size for message in messages))
-        if self._link is not None and self._intake.size >= self._buffer_bytes:
+        if self._link is not None and not self._room:
             self._paused = True
             self._link.pause()
+
+    @property
+    def _room(self) -> bool:
+        """Whether to read more."""
+        return self._intake.size < self._buffer_bytes and self._intake.share.allows(1)
+
+    def _read_on(self) -> None:
+        if self._paused and self._link is not None and self._room:
+            self._paused = False
+            self._link.resume()
 
     def _messages(self, deliveries: list[Delivery]) -> Sequence[RabbitMqMessage]:
         generation = self._generation

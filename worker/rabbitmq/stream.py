@@ -12,7 +12,9 @@ import structlog
 from aiormq.abc import DeliveredMessage
 
 from penstock.worker.errors import TopologyError, Unavailable
-from penstock.worker.pipeline.ports import Backlog, Message
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.budget import Share
+from penstock.worker.pipeline.ports import Backlog
 from penstock.worker.rabbitmq.connection import RabbitOptions, open_channel, translated
 from penstock.worker.rabbitmq.message import RabbitMqMessage, StreamMessage, stream_message_of
 from penstock.worker.rabbitmq.source import RabbitMqSource
@@ -65,6 +67,7 @@ class RabbitMqStreamSource(RabbitMqSource):
         batch_bytes: int,
         linger: float,
         in_flight: int = 3,
+        share: Share | None = None,
         offsets: Offsets,
         start: Start = None,
     ) -> None:
@@ -76,6 +79,7 @@ class RabbitMqStreamSource(RabbitMqSource):
             batch_bytes=batch_bytes,
             linger=linger,
             in_flight=in_flight,
+            share=share,
         )
         self._offsets = offsets
         self._start = start
@@ -100,14 +104,16 @@ class RabbitMqStreamSource(RabbitMqSource):
         """Empty for the first incarnation that was seen, later the time when it was noticed."""
         return self._epoch
 
-    async def nack(self, messages: Sequence[Message], delay: float) -> None:
-        given = self._current(messages)
+    async def nack(self, batch: Batch, delay: float) -> None:
+        self._intake.settled(len(batch), batch.size)
+        given = self._current(batch.messages)
         for message in given:
             message.returned += 1
         self._spawn(self._offer_again(delay, given), f"offer-{self.name}")
 
     async def _offer_again(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
-        await asyncio.sleep(delay)
+        with self._kept(messages):
+            await asyncio.sleep(delay)
         current = self._current(messages)
         self._intake.add(current, sum(message.size for message in current))
 
@@ -140,10 +146,10 @@ class RabbitMqStreamSource(RabbitMqSource):
                 self._spawn(self._remember(skip), f"skip-{self.name}")
             self._expected = message.offset + 1
         if self._furthest is not None:
-            self._suspect(messages, self._furthest)
+            self._doubt(messages, self._furthest)
         return messages
 
-    def _suspect(self, messages: Sequence[StreamMessage], furthest: int) -> None:
+    def _doubt(self, messages: Sequence[StreamMessage], furthest: int) -> None:
         """Mark what a worker before this one may have begun and not committed: at the start, or,
         if it had been told to read old messages again, where it was the first to read.
         """
@@ -154,7 +160,7 @@ class RabbitMqStreamSource(RabbitMqSource):
         for part in self._doubtful:
             if first < part.stop and part.start <= last:
                 for message in messages:
-                    message.suspect = message.suspect or message.offset in part
+                    message.begun_before = message.begun_before or message.offset in part
 
     async def _remember(self, skip: Any) -> None:
         try:

@@ -90,7 +90,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     postgres_dsn: Annotated[str, DATABASE, SECRET, "The database."] = (
         "postgresql://127.0.0.1:5432/penstock"
     )
-    pool_size: Annotated[int, whole(2, 1000), "Connections to PostgreSQL, at most."] = 8
+    pool_size: Annotated[
+        int, whole(4, 1000), "Connections to PostgreSQL, at most; three are not for batches."
+    ] = 8
     statement_timeout: Annotated[float, duration(0.1), "Longest that one statement may take."] = 30
     lock_timeout: Annotated[float, duration(0.01), "Longest that a lock is waited for."] = 5
 
@@ -113,6 +115,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     batch_size: Annotated[int, whole(1, 50_000), "Messages in a batch, at most."] = 5000
     batch_bytes: Annotated[int, size(1024), "Bytes in a batch, at most."] = 8 * 2**20
+    memory_limit: Annotated[
+        int, size(2**20), "Bytes of messages in memory, all streams together."
+    ] = 256 * 2**20
     linger: Annotated[float, duration(0, 60), "Wait for more while others are in work."] = 0.005
     in_flight: Annotated[int, whole(1, 64), "Batches of a stream in work at once."] = 4
     watch_after: Annotated[int, COUNT, "Delivered more often: attempts are written down first."] = 3
@@ -238,6 +243,8 @@ def _contradictions(s: Settings) -> Iterator[str]:
         )
     if s.max_event_bytes > s.batch_bytes:
         yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: it fits no batch"
+    if s.batch_bytes > s.memory_limit:
+        yield f"{text('batch_bytes')} is more than {text('memory_limit')}: it would never be full"
     if not s.brokers:
         yield "brokers is empty: name nats, rabbitmq or both"
     if s.lock_timeout > s.statement_timeout:

@@ -14,7 +14,7 @@ from penstock.worker.nats.api import call
 from penstock.worker.nats.connection import NatsOptions, connect
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import StreamPlan, provision
-from penstock.worker.pipeline.ports import Message
+from penstock.worker.pipeline.batch import Batch
 from tests.support.fetching import fetch_all, patient_fetch
 from tests.support.waiting import PATIENCE, stays, until
 
@@ -94,16 +94,15 @@ async def test_acknowledgements_of_a_stream_that_was_made_anew_are_dropped(
     async with source_on(client) as source:
         await publish(client, b"old")
         old = await source.fetch()
-        epoch = source.epoch
         await client.jetstream().delete_stream("S")
         await make(client)
         await publish(client, b"new")
-        [new] = await asyncio.wait_for(patient_fetch(source), PATIENCE)
-        assert source.epoch != epoch
-        assert new.position == old[0].position == 1
-        await source.ack(old)
+        new = await asyncio.wait_for(patient_fetch(source), PATIENCE)
+        assert new.epoch != old.epoch
+        assert new.messages[0].position == old.messages[0].position == 1
+        await old.ack()
         assert (await source.backlog()).ack_pending == 1
-        await source.ack([new])
+        await new.ack()
 
 
 async def test_a_consumer_that_forbids_such_requests_is_an_error_for_a_person(
@@ -122,9 +121,9 @@ async def test_waiting_at_the_limit_of_unacknowledged_messages_is_not_silence(
     await make(client, max_ack_pending=3, ack_wait=30_000_000_000)
     async with source_on(client, ack_wait=30.0) as source:
         await publish(client, *(b"%d" % number for number in range(6)))
-        held = list(await source.fetch())
+        held = await source.fetch()
         await stays(lambda: source.healthy, 2.0)
-        await source.ack(held)
+        await held.ack()
         await fetch_all(source, [b"5"])
         assert client.stats["reconnects"] == 0
 
@@ -168,12 +167,13 @@ async def test_a_silent_server_is_noticed_by_its_missing_heartbeats() -> None:
 async def test_what_is_acknowledged_while_away_is_not_delivered_again(client: Client) -> None:
     async with source_on(client) as source:
         await publish(client, *(b"%d" % number for number in range(10)))
-        done: list[Message] = []
-        while len(done) < 10:
-            done += await source.fetch()
+        done: list[Batch] = []
+        while sum(map(len, done)) < 10:
+            done.append(await source.fetch())
         await client.force_reconnect()
         assert not source.healthy
-        await source.ack(done)
+        for batch in done:
+            await batch.ack()
         await until(lambda: source.healthy)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(source.fetch(), ACK_WAIT * 1.5)
@@ -192,8 +192,8 @@ async def test_ten_kills_lose_nothing() -> None:
         async def work() -> None:
             while True:
                 batch = await patient_fetch(source)
-                seen.update(message.body for message in batch)
-                await source.ack(batch)
+                seen.update(message.body for message in batch.messages)
+                await batch.ack()
 
         working = asyncio.create_task(work())
         for kill in range(10):

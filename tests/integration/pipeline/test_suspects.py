@@ -1,4 +1,4 @@
-"""A message that ends workers is found and kept; an outage makes no good event suspect."""
+"""A message that ends workers is found and kept; an outage makes no good event a poison message."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from penstock.worker.embedded import EmbeddedPostgres
 from penstock.worker.errors import Unavailable
 from penstock.worker.migrate import up
 from penstock.worker.pipeline.ports import Message
-from penstock.worker.postgres.crash_marks import PostgresSuspects
+from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.pool import open_pool
 from tests.integration.pipeline.test_malformed import HEARTBEAT, TASK, body
 from tests.support.carriers import Carrier, Nats, RabbitMq
@@ -31,9 +31,9 @@ def deadly(self, messages):
         os._exit(9)
     return decode(self, messages)
 
-async def slow(self, batch, plan, epoch):
-    await asyncio.sleep(0.5 * any(b"slow" in message.body for message, _ in batch))
-    return await commit(self, batch, plan, epoch)
+async def slow(self, batch):
+    await asyncio.sleep(0.5 * any(b"slow" in message.body for message in batch.messages))
+    return await commit(self, batch)
 
 Decoder.decode, Committer.commit = deadly, slow
 main()
@@ -101,22 +101,22 @@ async def test_a_message_that_ends_workers_becomes_a_dead_letter(
 async def test_a_mark_that_postgresql_did_not_take_back_is_no_death(database: str) -> None:
     message = Message(subject=HEARTBEAT, body=body())
     pool = await open_pool(database, size=2, statement_timeout=30, lock_timeout=5, name="test")
-    suspects = PostgresSuspects(pool, asyncio.Lock(), transport="nats", stream="AGENT_STATE")
+    markers = PostgresCrashMarkers(pool, asyncio.Lock(), transport="nats", stream="AGENT_STATE")
     with pytest.raises(Unavailable):
-        async with suspects.handling([message]):
+        async with markers.handling([message]):
             await pool.execute("ALTER TABLE bus.suspect RENAME TO away")
     await pool.execute("ALTER TABLE bus.away RENAME TO suspect")
-    assert await suspects.crashes([message]) == [0]
+    assert await markers.crashes([message]) == [0]
     await pool.close()
 
 
 async def left_in(dsn: str) -> tuple[int, int]:
-    """Tasks stored, and suspicions that remain."""
+    """Tasks stored, and crash markers that remain."""
     connection = await asyncpg.connect(dsn)
     tasks = await connection.fetchval("SELECT count(*) FROM tasks.task")
-    suspects = await connection.fetchval("SELECT count(*) FROM bus.suspect")
+    markers = await connection.fetchval("SELECT count(*) FROM bus.suspect")
     await connection.close()
-    return tasks, suspects
+    return tasks, markers
 
 
 async def test_an_outage_makes_no_dead_letters(nats_url: str, tmp_path: Path) -> None:

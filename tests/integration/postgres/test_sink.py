@@ -10,15 +10,14 @@ import pytest
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.worker.pipeline.decode import Decoder, Window
-from penstock.worker.pipeline.plan import make_plan
-from penstock.worker.pipeline.ports import Origin
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
+from penstock.worker.postgres.transaction import SAVEPOINT
+from tests.support.batches import batch_of, message, stored_as
 from tests.support.generated import EventMaker
 from tests.support.rows import clear, snapshot
 
 CATALOGUE = Catalogue.load()
-NOWHERE = Origin(transport="test", stream="test", epoch="", sequences=[])
 
 
 @pytest.fixture
@@ -66,15 +65,15 @@ async def test_one_big_batch_leaves_what_many_small_ones_leave(
     made = events(rng, kinds, 500, 1000)
     sink = await opened(pool)
     for start in range(0, len(made), 50):
-        await sink.write(make_plan(made[start : start + 50]), [], NOWHERE)
+        await sink.write(stored_as(made[start : start + 50]))
     expected = await snapshot(pool)
     await clear(pool)
     sink = await opened(pool)
-    await sink.write(make_plan(made), [], NOWHERE)
+    await sink.write(stored_as(made))
     assert await snapshot(pool) == expected
     for _ in range(2):  # some again, others for the first time
         rng.shuffle(made)
-        await sink.write(make_plan(made[:600]), [], NOWHERE)
+        await sink.write(stored_as(made[:600]))
         assert await snapshot(pool) == expected
 
 
@@ -83,10 +82,10 @@ async def test_rows_that_begin_again_are_folded_into_those_that_are_there(
 ) -> None:
     made = events(random.Random(8), ["messages.sent"], 5000, 1200)
     sink = await opened(pool)
-    await sink.write(make_plan(made[:400]), [], NOWHERE)
-    written = await sink.write(make_plan(made[300:700]), [], NOWHERE)
+    await sink.write(stored_as(made[:400]))
+    written = await sink.write(stored_as(made[300:700]))
     assert written.new == 400, "messages have no history that could tell"
-    await sink.write(make_plan(made), [], NOWHERE)
+    await sink.write(stored_as(made))
     assert await pool.fetchval("SELECT count(*) FROM messages.message") == len(
         {(e.data.message_id, e.time) for e in made}
     )
@@ -106,4 +105,30 @@ async def test_writers_that_meet_in_the_same_rows_never_wait_in_a_circle(
     for number in range(15):
         same = rng.getrandbits(32) + number
         batches = [events(random.Random(same), chosen, 60, 120) for chosen in kinds]
-        await asyncio.gather(*(sink.write(make_plan(batch), [], NOWHERE) for batch in batches))
+        await asyncio.gather(*(sink.write(stored_as(batch)) for batch in batches))
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 4), (300, 3)])
+async def test_a_batch_takes_as_few_round_trips_as_it_can(
+    database: str, count: int, expected: int
+) -> None:
+    """Where it stood, and the savepoint, travel with BEGIN, and the commit releases it. COPY, the
+    way of many rows, does not show here.
+    """
+    pool = await open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="test")
+    sink = await opened(pool)
+    said: list[str] = []
+    for seed in (10, 11):  # the first batch is the one whose connection learns types
+        made = events(random.Random(seed), ["agents.heartbeat"], 20, count)
+        messages = [message(number, place=number) for number in range(count)]
+        said.clear()
+        await sink.write(batch_of(messages, made))
+        async with pool.acquire() as connection:
+            connection._con.add_query_logger(  # type: ignore[attr-defined]
+                lambda record: said.append(record.query)
+            )
+    await pool.close()
+    assert said[0].startswith("BEGIN; INSERT INTO bus.position")
+    assert said[0].endswith(SAVEPOINT) is (count > 100)
+    assert said[-1] == "COMMIT"
+    assert len(said) == expected, [one[:60] for one in said]

@@ -17,14 +17,15 @@ from pamqp.commands import Basic
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.errors import SettingsError, TopologyError
-from penstock.worker.pipeline.plan import make_plan
-from penstock.worker.pipeline.ports import Message, Origin
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.connection import RabbitOptions, connect, open_channel
 from penstock.worker.rabbitmq.link import Link
+from penstock.worker.rabbitmq.message import RabbitMqMessage
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource, Start
 from penstock.worker.rabbitmq.topology import Kind, QueuePlan
@@ -71,8 +72,8 @@ async def bodies_of(source: RabbitMqSource, count: int) -> list[bytes]:
     async with asyncio.timeout(PATIENCE):
         while len(found) < count:
             batch = await source.fetch()
-            await source.ack(batch)
-            found += [message.body for message in batch]
+            await batch.ack()
+            found += [message.body for message in batch.messages]
     return found
 
 
@@ -120,7 +121,7 @@ async def test_a_user_without_the_right_to_configure_can_work_and_check(
         assert await topology.check(poor, [plan()]) == [note]
         await publish(control, [b"x"])
         async with source_of(poor, url) as source:
-            await source.nack(await source.fetch(), 0.5)
+            await (await source.fetch()).nack(0.5)
             assert await bodies_of(source, 1) == [b"x"]
             assert (await source.backlog()).ack_pending == 0
     finally:
@@ -142,15 +143,18 @@ async def test_a_copy_for_later_keeps_headers_and_leaves_out_what_would_stop_it(
     headers = {"cloudEvents:type": "agents.heartbeat", "CC": ["agents.a-2.heartbeat"]}
     await publish(control, [b"x"], headers=headers, user_id="guest", message_id="m-1")
     async with source_of(control, rabbit_url) as source:
-        [first, *_] = found = await source.fetch()
-        await source.ack(found[1:])
-        await source.nack([first], 0.2)
-        again = (await asyncio.wait_for(source.fetch(), PATIENCE))[0]
+        found = await source.fetch()
+        first, *others = found.messages
+        await found.part(others).ack()
+        await found.part([first]).nack(0.2)
+        batch = await asyncio.wait_for(source.fetch(), PATIENCE)
+        [again] = batch.messages
+        assert isinstance(again, RabbitMqMessage)
         assert again.subject == first.subject
         assert again.headers["cloudEvents:type"] == "agents.heartbeat"
         assert again.properties.message_id == "m-1"
         assert again.deliveries == 2
-        await source.ack([again])
+        await batch.ack()
         await until(lambda: empty(source))
 
 
@@ -164,7 +168,7 @@ async def test_without_retry_queues_a_message_waits_here_and_is_not_lost(
     await publish(control, [b"x"])
     async with source_of(control, rabbit_url) as source:
         begun = time.monotonic()
-        await source.nack(await source.fetch(), 0.4)
+        await (await source.fetch()).nack(0.4)
         assert await bodies_of(source, 1) == [b"x"]
         assert time.monotonic() - begun >= 0.4
 
@@ -185,8 +189,8 @@ async def test_what_was_settled_out_of_order_stays_settled_when_the_worker_leave
         async with source_of(control, rabbit_url) as source:
             batches = [await source.fetch() for _ in range(3)]
             for batch in reversed(batches):
-                await source.ack(batch)
-                settled += [message.body for message in batch]
+                await batch.ack()
+                settled += [message.body for message in batch.messages]
     async with source_of(control, rabbit_url) as source:
         rest = await bodies_of(source, len(bodies) - len(settled))
     assert sorted(settled + rest) == sorted(bodies)
@@ -201,12 +205,12 @@ async def test_what_is_read_ahead_is_bounded_by_bytes(
     async with source_of(control, rabbit_url, batch_bytes=300_000, batch_size=1000) as source:
         first = await source.fetch()
         await until(lambda: paused(source))
-        await source.ack(first)
+        await first.ack()
         assert source._intake.size < 5_000_000
         # Though the watchdog has its say several times.
         await stays(lambda: not link_of(source).lost.is_set(), 3)
         rest = await bodies_of(source, len(bodies) - len(first))
-        assert sorted([message.body for message in first] + rest) == bodies
+        assert sorted([message.body for message in first.messages] + rest) == bodies
         assert source.healthy
 
 
@@ -253,17 +257,15 @@ class Reader:
         async with asyncio.timeout(PATIENCE):
             while len(messages) < count:
                 batch = await self.source.fetch()
-                await commit(self._pool, self.source.epoch, batch)
-                await self.source.ack(batch)
-                messages += batch
+                await commit(self._pool, batch)
+                await batch.ack()
+                messages += batch.messages
         return messages
 
 
-async def commit(pool: asyncpg.Pool, epoch: str, batch: Sequence[Message]) -> None:
-    sequences = sorted(m.position for m in batch if m.position is not None)
-    origin = Origin(transport="rabbitmq", stream=QUEUE, epoch=epoch, sequences=sequences)
-    sink = PostgresSink(pool, Catalogue.load(), worker_id="test")
-    await sink.write(make_plan([]), [], origin)
+async def commit(pool: asyncpg.Pool, batch: Batch) -> None:
+    """Nothing but where the batch stood: these messages are no events."""
+    await PostgresSink(pool, Catalogue.load(), worker_id="test").write(batch)
 
 
 @asynccontextmanager
@@ -325,35 +327,35 @@ async def test_replay_from_an_offset_and_from_a_time(
         assert await reader.read(50) == list(range(50, 100))
 
 
-async def test_what_a_killed_worker_may_have_begun_is_suspect_and_nothing_else(
+async def test_what_a_killed_worker_may_have_begun_is_marked_and_nothing_else(
     rabbit_url: str, control: aio_pika.RobustConnection, pool: asyncpg.Pool
 ) -> None:
     await topology.provision(control, [plan("stream")])
     await publish(control, [b"%d" % n for n in range(1500)])
-    assert await suspects(control, rabbit_url, pool, 600) == (0, [])
-    assert (await suspects(control, rabbit_url, pool, 200))[1] == [], "the one before left in order"
+    assert await doubtful(control, rabbit_url, pool, 600) == (0, [])
+    assert (await doubtful(control, rabbit_url, pool, 200))[1] == [], "the one before left in order"
     offsets = PostgresOffsets(pool, transport="rabbitmq", worker_id="test")
     await offsets.begin(QUEUE)  # and is killed
-    first, found = await suspects(control, rabbit_url, pool, 400)
+    first, found = await doubtful(control, rabbit_url, pool, 400)
     assert found == list(range(first, first + AHEAD))
     await offsets.begin(QUEUE)
     after = await pool.fetchval("SELECT max(upper(seqs)) FROM bus.position")
-    _, found = await suspects(control, rabbit_url, pool, 1500, start=0)
+    _, found = await doubtful(control, rabbit_url, pool, 1500, start=0)
     assert found == [*range(AHEAD), *range(after - AHEAD, min(after + AHEAD, 1500))]
-    assert await suspects(control, rabbit_url, pool, 1500, start=0) == (0, [])
+    assert await doubtful(control, rabbit_url, pool, 1500, start=0) == (0, [])
 
 
-async def suspects(
+async def doubtful(
     control: aio_pika.RobustConnection,
     url: str,
     pool: asyncpg.Pool,
     count: int,
     start: Start = None,
 ) -> tuple[int, list[int]]:
-    """The first offset that a worker reads, and those that are suspect."""
+    """The first offset that a worker reads, and those that a worker may have begun before."""
     async with reading(control, url, pool, start) as reader:
         messages = await reader.read_messages(count)
-    found = [message.position or 0 for message in messages if message.suspect]
+    found = [message.position or 0 for message in messages if message.begun_before]
     return messages[0].position or 0, found
 
 

@@ -59,8 +59,8 @@ async def test_events_of_a_user_with_few_rights_travel_over_tls(
         async with source, asyncio.timeout(PATIENCE):
             while len(found) < 300:
                 batch = await source.fetch()
-                await source.ack(batch)
-                found |= {message.subject for message in batch}
+                await batch.ack()
+                found |= {message.subject for message in batch.messages}
     finally:
         await control.close()
 

@@ -26,8 +26,8 @@ def intake(**more: float) -> Intake[Sized]:
 
 async def taken(source: Intake[Sized]) -> tuple[int, float]:
     """The next batch, stored and settled at once: how many, and when it was taken."""
-    batch = await source.batch()
-    source.settled(len(batch))
+    batch, size = await source.batch()
+    source.settled(len(batch), size)
     return len(batch), asyncio.get_running_loop().time()
 
 

@@ -34,13 +34,13 @@ def letter(reason: str) -> DeadLetter:
     return DeadLetter(message=messages(1)[0], reason=reason, error="no")
 
 
-def written(new: int, duplicate: int, dead_letters: int) -> Written:
-    return Written(new=new, duplicate=duplicate, dead_letters=dead_letters, seconds=0.1)
+def written(new: int, duplicate: int, *reasons: str) -> Written:
+    return Written(new=new, duplicate=duplicate, letters=[letter(reason) for reason in reasons])
 
 
 def use_all(metrics: Metrics) -> None:
     metrics.redelivered("TASKS", 1)
-    metrics.batch("TASKS", messages(1, stored=time.time()), written(0, 0, 1), [letter("not_json")])
+    metrics.batch("TASKS", messages(1, stored=time.time()), written(0, 0, "not_json"))
     metrics.stage("write", 0.1)
     metrics.batch_retried("TASKS")
     metrics.in_flight("TASKS", 2)
@@ -77,9 +77,8 @@ def test_no_label_is_open_ended() -> None:
 def test_a_batch_is_counted() -> None:
     metrics = Metrics()
     batch = [*messages(6), *messages(4, times=2)]
-    letters = [letter("not_json"), letter("not_json"), letter("too_deep")]
     metrics.redelivered("TASKS", 4)
-    metrics.batch("TASKS", batch, written(5, 2, 3), letters)
+    metrics.batch("TASKS", batch, written(5, 2, "not_json", "not_json", "too_deep"))
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, {"source": "TASKS", **labels})
@@ -102,7 +101,7 @@ def test_the_oldest_age_stays_while_something_waits_and_goes_when_nothing_does()
         name = "penstock_oldest_age_seconds"
         return metrics.registry.get_sample_value(name, {"source": "TASKS"}) or 0.0
 
-    metrics.batch("TASKS", messages(1, stored=time.time() - 100), written(1, 0, 0), [])
+    metrics.batch("TASKS", messages(1, stored=time.time() - 100), written(1, 0))
     first = age()
     assert first >= 100
     metrics.lag("TASKS", Backlog(pending=5, ack_pending=0))

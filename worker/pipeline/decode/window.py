@@ -46,7 +46,6 @@ def _fixed(past: str | float) -> timedelta | None:
 
 def _shortest(kind: EventType, kept: Mapping[str, timedelta | None]) -> timedelta | None:
     """How long the shortest-lived of the event's tables keeps its row."""
-    log_table = getattr(kind.spec.history, "domain", None)
-    names = [f"events.log_{log_table}" if log_table else "", *kind.tables]
+    names = {kind.history.relation, *kind.tables} if kind.history else kind.tables
     spans = [span for name in names if (span := kept.get(name)) is not None]
     return min(spans, default=None)

@@ -1,0 +1,68 @@
+"""Batches that no broker delivered."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from penstock.schemas.event import Event
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.ports import DeadLetter, Message
+
+
+class Nobody:
+    """Delivers nothing, and notes what is settled: the bodies."""
+
+    name = "test"
+    transport = "test"
+
+    def __init__(self) -> None:
+        self.acked: list[bytes] = []
+        self.nacked: list[bytes] = []
+
+    async def ack(self, batch: Batch) -> None:
+        self.acked += [message.body for message in batch.messages]
+
+    async def nack(self, batch: Batch, delay: float) -> None:
+        assert delay >= 0
+        self.nacked += [message.body for message in batch.messages]
+
+
+def batch_of(
+    messages: Sequence[Message],
+    outcomes: Sequence[Event | DeadLetter] = (),
+    source: Nobody | None = None,
+) -> Batch:
+    """Messages as if they had been fetched, and decoded if there are outcomes."""
+    size = sum(message.size for message in messages)
+    return Batch(messages, size, source or Nobody(), outcomes=outcomes)
+
+
+def stored_as(events: Sequence[Event]) -> Batch:
+    """Decoded events, whatever they were sent as."""
+    return batch_of([Message(subject="", body=bytes(event.raw)) for event in events], events)
+
+
+class Placed(Message, kw_only=True):
+    """A message that stands somewhere in its stream."""
+
+    place: int | None = None
+
+    @property
+    def position(self) -> int | None:
+        return self.place
+
+
+def message(number: int, *, place: int | None = None) -> Placed:
+    """A heartbeat of the agent ``a-<number>``."""
+    body = {
+        "specversion": "1.0",
+        "id": f"e-{number}",
+        "source": "/s",
+        "type": "agents.heartbeat",
+        "subject": f"a-{number}",
+        "time": datetime.now(UTC),
+        "data": {"status": "busy"},
+    }
+    subject = f"agents.a-{number}.heartbeat"
+    return Placed(subject=subject, body=msgspec.json.encode(body), place=place)

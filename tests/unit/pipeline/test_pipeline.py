@@ -1,0 +1,135 @@
+"""The way of a batch when something goes wrong: every message is settled once, and none is lost."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker.errors import RowRejected, SinkUnavailable
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.commit import Committer
+from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.hydrate import NotMirrored
+from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.pipeline import Pipeline
+from penstock.worker.pipeline.poison import PoisonWatch
+from penstock.worker.pipeline.ports import Message, Written
+from tests.support.batches import Nobody, batch_of, message
+from tests.support.markers import Markers
+
+CATALOGUE = Catalogue.load()
+
+
+class Given(Nobody):
+    """A source with one batch."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        super().__init__()
+        self._waiting = [batch_of(messages, source=self)]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def fetch(self) -> Batch:
+        return self._waiting.pop() if self._waiting else batch_of([], source=self)
+
+    def stop(self) -> None: ...
+
+
+class Memory:
+    """A sink that keeps what it is given, unless ``refuses`` raises."""
+
+    def __init__(self, refuses: Callable[[list[str]], None]) -> None:
+        self._refuses = refuses
+        self.stored: list[str] = []
+        self.reasons: list[str] = []
+
+    async def write(self, batch: Batch) -> Written:
+        named = [e.entity for e in batch.plan.events]
+        self._refuses(named)
+        self.stored += named
+        self.reasons += [letter.reason for letter in batch.letters]
+        return Written(new=len(named), duplicate=0, letters=batch.letters)
+
+
+async def worked(count: int, refuses: Callable[[list[str]], None]) -> tuple[Given, Memory]:
+    """What became of so many messages, ``a-0`` and so on."""
+    messages = [message(n) for n in range(count)]
+    source, sink = Given(messages), Memory(refuses)
+    pipeline = Pipeline(
+        source,
+        Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=1 << 20),
+        Committer(sink, name="test", retry_for=0, stopping=asyncio.Event()),
+        NotMirrored(),
+        Metrics(),
+        name="test",
+        in_flight=2,
+        poison=PoisonWatch(Markers(), watch_after=3, max_crashes=3),
+        nack_delay=0,
+    )
+    await pipeline.run()
+    settled = source.acked + source.nacked
+    assert sorted(settled) == sorted(one.body for one in messages), "each once"
+    return source, sink
+
+
+async def test_the_usual_batch_is_stored_at_once() -> None:
+    source, sink = await worked(5, lambda _: None)
+    assert sink.stored == [f"a-{n}" for n in range(5)]
+    assert not source.nacked
+
+
+async def test_a_refused_row_costs_one_message() -> None:
+    def refuses(named: list[str]) -> None:
+        if "a-3" in named:
+            raise RowRejected("22003", "too large", "out_of_range")
+
+    source, sink = await worked(7, refuses)
+    assert sink.stored == [f"a-{n}" for n in range(7) if n != 3]
+    assert sink.reasons == ["out_of_range"]
+    assert len(source.acked) == 7
+
+
+async def test_an_error_of_our_own_costs_one_message() -> None:
+    def refuses(named: list[str]) -> None:
+        if "a-3" in named:
+            raise ZeroDivisionError
+
+    source, sink = await worked(7, refuses)
+    assert sink.stored == [f"a-{n}" for n in range(7) if n != 3]
+    assert sink.reasons == ["internal_error"]
+    assert len(source.acked) == 7
+
+
+async def test_what_cannot_be_stored_now_is_returned() -> None:
+    def refuses(_: list[str]) -> None:
+        raise SinkUnavailable("away")
+
+    source, sink = await worked(4, refuses)
+    assert len(source.nacked) == 4
+    assert not sink.stored
+
+
+async def test_what_was_stored_before_the_server_went_away_is_not_returned() -> None:
+    def refuses(named: list[str]) -> None:
+        if len(named) > 2:
+            raise ZeroDivisionError
+        if "a-2" in named:
+            raise SinkUnavailable("away")
+
+    source, sink = await worked(8, refuses)
+    assert sink.stored == ["a-0", "a-1"]
+    assert len(source.acked) == 2
+    assert len(source.nacked) == 6
+
+
+async def test_what_not_even_a_dead_letter_can_hold_is_returned() -> None:
+    def refuses(named: list[str]) -> None:
+        if "a-1" in named or not named:
+            raise ZeroDivisionError
+
+    source, sink = await worked(4, refuses)
+    assert sink.stored == ["a-0"]
+    assert len(source.nacked) == 3
