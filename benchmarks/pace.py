@@ -12,7 +12,8 @@ from statistics import quantiles
 import nats
 
 from benchmarks.workloads import agent
-from penstock.worker.publisher import Sender, uuid7
+from penstock.worker.nats.sender import NatsSender
+from penstock.worker.publisher import uuid7
 
 _TICK_SECONDS = 0.002
 _AGENTS = 500
@@ -32,7 +33,7 @@ LEFT_OUT_SECONDS = 2.0
 class Pace:
     """What was sent; in seconds, how long the bus took to confirm it and how late it was sent."""
 
-    def __init__(self, sender: Sender, rate: float) -> None:
+    def __init__(self, sender: NatsSender, rate: float) -> None:
         self._sender = sender
         self._rate = rate
         self._loop = asyncio.get_running_loop()
@@ -69,7 +70,7 @@ class Pace:
 async def main() -> None:
     url, rate, seconds = sys.argv[1:]
     async with await nats.connect(url) as client:
-        sender = Sender(client)
+        sender = NatsSender(client)
         await sender.open()
         pace = Pace(sender, float(rate))
         await pace.run(float(seconds))

@@ -11,8 +11,8 @@ import msgspec
 import nats
 
 from benchmarks.workloads import Made
-from penstock.worker.publisher import Sender
-from penstock.worker.publisher.rabbitmq import RabbitSender
+from penstock.worker.nats.sender import NatsSender
+from penstock.worker.rabbitmq.sender import RabbitSender
 from penstock.worker.rabbitmq.topology import EXCHANGE
 
 _AT_ONCE = 5_000
@@ -70,7 +70,7 @@ async def store(url: str, made: Iterator[Made], count: int, part: int) -> Stored
     """Publish ``count`` messages to JetStream, of which the last ``part`` are counted apart."""
     whole, rest = _Ledger(0), _Ledger(count - part)
     async with await nats.connect(url) as client:
-        sender = Sender(client, max_pending=_AT_ONCE, max_pending_bytes=32 << 20)
+        sender = NatsSender(client, max_pending=_AT_ONCE, max_pending_bytes=32 << 20)
         await sender.open()
         sequences: Counter[str] = Counter()
         await _send_all(sender, _counted(made, sequences, whole, rest))

@@ -16,16 +16,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.worker.nats.options import NatsOptions
     from penstock.worker.publisher import (
         Attributes,
         Confirmation,
         EventInvalid,
-        NatsOptions,
         PenstockError,
         Publisher,
         PublishFailed,
         PublishRefused,
-        RabbitOptions,
         SettingsError,
         SourceUnavailable,
         StateMissing,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
         Unavailable,
         uuid7,
     )
+    from penstock.worker.rabbitmq.options import RabbitOptions
 
 __version__ = "0.1.0"
 
@@ -56,12 +56,19 @@ __all__ = [
     "uuid7",
 ]
 
+_ROOMS = {
+    "NatsOptions": "penstock.worker.nats.options",
+    "RabbitOptions": "penstock.worker.rabbitmq.options",
+}
+"""Where a name comes from that is not of the publisher."""
+
 
 def __getattr__(name: str) -> Any:
     """Load the publisher when it is first asked for: the command does without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module("penstock.worker.publisher"), name)
+    room = import_module(_ROOMS.get(name, "penstock.worker.publisher"))
+    found = globals()[name] = getattr(room, name)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The composition root: everything that one process runs, put together as the settings say."""
+"""The composition root of `run`: what one worker runs, put together as the settings say."""
 
 import asyncio
 import gc
@@ -10,13 +10,11 @@ import structlog
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
-from penstock.worker.brokers import Broker, NatsBroker, RabbitMqBroker, ensure_bucket, stream_names
-from penstock.worker.connections import bus, database, patiently, rabbit
+from penstock.worker.brokers.ports import Broker, Lent
+from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
-from penstock.worker.errors import MigrationError, PenstockError
-from penstock.worker.lifecycle import end, stop_on_signals
-from penstock.worker.nats.kv.store import JetStreamKv
-from penstock.worker.nats.wire import read_much_at_once
+from penstock.worker.errors import MigrationError
+from penstock.worker.lifecycle import end, patiently, stop_on_signals
 from penstock.worker.ops.http import HealthServer
 from penstock.worker.ops.monitor import Monitor, wait_until_idle
 from penstock.worker.pipeline.budget import Budget
@@ -27,9 +25,10 @@ from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.source import Watched
-from penstock.worker.pipeline.upkeep import hydrate as hydrate_bucket
-from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
+from penstock.worker.pipeline.upkeep import Store, keep_hydrated, keep_partitions
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
+from penstock.worker.postgres.offsets import PostgresOffsets
+from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.settings.keys import Settings
@@ -41,7 +40,6 @@ async def run(settings: Settings, until_idle: float | None = None) -> int:
     """Work until told to stop, or until nothing came for ``until_idle`` seconds. Exit code."""
     with stop_on_signals() as stopping:
         _calm_collector()
-        read_much_at_once()
         async with Worker(settings, stopping) as worker:
             return await worker.work(until_idle)
 
@@ -67,7 +65,7 @@ class Worker:
         self._alone = asyncio.Lock()
         self._failed: list[str] = []
         self.watched: list[tuple[Pipeline, Watched]] = []
-        self._store: JetStreamKv | None = None
+        self._store: Store | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
 
     async def __aenter__(self) -> Self:
@@ -89,12 +87,17 @@ class Worker:
         self._sink = PostgresSink(self._pool, self._catalogue, worker_id=settings.worker_id)
         self._upkeep = PostgresUpkeep(self._pool)
         await self._upkeep.maintain()
-        brokers = await self._open_brokers()
+        self._scope = await self._stack.enter_async_context(
+            Scope(settings, self._catalogue, reconnected=self._reconcile.set, lost=self._lost)
+        )
+        brokers = [await self._open_broker(name) for name in settings.brokers]
+        if settings.kv:
+            await self._open_bucket()
         kept = await self._sink.prepare()
         window = Window(
             self._catalogue, kept, past=settings.window_past, future=settings.window_future
         )
-        names = stream_names(settings, self._catalogue)
+        names = self._scope.streams
         self.budget = Budget(settings.memory_limit, len(brokers) * len(names), settings.batch_bytes)
         self.pipelines = [
             await self._pipeline(broker, name, window) for broker in brokers for name in names
@@ -111,63 +114,48 @@ class Worker:
             problems = "; ".join(str(item) for item in found)
             raise MigrationError(f"{problems}; run `penstock migrate up`, or set migrate = true")
 
-    async def _open_brokers(self) -> list[Broker]:
-        """Connect to what the settings name, and see that it is as it has to be."""
-        settings, brokers = self._settings, list[Broker]()
-        if settings.needs_nats:
-            nc = await self._stack.enter_async_context(
-                bus(settings, self._reconnected, self._closed)
-            )
-            if "nats" in settings.brokers:
-                brokers.append(NatsBroker(settings, self._catalogue, nc))
-            if settings.kv:
-                await self._open_bucket(nc)
-        if "rabbitmq" in settings.brokers:
-            connection = await self._stack.enter_async_context(rabbit(settings))
-            brokers.append(RabbitMqBroker(settings, self._catalogue, connection, self._pool))
-        for broker in brokers:
-            for difference in await patiently(partial(self._settle_topology, broker)):
-                log.info("topology", difference=str(difference))
-        return brokers
+    async def _open_broker(self, name: str) -> Broker:
+        """Connect, and see that what is there is as it has to be."""
+        broker = await self._scope.broker(name)
+        self._tell(await patiently(partial(self._settle_topology, broker)))
+        return broker
 
     async def _settle_topology(self, broker: Broker) -> list[Difference]:
         if self._settings.provision:
             return await broker.provision(dry_run=False)
         return await broker.check()
 
-    async def _open_bucket(self, nc: Any) -> None:
-        settings = self._settings
+    async def _open_bucket(self) -> None:
+        bucket, metrics = await self._scope.bucket(), self._metrics
 
         async def missing() -> None:
-            await ensure_bucket(nc, settings)
+            await bucket.provision(dry_run=False)
             self._reconcile.set()
 
-        if settings.provision:
-            for difference in await ensure_bucket(nc, settings):
-                log.info("topology", difference=str(difference))
-        self._store = JetStreamKv(
-            nc,
-            settings.kv_bucket,
-            on_conflict=lambda count: self._metrics.kv_conflicts(settings.kv_bucket, count),
-            on_missing=missing,
+        if self._settings.provision:
+            self._tell(await bucket.provision(dry_run=False))
+        self._store = bucket.store(
+            on_conflict=lambda count: metrics.kv_conflicts(bucket.name, count), on_missing=missing
         )
-        self._hydrator = Hydrator(self._sink, self._store, self._metrics)
+        self._hydrator = Hydrator(self._sink, self._store, metrics)
 
-    async def _reconnected(self) -> None:
-        self._reconcile.set()
+    def _tell(self, differences: list[Difference]) -> None:
+        for difference in differences:
+            log.info("topology", difference=str(difference))
 
-    async def _closed(self) -> None:
-        """NATS refused us for good: end, so that whoever runs us starts again with fresh eyes."""
+    def _lost(self, server: str) -> None:
+        """It refused us for good: end, so that whoever runs us starts again with fresh eyes."""
         if not self._stopping.is_set():
-            log.error("nats_closed")
-            self._failed.append("nats")
+            self._failed.append(server)
             self._stopping.set()
 
     async def _pipeline(self, broker: Broker, stream: str, window: Window) -> Pipeline:
         settings = self._settings
-        share = self.budget.share()
+        transport, worker_id = broker.transport, settings.worker_id
+        offsets = PostgresOffsets(self._pool, transport=transport, worker_id=worker_id)
+        lent = Lent(self.budget.share(), offsets)
         source = await patiently(  # another each time
-            lambda: self._stack.enter_async_context(broker.source(stream, share))
+            lambda: self._stack.enter_async_context(broker.source(stream, lent))
         )
         name = stream if len(settings.brokers) == 1 else f"{source.transport} {stream}"
         committer = Committer(
@@ -243,42 +231,9 @@ class Worker:
             self._failed.append(task.get_name())
             self._stopping.set()
 
-    async def _keep_hydrated(self, store: JetStreamKv) -> None:
+    async def _keep_hydrated(self, store: Store) -> None:
         await keep_hydrated(self._upkeep, store, self._reconcile, self._settings.kv_reconcile)
 
     async def _stop_when_idle(self, seconds: float) -> None:
         await wait_until_idle(self.watched, seconds)
         self._stopping.set()
-
-
-async def provision(settings: Settings, dry_run: bool) -> int:  # noqa: FBT001  (a flag of the CLI)
-    """Create what is missing on the brokers and print what differs."""
-    catalogue = Catalogue.load(settings.event_packages)
-    found = []
-    if settings.needs_nats:
-        async with bus(settings) as nc:
-            if "nats" in settings.brokers:
-                found += await NatsBroker(settings, catalogue, nc).provision(dry_run=dry_run)
-            if settings.kv:
-                found += await ensure_bucket(nc, settings, dry_run=dry_run)
-    if "rabbitmq" in settings.brokers:
-        async with rabbit(settings) as connection:
-            broker = RabbitMqBroker(settings, catalogue, connection)
-            found += await broker.provision(dry_run=dry_run)
-    for difference in found:
-        print(difference)  # noqa: T201  (the command's answer)
-    if not found:
-        print("nothing to do: everything is as it should be")  # noqa: T201
-    return 0
-
-
-async def hydrate(settings: Settings, agent: str | None) -> int:
-    """Fill the bucket from PostgreSQL, for one agent or all."""
-    async with database(settings) as pool, bus(settings) as nc:
-        await ensure_bucket(nc, settings)
-        store = JetStreamKv(nc, settings.kv_bucket)
-        seen, written = await hydrate_bucket(PostgresUpkeep(pool), store, agent)
-    if agent is not None and not seen:
-        raise PenstockError(f"PostgreSQL knows no agent {agent!r}; nothing was hydrated")
-    print(f"{seen} keys compared, {written} written to {settings.kv_bucket}")  # noqa: T201
-    return 0

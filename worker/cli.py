@@ -12,6 +12,7 @@ import click
 
 from penstock import __version__
 from penstock.schemas.rows import MappingError
+from penstock.worker.brokers.registry import BROKERS, check_names
 from penstock.worker.errors import PenstockError
 from penstock.worker.settings.keys import SETTINGS, Setting, Settings, load
 from penstock.worker.settings.sources import flag
@@ -53,6 +54,7 @@ class SettingsCommand(Command):
         file = flags.pop("config")
         try:
             settings = load(flags, file=Path(file) if file else None)
+            check_names(settings.brokers)
         except PenstockError as error:
             raise Failure(str(error)) from error
         _configure_logs(settings.log_level, settings.log_format)
@@ -143,7 +145,7 @@ def run(settings: Settings, until_idle: float | None) -> int:
 )
 @click.option(
     "--broker",
-    type=click.Choice(["nats", "rabbitmq", "both"]),
+    type=click.Choice([*BROKERS, "both"]),
     default="nats",
     show_default=True,
     help="What carries the events; RabbitMQ has to be installed.",
@@ -171,18 +173,18 @@ def publish(settings: Settings, path: str, rate: float | None, again: bool) -> i
 @click.option("--dry-run", is_flag=True, help="Only list what is missing or differs.")
 def provision(settings: Settings, *, dry_run: bool) -> int:
     """Create streams or queues and the KV bucket where missing, and list what differs."""
-    from penstock.worker import app  # noqa: PLC0415
+    from penstock.worker.commands import provision as provisioning  # noqa: PLC0415
 
-    return asyncio.run(app.provision(settings, dry_run))
+    return asyncio.run(provisioning.provision(settings, dry_run=dry_run))
 
 
 @main.command(cls=SettingsCommand)
 @click.option("--agent", metavar="ID", help="Only this agent.")
 def hydrate(settings: Settings, agent: str | None) -> int:
     """Fill the KV bucket from PostgreSQL."""
-    from penstock.worker import app  # noqa: PLC0415
+    from penstock.worker.commands import hydrate as hydrating  # noqa: PLC0415
 
-    return asyncio.run(app.hydrate(settings, agent))
+    return asyncio.run(hydrating.hydrate(settings, agent))
 
 
 @main.command(cls=SettingsCommand)

@@ -1,13 +1,26 @@
-"""Stopping: the first signal asks, the second does not; tasks are asked until they end."""
+"""Starting and stopping: servers are waited for; the first signal asks, the second does not; tasks
+are asked until they end.
+"""
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+import structlog
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from penstock.worker.errors import Unavailable
+
+log = structlog.get_logger()
+Opened = TypeVar("Opened")
+
+_START_SECONDS = 30.0
+"""How long a server that does not answer yet is waited for at start."""
 
 _AGAIN_SECONDS = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -38,6 +51,24 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+async def patiently(attempt: Callable[[], Awaitable[Opened]]) -> Opened:
+    """Try until the server is there: at start, servers and workers come up together."""
+
+    @retry(
+        retry=retry_if_exception_type(Unavailable),
+        wait=wait_random_exponential(multiplier=0.3, max=3.0),
+        stop=stop_after_delay(_START_SECONDS),
+        before_sleep=lambda state: log.warning(
+            "waiting_for_server", error=str(state.outcome.exception()) if state.outcome else ""
+        ),
+        reraise=True,
+    )
+    async def trying() -> Opened:
+        return await attempt()
+
+    return await trying()
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

@@ -9,11 +9,17 @@ from penstock.worker.pipeline.source import WatchedSource
 
 @dataclass(frozen=True)
 class Features:
-    """One way to read a broker. ``make`` opens a source, ``kind`` names its sort of queue."""
+    """One way to read a broker. ``make`` opens a source, ``kind`` names its sort of queue.
+
+    ``bus`` is called with these features, an address, a stack and the ack wait. ``address`` and
+    ``server`` are names of fixtures: where a server is, and one that the test may kill and stop.
+    """
 
     name: str
     make: Callable[..., WatchedSource]
-    transport: str = "nats"
+    bus: Callable[..., "Bus"]
+    address: str
+    server: str
     kind: str = ""
     status_headers_are_data: bool = True
     """A user's header ``Status:`` does not keep a message from arriving."""
@@ -41,6 +47,12 @@ class Bus(Protocol):
     """How the suite publishes to a broker and opens sources on it."""
 
     features: Features
+
+    async def open(self) -> None:
+        """Connect, and make an empty queue."""
+
+    async def remove(self) -> None:
+        """Leave nothing behind on a server that stays."""
 
     async def publish(self, bodies: Sequence[bytes], headers: dict[str, str] | None = None) -> None:
         """Publish to ``c.0``, ``c.1`` and so on, each confirmed."""

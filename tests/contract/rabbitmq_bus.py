@@ -16,7 +16,8 @@ from penstock.worker.pipeline.ports import Message
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
-from penstock.worker.rabbitmq.connection import RabbitOptions, connect, open_channel
+from penstock.worker.rabbitmq.connection import connect, open_channel
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from tests.contract.features import Features
@@ -67,33 +68,16 @@ class _StockCommitting(_Committing, StockRabbitMqStreamSource):
     """Likewise."""
 
 
-def _features(name: str, make: type[RabbitMqSource], kind: str, **more: Any) -> Features:
-    return Features(
-        name=f"rabbitmq-{name}",
-        make=make,
-        transport="rabbitmq",
-        kind=kind,
-        names_epochs=False,
-        attributes=ATTRIBUTES,
-        overshoot=1 << 20,  # what one read of the socket gives
-        **{"first_position": None, **more},
-    )
-
-
-STREAM_FEATURES = {"first_position": 0, "shares": False, "counts_deliveries": False}
-WAYS = (
-    _features("quorum", RabbitMqSource, "quorum"),
-    _features("quorum-stock", StockRabbitMqSource, "quorum"),
-    _features("classic", RabbitMqSource, "classic"),
-    _features("stream", _Committing, "stream", **STREAM_FEATURES),
-    _features("stream-stock", _StockCommitting, "stream", **STREAM_FEATURES),
-)
-
-
 class RabbitMqBus:
     """One empty queue with its exchange; every source has connections of its own."""
 
-    def __init__(self, features: Features, url: str, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        features: Features,
+        url: str,
+        stack: AsyncExitStack,
+        ack_wait: float,  # noqa: ARG002  (it waits as long as the connection lives)
+    ) -> None:
         self.features = features
         self._options = RabbitOptions(url=url, heartbeat=1)
         self._stack = stack
@@ -183,3 +167,28 @@ class RabbitMqBus:
         connection = await connect(self._options, name="contract")
         self._stack.push_async_callback(connection.close)
         return connection
+
+
+def _features(name: str, make: type[RabbitMqSource], kind: str, **more: Any) -> Features:
+    return Features(
+        name=f"rabbitmq-{name}",
+        make=make,
+        bus=RabbitMqBus,
+        address="rabbit_address",
+        server="shaky_rabbit",
+        kind=kind,
+        names_epochs=False,
+        attributes=ATTRIBUTES,
+        overshoot=1 << 20,  # what one read of the socket gives
+        **{"first_position": None, **more},
+    )
+
+
+STREAM_FEATURES = {"first_position": 0, "shares": False, "counts_deliveries": False}
+WAYS = (
+    _features("quorum", RabbitMqSource, "quorum"),
+    _features("quorum-stock", StockRabbitMqSource, "quorum"),
+    _features("classic", RabbitMqSource, "classic"),
+    _features("stream", _Committing, "stream", **STREAM_FEATURES),
+    _features("stream-stock", _StockCommitting, "stream", **STREAM_FEATURES),
+)

@@ -17,14 +17,15 @@ from penstock.worker.embedded import EmbeddedNats, EmbeddedServer, ServerFailed
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.nats import topology
 from penstock.worker.nats.client_source import StockJetStreamSource
-from penstock.worker.nats.connection import NatsOptions, connect
+from penstock.worker.nats.connection import connect
+from penstock.worker.nats.options import NatsOptions
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.pipeline.source import Source, WatchedSource
 from tests.contract.features import Bus, Features
-from tests.contract.rabbitmq_bus import WAYS, RabbitMqBus
+from tests.contract.rabbitmq_bus import WAYS
 from tests.support.fetching import fetch_all, patient_fetch
 from tests.support.rabbitmq import stream_queues_on_disk
 from tests.support.waiting import PATIENCE, until
@@ -33,17 +34,6 @@ ACK_WAIT = 2.0
 LONG = pytest.mark.parametrize("ack_wait", [600.0], ids=[""])
 """For tests of what comes again at once: nothing does because the ack wait is over."""
 STREAM, DURABLE = "CONTRACT", "replica"
-
-
-FAST = Features(name="jetstream", make=JetStreamSource)
-STOCK = Features(
-    name="jetstream-stock",
-    make=StockJetStreamSource,
-    status_headers_are_data=False,
-    notices_remakes=False,
-    eager=False,
-    overshoot=1 << 20,
-)
 
 
 class JetStreamBus:
@@ -62,11 +52,15 @@ class JetStreamBus:
         self._admin = await self._connect()
         await self.provision()
 
+    async def remove(self) -> None:
+        """The next test empties the server."""
+
     async def provision(self) -> None:
         plan = topology.StreamPlan(name=STREAM, subjects=("c.>",))
-        await topology.provision(
-            self._admin, [plan], durable=DURABLE, ack_wait=self._ack_wait, max_ack_pending=20_000
+        consumer = topology.ConsumerPlan(
+            durable=DURABLE, ack_wait=self._ack_wait, max_ack_pending=20_000
         )
+        await topology.provision(self._admin, [plan], consumer)
 
     async def remake(self) -> None:
         await self._admin.jetstream().delete_stream(STREAM)
@@ -105,6 +99,19 @@ class JetStreamBus:
         return client
 
 
+JETSTREAM: dict[str, Any] = {"bus": JetStreamBus, "address": "nats_url", "server": "shaky_nats"}
+FAST = Features(name="jetstream", make=JetStreamSource, **JETSTREAM)
+STOCK = Features(
+    name="jetstream-stock",
+    make=StockJetStreamSource,
+    status_headers_are_data=False,
+    notices_remakes=False,
+    eager=False,
+    overshoot=1 << 20,
+    **JETSTREAM,
+)
+
+
 @pytest.fixture(params=[FAST, STOCK, *WAYS], ids=lambda features: features.name)
 def features(request: pytest.FixtureRequest) -> Features:
     found: Features = request.param
@@ -113,8 +120,7 @@ def features(request: pytest.FixtureRequest) -> Features:
 
 @pytest.fixture
 def address(features: Features, request: pytest.FixtureRequest) -> str:
-    fixture = "nats_url" if features.transport == "nats" else "rabbit_address"
-    found: str = request.getfixturevalue(fixture)
+    found: str = request.getfixturevalue(features.address)
     return found
 
 
@@ -127,18 +133,14 @@ def ack_wait() -> float:
 async def bus(features: Features, address: str, ack_wait: float) -> AsyncIterator[Bus]:
     async with AsyncExitStack() as stack:
         bus = await open_bus(features, address, stack, ack_wait)
-        if isinstance(bus, RabbitMqBus):
-            stack.push_async_callback(bus.remove)
+        stack.push_async_callback(bus.remove)
         yield bus
 
 
 async def open_bus(
     features: Features, url: str, stack: AsyncExitStack, ack_wait: float = ACK_WAIT
 ) -> Bus:
-    if features.transport == "nats":
-        bus: JetStreamBus | RabbitMqBus = JetStreamBus(features, url, stack, ack_wait)
-    else:
-        bus = RabbitMqBus(features, url, stack)
+    bus = features.bus(features, url, stack, ack_wait)
     await bus.open()
     return bus
 
@@ -157,8 +159,7 @@ async def shaky_nats() -> AsyncIterator[EmbeddedNats]:
 @pytest.fixture
 def server(features: Features, request: pytest.FixtureRequest) -> EmbeddedServer:
     """A broker that the test may kill and stop."""
-    fixture = "shaky_nats" if features.transport == "nats" else "shaky_rabbit"
-    found: EmbeddedServer = request.getfixturevalue(fixture)
+    found: EmbeddedServer = request.getfixturevalue(features.server)
     return found
 
 

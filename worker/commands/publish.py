@@ -4,7 +4,7 @@ import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -16,9 +16,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Envelope
 from penstock.schemas.identity import escape, event_uuid
-from penstock.worker import brokers, connections
+from penstock.worker.brokers.scope import Scope
 from penstock.worker.errors import PenstockError
-from penstock.worker.publisher import Confirmation, Publisher, uuid7
+from penstock.worker.publisher.encoding import uuid7
+from penstock.worker.sending.outgoing import Confirmation
+from penstock.worker.sending.ports import Sender
 from penstock.worker.settings.keys import Settings
 
 _CHUNK_BYTES = 256 * 1024
@@ -79,38 +81,27 @@ async def publish_file(
     console = Console(stderr=True, highlight=False)
     tally = _Tally(console)
     prefix = f"{uuid7()}-" if again else ""
-    if settings.provision:
-        await _provision(settings)
     with _opened(path) as file, _progress(console, path) as progress:
-        async with _publisher(settings) as bus:
-            await _publish_lines(bus, _paced(_lines(file, progress), rate), tally, prefix)
+        async with _sender(settings) as sender:
+            await _publish_lines(sender, _paced(_lines(file, progress), rate), tally, prefix)
+            await sender.flush()
     print(tally)  # noqa: T201  (the command's answer)
     return 1 if tally.failures else 0
 
 
-def _publisher(settings: Settings) -> Publisher:
-    """To the broker that is named first."""
-    # The source of each event is in its line; this one only names the connection.
-    source = "penstock publish"
-    if settings.brokers[0] == "rabbitmq":
-        options = connections.rabbit_options(settings)
-        return Publisher(options, source=source, exchange=settings.rabbitmq_exchange)
-    return Publisher(connections.nats_options(settings), source=source)
-
-
-async def _provision(settings: Settings) -> None:
-    catalogue = Catalogue.load(settings.event_packages)
-    if settings.brokers[0] == "rabbitmq":
-        async with connections.rabbit(settings) as connection:
-            broker = brokers.RabbitMqBroker(settings, catalogue, connection)
+@asynccontextmanager
+async def _sender(settings: Settings) -> AsyncIterator[Sender]:
+    """To the broker that is named first, where streams are made if they should be."""
+    async with Scope(settings, Catalogue.load(settings.event_packages)) as scope:
+        broker = await scope.broker(settings.brokers[0])
+        if settings.provision:
             await broker.provision(dry_run=False)
-        return
-    async with connections.bus(settings) as nc:
-        await brokers.NatsBroker(settings, catalogue, nc).provision(dry_run=False)
+        async with broker.sender() as sender:
+            yield sender
 
 
 async def _publish_lines(
-    bus: Publisher, lines: AsyncIterator[tuple[int, bytes]], tally: _Tally, prefix: str
+    sender: Sender, lines: AsyncIterator[tuple[int, bytes]], tally: _Tally, prefix: str
 ) -> None:
     async for number, line in lines:
         try:
@@ -118,7 +109,7 @@ async def _publish_lines(
         except (ValueError, RecursionError) as exc:
             tally.skipped(number, str(exc))
             continue
-        sent = await bus.send(subject, line, prefix + msg_id)
+        sent = await sender.send(subject, line, prefix + msg_id)
         sent.add_done_callback(partial(tally.settled, number))
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.worker import connections
 from penstock.worker.demo.figures import Ledger
 from penstock.worker.demo.process import WorkerProcess
 from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
+from penstock.worker.nats.bus import bus
+from penstock.worker.postgres.pool import database
 from penstock.worker.settings.keys import Settings, load
 
 _RABBIT = "rabbitmq"
@@ -76,6 +77,6 @@ async def open_stage(brokers: Sequence[str], *, keep: bool) -> AsyncIterator[Sta
         flags |= {"nats_url": nats.url, "postgres_dsn": dsn}
         settings = load(flags, environ={})
         worker = await enter(WorkerProcess(flags))
-        ledger = Ledger(await enter(connections.database(settings)), Catalogue.load())
-        bus = await enter(connections.bus(settings))
-        yield Stage(nats, rabbit, postgres, worker, settings, ledger, bus)
+        ledger = Ledger(await enter(database(settings)), Catalogue.load())
+        watching = await enter(bus(settings))
+        yield Stage(nats, rabbit, postgres, worker, settings, ledger, watching)

@@ -6,14 +6,13 @@ import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
-import msgspec
 import nats.errors
 import structlog
 from nats.aio.client import Client
 
 from penstock.worker.errors import SourceUnavailable
+from penstock.worker.nats.options import NatsOptions
 
 log = structlog.get_logger()
 
@@ -21,47 +20,6 @@ PING_SECONDS = 5
 CONNECT_SECONDS = 3
 RECONNECT_WAIT_SECONDS = 0.5
 _CLOSE_SECONDS = 0.5
-
-
-class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Where NATS is and who we are. ``url`` may list servers, separated by commas.
-
-    ``credentials`` and ``nkey`` are paths of files, as are the three of TLS. Any of these three,
-    ``tls_first`` or a ``tls://`` url demands TLS.
-    """
-
-    url: str = "nats://127.0.0.1:4222"
-    credentials: str | None = None
-    nkey: str | None = None
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    tls_ca: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    tls_first: bool = False
-    inbox_prefix: str = "_INBOX"
-
-    @property
-    def servers(self) -> list[str]:
-        """The single urls."""
-        return [part.strip() for part in self.url.split(",") if part.strip()]
-
-    @property
-    def wants_tls(self) -> bool:
-        """True if a connection without TLS must be refused."""
-        named = self.tls_ca or self.tls_cert or self.tls_key or self.tls_first
-        return bool(named) or any(url.startswith(("tls://", "wss://")) for url in self.servers)
-
-    @property
-    def redacted(self) -> str:
-        """``url`` without user, password and token."""
-        return ",".join(_without_secrets(url) for url in self.servers)
-
-
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 class _TlsClient(Client):

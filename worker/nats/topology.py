@@ -71,54 +71,62 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
         return config | ({"allow_atomic": True} if atomic else {})
 
 
+class ConsumerPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The durable consumer of every stream; ``ack_wait`` is in seconds."""
+
+    durable: str
+    ack_wait: float
+    max_ack_pending: int
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As the server wants it."""
+        return {
+            "name": self.durable,
+            "durable_name": self.durable,
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": nanoseconds(self.ack_wait),
+            "max_ack_pending": self.max_ack_pending,
+            # With a limit, exhausted messages vanish from it without a trace but advisories.
+            "max_deliver": -1,
+            "replay_policy": "instant",
+        }
+
+
 async def provision(
     nc: Client,
     plans: Sequence[StreamPlan],
+    consumer: ConsumerPlan,
     *,
-    durable: str,
-    ack_wait: float,
-    max_ack_pending: int,
     dry_run: bool = False,
 ) -> list[Difference]:
     """Make streams and consumers as planned, as far as that loses nothing; say what was done.
 
-    ``ack_wait`` is in seconds. With ``dry_run`` nothing is changed. May run in many processes at
+    With ``dry_run`` nothing is changed. May run in many processes at
     once. Raises SourceUnavailable, or TopologyError if the server refuses.
     """
-    consumer = _consumer_config(durable, ack_wait, max_ack_pending)
     found: list[Difference] = []
     for plan in plans:
         stream = plan.config(atomic=knows_atomic(nc))
         changes = await _settle(nc, _StreamObject(plan.name), stream, STREAM_RULES, dry_run)
         found += changes
         if not any(change.missing and not change.fixed for change in changes):
-            target = _ConsumerObject(plan.name, durable)
-            found += await _settle(nc, target, consumer, CONSUMER_RULES, dry_run)
+            target = _ConsumerObject(plan.name, consumer.durable)
+            found += await _settle(nc, target, consumer.config, CONSUMER_RULES, dry_run)
         else:
-            found.append(_ConsumerObject(plan.name, durable).absent(fixed=False))
+            found.append(_ConsumerObject(plan.name, consumer.durable).absent(fixed=False))
     return found
 
 
 async def check(
-    nc: Client,
-    plans: Sequence[StreamPlan],
-    *,
-    durable: str,
-    ack_wait: float,
-    max_ack_pending: int,
+    nc: Client, plans: Sequence[StreamPlan], consumer: ConsumerPlan
 ) -> list[Difference]:
     """What differs, for a worker that may not change anything.
 
     Raises TopologyError if something is missing or cannot work, or SourceUnavailable.
     """
-    found = await provision(
-        nc,
-        plans,
-        durable=durable,
-        ack_wait=ack_wait,
-        max_ack_pending=max_ack_pending,
-        dry_run=True,
-    )
+    found = await provision(nc, plans, consumer, dry_run=True)
     fatal = [str(difference) for difference in found if difference.fatal]
     if fatal:
         raise TopologyError(f"{'; '.join(fatal)}. Run `penstock provision` with the right to")
@@ -169,20 +177,6 @@ def knows_atomic(nc: Client) -> bool:
     """True if the server has atomic batches and asynchronous persistence (2.12)."""
     version = nc.connected_server_version
     return (version.major, version.minor) >= _ATOMIC_SINCE
-
-
-def _consumer_config(durable: str, ack_wait: float, max_ack_pending: int) -> dict[str, Any]:
-    return {
-        "name": durable,
-        "durable_name": durable,
-        "deliver_policy": "all",
-        "ack_policy": "explicit",
-        "ack_wait": nanoseconds(ack_wait),
-        "max_ack_pending": max_ack_pending,
-        # With a limit, exhausted messages vanish from the consumer without a trace but advisories.
-        "max_deliver": -1,
-        "replay_policy": "instant",
-    }
 
 
 class _StreamObject:

@@ -1,9 +1,15 @@
 """Connections to PostgreSQL, set up so that a silent server is noticed."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import asyncpg
 
 from penstock.worker.errors import SinkUnavailable
+from penstock.worker.lifecycle import patiently
 from penstock.worker.postgres.errors import DRIVER_ERRORS
+from penstock.worker.settings.keys import Settings
 
 _FAST_COMPRESSION = """
 SELECT set_config(name, 'lz4', false) FROM pg_settings
@@ -15,6 +21,27 @@ _FOR_OTHERS = 3
 
 _CLIENT_GRACE = 5.0
 """Seconds that the client waits longer than the server's own statement timeout."""
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    """A pool as the settings say, closed at the end. Raises SinkUnavailable."""
+    pool = await patiently(
+        lambda: open_pool(
+            settings.postgres_dsn,
+            size=settings.pool_size,
+            statement_timeout=settings.statement_timeout,
+            lock_timeout=settings.lock_timeout,
+            name=settings.worker_id,
+        )
+    )
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), 5)
+        except TimeoutError:
+            pool.terminate()
 
 
 async def open_pool(

@@ -7,24 +7,20 @@ from penstock.worker.errors import (
     StateStoreUnavailable,
     Unavailable,
 )
-from penstock.worker.nats.connection import NatsOptions
 from penstock.worker.publisher.client import Publisher
 from penstock.worker.publisher.encoding import Attributes, EventInvalid, encode, subject_of, uuid7
-from penstock.worker.publisher.nats import Sender
-from penstock.worker.publisher.outgoing import Confirmation, PublishFailed, PublishRefused
-from penstock.worker.publisher.state import StateMissing, StateValue
-from penstock.worker.rabbitmq.connection import RabbitOptions
+from penstock.worker.sending.outgoing import Confirmation, PublishFailed, PublishRefused
+from penstock.worker.sending.ports import Sender
+from penstock.worker.sending.state import StateMissing, StateValue
 
 __all__ = [
     "Attributes",
     "Confirmation",
     "EventInvalid",
-    "NatsOptions",
     "PenstockError",
     "PublishFailed",
     "PublishRefused",
     "Publisher",
-    "RabbitOptions",
     "Sender",
     "SettingsError",
     "SourceUnavailable",

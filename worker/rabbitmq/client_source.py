@@ -17,12 +17,12 @@ from pamqp.header import ContentHeader
 from penstock.worker.rabbitmq.connection import (
     CONNECT_SECONDS,
     FAILURES,
-    RabbitOptions,
     Socket,
     close_quickly,
     translated,
 )
 from penstock.worker.rabbitmq.link import Link, Receiver, refused, watch_cancel
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from penstock.worker.rabbitmq.wire import Delivery

@@ -2,19 +2,16 @@
 
 import asyncio
 import contextlib
-import functools
-import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast
 
 import aio_pika
 import aiormq
-import msgspec
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
-from penstock.worker.errors import SettingsError, SourceUnavailable
+from penstock.worker.errors import SourceUnavailable
+from penstock.worker.rabbitmq.options import RabbitOptions
 
 CONNECT_SECONDS = 5.0
 RECONNECT_WAIT_SECONDS = 0.5
@@ -26,72 +23,6 @@ FAILURES = (*CONNECTION_EXCEPTIONS, TimeoutError, aiormq.AMQPError)
 
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 """The frame, as it stands on the wire."""
-
-
-class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Where RabbitMQ is and who we are. ``heartbeat`` is in whole seconds.
-
-    The path of ``url`` is the virtual host; ``user`` and ``password`` go before those in it. The
-    three of TLS are paths of files; with ``amqps://`` the server's certificate is always checked.
-    """
-
-    url: str = "amqp://guest:guest@127.0.0.1:5672/"
-    user: str | None = None
-    password: str | None = None
-    tls_ca: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    heartbeat: int = 10
-
-    @property
-    def redacted(self) -> str:
-        """``url`` without user, password and parameters."""
-        return str(URL(self.url).with_user(None).with_query(None))
-
-    def address(self, name: str) -> URL:
-        """The whole address of a connection that the server shall show as ``name``."""
-        url = URL(self.url)
-        if self.user is not None:
-            url = url.with_user(self.user)
-        if self.password is not None:
-            url = url.with_password(self.password)
-        return url.update_query(heartbeat=self.heartbeat, name=name)
-
-    def tls(self) -> ssl.SSLContext | None:
-        """For ``amqps`` urls. Raises SettingsError if it is asked for otherwise, or not to be had.
-
-        Parameters of the url, as ``no_verify_ssl``, have no say in it.
-        """
-        named = self.tls_ca or self.tls_cert or self.tls_key
-        if URL(self.url).scheme != "amqps":
-            if named:
-                raise SettingsError(f"TLS files are given, but {self.redacted} is not amqps://")
-            return None
-        files = (self.tls_ca, self.tls_cert, self.tls_key)
-        try:
-            return _tls_context(*files, _stamps(files))
-        except (OSError, ValueError) as exc:
-            raise SettingsError(f"RabbitMQ at {self.redacted}: TLS files: {exc}") from exc
-
-
-def _stamps(files: Iterable[str | None]) -> tuple[int, ...]:
-    return tuple(Path(file).stat().st_mtime_ns for file in files if file)
-
-
-@functools.lru_cache(maxsize=4)
-def _tls_context(
-    ca: str | None,
-    cert: str | None,
-    key: str | None,
-    stamps: tuple[int, ...],  # noqa: ARG001  (files that have changed are read again)
-) -> ssl.SSLContext:
-    """One for all connections: it holds nearly a megabyte, and every attempt would leave one behind
-    until the garbage collector comes by.
-    """
-    context = ssl.create_default_context(cafile=ca)
-    if cert:
-        context.load_cert_chain(cert, key)
-    return context
 
 
 @contextlib.contextmanager

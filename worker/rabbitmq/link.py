@@ -17,11 +17,11 @@ from penstock.worker.errors import TopologyError
 from penstock.worker.rabbitmq.connection import (
     CONNECT_SECONDS,
     HEARTBEAT,
-    RabbitOptions,
     Socket,
     close_quickly,
     translated,
 )
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.wire import Deliveries, Delivery, acks, requeues
 
 log = structlog.get_logger()

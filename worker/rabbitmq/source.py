@@ -19,9 +19,10 @@ from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import Backlog, Message
-from penstock.worker.rabbitmq.connection import RabbitOptions, open_channel, translated
+from penstock.worker.rabbitmq.connection import open_channel, translated
 from penstock.worker.rabbitmq.link import FastLink, Link
 from penstock.worker.rabbitmq.message import RabbitMqMessage, message_of
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.retry import Retries
 from penstock.worker.rabbitmq.tags import Tags
 from penstock.worker.rabbitmq.topology import RETRY_SECONDS, retry_queue

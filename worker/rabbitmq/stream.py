@@ -4,19 +4,21 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import aio_pika
 import aiormq
 import structlog
 from aiormq.abc import DeliveredMessage
 
+from penstock.worker.brokers.ports import Offsets
 from penstock.worker.errors import TopologyError, Unavailable
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.ports import Backlog
-from penstock.worker.rabbitmq.connection import RabbitOptions, open_channel, translated
+from penstock.worker.rabbitmq.connection import open_channel, translated
 from penstock.worker.rabbitmq.message import RabbitMqMessage, StreamMessage, stream_message_of
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.wire import Delivery
 
@@ -26,26 +28,6 @@ Start = int | datetime | None
 """An offset, or a time, of which the server takes the whole second that it is in."""
 
 _WHOLE_CHUNK = 60_000
-
-
-class Offsets(Protocol):
-    """Where reading goes on, kept where the events are: committed with each batch."""
-
-    async def resume(self, stream: str) -> tuple[str, int | None]:
-        """The newest epoch of ``stream``, and the first of its offsets that is not committed; None
-        if none is. Raises Unavailable.
-        """
-
-    async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
-        """Remember that ``stream`` holds nothing from ``first`` to before ``after``."""
-
-    async def begin(self, stream: str) -> int | None:
-        """Note that reading begins. After the last committed offset of ``stream``, or 0, if a
-        reader before this one never came to its `end`; None if all did. Raises Unavailable.
-        """
-
-    async def end(self, stream: str) -> None:
-        """Note that reading ended in order. Raises Unavailable."""
 
 
 class RabbitMqStreamSource(RabbitMqSource):

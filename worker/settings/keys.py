@@ -43,7 +43,7 @@ TEXT = matching(r"[^\x00-\x1f]+", "a text")
 NAME = matching(r"[A-Za-z0-9_-]{1,64}", "up to 64 letters, digits, - and _")
 BUS = matching(r"(nats|tls|wss?)://[^\s,]+(,\s*(nats|tls|wss?)://[^\s,]+)*", "nats://host:port")
 RABBIT = matching(r"amqps?://\S+", "amqp://user:password@host:port/vhost")
-BROKERS = names(r"nats|rabbitmq", "nats, rabbitmq, or both with a comma in between")
+BROKERS = names(r"[a-z][a-z0-9_-]*", "names of brokers with commas in between")
 OFFSET = offset_or_time()
 DATABASE = matching(r"postgres(ql)?://\S+", "postgresql://user@host:port/database")
 STREAMS = names(r"[A-Za-z0-9_-]+", "stream names with commas in between")
@@ -156,11 +156,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: Annotated[float, duration(), "Longest that stopping may take."] = 20
     worker_id: Annotated[str, WORKER, "Name in logs and rows; none: host and process."] = ""
 
-    @property
-    def needs_nats(self) -> bool:
-        """True if NATS carries events, or holds the bucket."""
-        return "nats" in self.brokers or self.kv
-
 
 class Setting(msgspec.Struct, frozen=True):
     """One key, as `Settings` declares it."""
@@ -245,8 +240,6 @@ def _contradictions(s: Settings) -> Iterator[str]:
         yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: it fits no batch"
     if s.batch_bytes > s.memory_limit:
         yield f"{text('batch_bytes')} is more than {text('memory_limit')}: it would never be full"
-    if not s.brokers:
-        yield "brokers is empty: name nats, rabbitmq or both"
     if s.lock_timeout > s.statement_timeout:
         yield f"{text('lock_timeout')} is more than {text('statement_timeout')}: it has no effect"
     yield from _credentials(s)

@@ -10,7 +10,8 @@ import pytest
 
 from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import SourceUnavailable
-from penstock.worker.nats.connection import NatsOptions, connect, reads, revive
+from penstock.worker.nats.connection import connect, reads, revive
+from penstock.worker.nats.options import NatsOptions
 from tests.support.waiting import PATIENCE, until
 
 

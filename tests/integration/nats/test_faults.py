@@ -11,15 +11,17 @@ from nats.aio.client import Client
 from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import SourceUnavailable, TopologyError
 from penstock.worker.nats.api import call
-from penstock.worker.nats.connection import NatsOptions, connect
+from penstock.worker.nats.connection import connect
+from penstock.worker.nats.options import NatsOptions
 from penstock.worker.nats.source import JetStreamSource
-from penstock.worker.nats.topology import StreamPlan, provision
+from penstock.worker.nats.topology import ConsumerPlan, StreamPlan, provision
 from penstock.worker.pipeline.batch import Batch
 from tests.support.fetching import fetch_all, patient_fetch
 from tests.support.waiting import PATIENCE, stays, until
 
 PLAN = StreamPlan(name="S", subjects=("s.>",))
 ACK_WAIT = 2.0
+CONSUMER = ConsumerPlan(durable="D", ack_wait=ACK_WAIT, max_ack_pending=1000)
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ async def connected(url: str) -> AsyncIterator[Client]:
 
 
 async def make(client: Client, **consumer: Any) -> None:
-    await provision(client, [PLAN], durable="D", ack_wait=ACK_WAIT, max_ack_pending=1000)
+    await provision(client, [PLAN], CONSUMER)
     if consumer:
         await call(client, "CONSUMER.DELETE.S.D")
         config = {"name": "D", "durable_name": "D", "ack_policy": "explicit", **consumer}
@@ -209,7 +211,7 @@ async def test_ten_kills_lose_nothing() -> None:
 
 async def test_several_sources_share_a_connection(client: Client) -> None:
     other = StreamPlan(name="T", subjects=("t.>",))
-    await provision(client, [other], durable="D", ack_wait=ACK_WAIT, max_ack_pending=1000)
+    await provision(client, [other], CONSUMER)
     second = JetStreamSource(
         client,
         "T",

@@ -12,10 +12,11 @@ from penstock.worker.difference import Difference
 from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import SourceUnavailable, TopologyError
 from penstock.worker.nats.api import ApiRefused, call
-from penstock.worker.nats.connection import NatsOptions, connect
-from penstock.worker.nats.topology import StreamPlan, check, ensure_bucket, provision
+from penstock.worker.nats.connection import connect
+from penstock.worker.nats.options import NatsOptions
+from penstock.worker.nats.topology import ConsumerPlan, StreamPlan, check, ensure_bucket, provision
 
-CONSUMER: dict[str, Any] = {"durable": "penstock", "ack_wait": 30.0, "max_ack_pending": 2000}
+CONSUMER = ConsumerPlan(durable="penstock", ack_wait=30.0, max_ack_pending=2000)
 _STORE_FAILED = 10049
 
 PLAN = StreamPlan(name="TASKS", subjects=("tasks.>", "workflows.>"))
@@ -46,7 +47,7 @@ def about(found: list[Difference], text: str) -> Difference:
 async def test_an_empty_server_gets_durable_streams_and_unlimited_redelivery(
     client: Client,
 ) -> None:
-    found = await provision(client, [PLAN], **CONSUMER)
+    found = await provision(client, [PLAN], CONSUMER)
     assert [str(difference) for difference in found] == [
         "stream TASKS: created",
         "consumer penstock of stream TASKS: created",
@@ -68,14 +69,14 @@ async def test_an_empty_server_gets_durable_streams_and_unlimited_redelivery(
 
 async def test_doing_it_again_finds_nothing(client: Client) -> None:
     plan = StreamPlan(name="TASKS", subjects=("tasks.>",), max_age=3600, max_bytes=1 << 20)
-    await provision(client, [plan], **CONSUMER)
-    assert await provision(client, [plan], **CONSUMER) == []
-    assert await check(client, [plan], **CONSUMER) == []
+    await provision(client, [plan], CONSUMER)
+    assert await provision(client, [plan], CONSUMER) == []
+    assert await check(client, [plan], CONSUMER) == []
     assert (await stream_of(client))["discard"] == "new"
 
 
 async def test_a_dry_run_changes_nothing(client: Client) -> None:
-    found = await provision(client, [PLAN], **CONSUMER, dry_run=True)
+    found = await provision(client, [PLAN], CONSUMER, dry_run=True)
     found += await ensure_bucket(client, "AGENTS", dry_run=True)
     assert [difference.missing for difference in found] == [True, True, True]
     assert "penstock provision" in str(found[0])
@@ -87,13 +88,13 @@ async def test_ten_workers_may_start_at_once(nats_url: str) -> None:
 
     async def start(client: Client) -> list[Difference]:
         return [
-            *await provision(client, [PLAN], **CONSUMER),
+            *await provision(client, [PLAN], CONSUMER),
             *await ensure_bucket(client, "AGENTS"),
         ]
 
     try:
         await asyncio.gather(*(start(client) for client in clients))
-        assert await provision(clients[0], [PLAN], **CONSUMER) == []
+        assert await provision(clients[0], [PLAN], CONSUMER) == []
     finally:
         for client in clients:
             await client.close()
@@ -137,7 +138,7 @@ async def test_what_can_be_changed_without_loss_is_changed(client: Client) -> No
     request = {"stream_name": "TASKS", "config": config}
     await call(client, "CONSUMER.CREATE.TASKS.penstock", request)
     before = (await call(client, "STREAM.INFO.TASKS"))["created"]
-    found = await provision(client, [PLAN], **CONSUMER)
+    found = await provision(client, [PLAN], CONSUMER)
     assert all(difference.fixed for difference in found)
     assert str(about(found, "max_age")) == (
         "stream TASKS: max_age: found 3600 s, wanted unlimited; changed"
@@ -150,7 +151,7 @@ async def test_what_can_be_changed_without_loss_is_changed(client: Client) -> No
     assert consumer["ack_wait"] == 30_000_000_000
     assert consumer["description"] == "by hand"
     assert (await call(client, "STREAM.INFO.TASKS"))["created"] == before
-    assert await provision(client, [PLAN], **CONSUMER) == []
+    assert await provision(client, [PLAN], CONSUMER) == []
 
 
 @pytest.mark.parametrize(
@@ -172,43 +173,43 @@ async def test_what_cannot_is_reported_and_left_alone(
     config = {"name": "TASKS", "subjects": ["tasks.>", "workflows.>"], "storage": "file"}
     await create(client, config | {setting: value})
     plan = StreamPlan(name="TASKS", subjects=PLAN.subjects, max_bytes=1 << 20)
-    found = about(await provision(client, [plan], **CONSUMER), f"TASKS: {setting}")
+    found = about(await provision(client, [plan], CONSUMER), f"TASKS: {setting}")
     assert remedy in str(found)
     assert not found.fixed
     assert (await stream_of(client))[setting] == value
 
 
 async def test_a_shorter_age_is_left_to_a_person(client: Client) -> None:
-    await provision(client, [StreamPlan(name="TASKS", subjects=("tasks.>",))], **CONSUMER)
+    await provision(client, [StreamPlan(name="TASKS", subjects=("tasks.>",))], CONSUMER)
     shorter = StreamPlan(name="TASKS", subjects=("tasks.>",), max_age=60)
-    found = about(await provision(client, [shorter], **CONSUMER), "max_age")
+    found = about(await provision(client, [shorter], CONSUMER), "max_age")
     assert "drops messages" in found.remedy
     assert (await stream_of(client))["max_age"] == 0
 
 
 async def test_a_consumer_that_cannot_work_is_fatal(client: Client) -> None:
-    await provision(client, [PLAN], **CONSUMER)
+    await provision(client, [PLAN], CONSUMER)
     await call(client, "CONSUMER.DELETE.TASKS.penstock")
     config = {"name": "penstock", "durable_name": "penstock", "ack_policy": "none"}
     request = {"stream_name": "TASKS", "config": config | {"filter_subject": "tasks.a.>"}}
     await call(client, "CONSUMER.CREATE.TASKS.penstock", request)
-    found = await provision(client, [PLAN], **CONSUMER, dry_run=True)
+    found = await provision(client, [PLAN], CONSUMER, dry_run=True)
     assert about(found, "ack_policy").fatal
     assert "skipped" in about(found, "filter_subject").remedy
     with pytest.raises(TopologyError, match="ack_policy: found none, wanted explicit"):
-        await check(client, [PLAN], **CONSUMER)
+        await check(client, [PLAN], CONSUMER)
 
 
 async def test_checking_names_what_is_missing_and_the_command(client: Client) -> None:
     with pytest.raises(TopologyError, match=r"stream TASKS: missing.*penstock provision"):
-        await check(client, [PLAN], **CONSUMER)
+        await check(client, [PLAN], CONSUMER)
     assert await client.jetstream().streams_info() == []
 
 
 async def test_subjects_of_another_stream_are_an_error_that_says_so(client: Client) -> None:
     await call(client, "STREAM.CREATE.OTHER", {"name": "OTHER", "subjects": ["tasks.>"]})
     with pytest.raises(TopologyError, match="stream TASKS: subjects overlap"):
-        await provision(client, [PLAN], **CONSUMER)
+        await provision(client, [PLAN], CONSUMER)
 
 
 async def test_a_bucket_is_what_other_clients_expect(client: Client) -> None:
@@ -253,6 +254,6 @@ async def test_a_server_without_jetstream_is_said() -> None:
         client = await connect(NatsOptions(url=server.url, user="u", password="p"), name="none")
         try:
             with pytest.raises((SourceUnavailable, TopologyError), match="JetStream"):
-                await provision(client, [PLAN], **CONSUMER)
+                await provision(client, [PLAN], CONSUMER)
         finally:
             await client.close()

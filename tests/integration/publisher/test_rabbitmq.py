@@ -13,7 +13,8 @@ from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.errors import SourceUnavailable, StateStoreUnavailable
 from penstock.worker.publisher import EventInvalid, Publisher, PublishFailed, PublishRefused
 from penstock.worker.rabbitmq import topology
-from penstock.worker.rabbitmq.connection import RabbitOptions, connect
+from penstock.worker.rabbitmq.connection import connect
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.topology import QueuePlan
 from tests.support.waiting import PATIENCE
 

@@ -7,7 +7,8 @@ from functools import partial
 import aio_pika
 
 from penstock.worker.rabbitmq import topology
-from penstock.worker.rabbitmq.connection import RabbitOptions, connect
+from penstock.worker.rabbitmq.connection import connect
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.topology import QueuePlan
 from tests.support.waiting import until

@@ -12,11 +12,13 @@ import pytest
 
 from penstock.schemas.agents import AgentHeartbeat
 from penstock.schemas.catalogue import Catalogue
-from penstock.worker.brokers import queue_plans
+from penstock.worker.brokers.scope import Scope
 from penstock.worker.publisher import Publisher
 from penstock.worker.publisher.encoding import uuid7
 from penstock.worker.rabbitmq import topology as rabbitmq_topology
-from penstock.worker.rabbitmq.connection import RabbitOptions, connect
+from penstock.worker.rabbitmq.broker import queue_plans
+from penstock.worker.rabbitmq.connection import connect
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.settings.keys import load
 from tests.support.relay import Relay
 from tests.support.waiting import until
@@ -60,7 +62,7 @@ async def stream(rabbit_url: str) -> AsyncIterator[Log]:
     """Empty stream queues."""
     settings = load({"rabbitmq_queue_type": "stream"}, environ={})
     control = await connect(RabbitOptions(url=rabbit_url), name="test")
-    await rabbitmq_topology.provision(control, queue_plans(settings, Catalogue.load()))
+    await rabbitmq_topology.provision(control, queue_plans(Scope(settings, Catalogue.load())))
     await control.close()
     async with Publisher(rabbit_url, source="/test") as bus:
         yield Log(rabbit_url, bus)

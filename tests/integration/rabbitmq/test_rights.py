@@ -8,12 +8,13 @@ import msgspec
 import pytest
 
 from penstock.schemas.agents import AgentHeartbeat
-from penstock.worker import app
-from penstock.worker.commands.doctor import Finding, Verdict, findings
+from penstock.worker.commands.doctor import findings
+from penstock.worker.commands.provision import provision
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.errors import TopologyError
+from penstock.worker.finding import Finding, Verdict
 from penstock.worker.publisher import Publisher
-from penstock.worker.rabbitmq.connection import RabbitOptions
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.settings.keys import Settings
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
@@ -55,7 +56,7 @@ def master(settings: Settings) -> Settings:
 async def test_provision_and_run_say_what_is_missing_and_who_may_make_it(poor: Settings) -> None:
     remedy = r"queue AGENT_STATE.*no right to configure.*penstock provision.*set_permissions"
     with pytest.raises(TopologyError, match=remedy):
-        await app.provision(poor, dry_run=False)
+        await provision(poor, dry_run=False)
     with pytest.raises(TopologyError, match=remedy):
         async with running(poor):
             raise AssertionError
@@ -66,8 +67,8 @@ async def test_provision_and_run_say_what_is_missing_and_who_may_make_it(poor: S
 async def test_on_what_others_have_made_it_works(
     poor: Settings, agent: RabbitOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await app.provision(master(poor), dry_run=False)
-    assert await app.provision(poor, dry_run=False) == 0
+    await provision(master(poor), dry_run=False)
+    assert await provision(poor, dry_run=False) == 0
     assert "none to configure" in capsys.readouterr().out
     [note] = [f for f in await seen(poor) if f.verdict is Verdict.NOTE]
     assert "none to configure" in note.text

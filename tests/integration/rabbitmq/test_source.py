@@ -23,9 +23,10 @@ from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.rabbitmq import topology
-from penstock.worker.rabbitmq.connection import RabbitOptions, connect, open_channel
+from penstock.worker.rabbitmq.connection import connect, open_channel
 from penstock.worker.rabbitmq.link import Link
 from penstock.worker.rabbitmq.message import RabbitMqMessage
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource, Start
 from penstock.worker.rabbitmq.topology import Kind, QueuePlan

@@ -17,7 +17,8 @@ from penstock.worker.errors import SourceUnavailable
 from penstock.worker.publisher import Publisher
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource
-from penstock.worker.rabbitmq.connection import RabbitOptions, connect
+from penstock.worker.rabbitmq.connection import connect
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from tests.support.waiting import PATIENCE
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Unpack
 
@@ -11,7 +12,8 @@ import structlog
 from nats.aio.client import Client
 
 from penstock.worker.errors import PenstockError
-from penstock.worker.nats.connection import reads, revive
+from penstock.worker.nats.connection import connect, reads, revive
+from penstock.worker.nats.options import NatsOptions
 from penstock.worker.nats.requests import (
     ATOMIC_DISABLED,
     BATCH_LIMIT,
@@ -21,15 +23,17 @@ from penstock.worker.nats.requests import (
     Request,
     ack_of,
 )
+from penstock.worker.nats.state_reader import BucketReader
 from penstock.worker.nats.wire import BatchParser
-from penstock.worker.publisher.outgoing import (
+from penstock.worker.sending.outgoing import (
     Confirmation,
     Outgoing,
     PublishFailed,
     PublishRefused,
     Queue,
 )
-from penstock.worker.publisher.unconfirmed import Limits, Unconfirmed
+from penstock.worker.sending.ports import Outlet, Sending
+from penstock.worker.sending.unconfirmed import Limits, Unconfirmed
 
 log = structlog.get_logger()
 
@@ -49,7 +53,21 @@ _STREAM_FULL = {10077, 10047, 10023}
 _denied = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE).search
 
 
-class Sender:
+@asynccontextmanager
+async def open_sender(server: str | NatsOptions, sending: Sending) -> AsyncIterator[Outlet]:
+    """A connection of its own. Raises SourceUnavailable."""
+    options = NatsOptions(url=server) if isinstance(server, str) else server
+    nc = await connect(options, name=sending.name)
+    sender = NatsSender(nc, atomic=sending.atomic, **sending.limits)
+    try:
+        await sender.open()
+        yield Outlet(sender, BucketReader(nc, sending.bucket))
+    finally:
+        await sender.close()
+        await nc.close()
+
+
+class NatsSender:
     """Publishes bytes to streams and confirms them, each exactly once within the duplicate window.
 
     Where ``limits`` are reached, `send` waits for room. ``atomic``: use atomic batches where the

@@ -3,7 +3,7 @@
 import asyncio
 from typing import TypedDict
 
-from penstock.worker.publisher.outgoing import Outgoing, PublishFailed
+from penstock.worker.sending.outgoing import Outgoing, PublishFailed
 
 
 class Limits(TypedDict, total=False):

@@ -1,6 +1,8 @@
 """Sends to RabbitMQ until confirmed: many at once, after silence again, in bounded memory."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Unpack
 
@@ -10,15 +12,17 @@ import structlog
 from pamqp.commands import Basic
 
 from penstock.worker.errors import PenstockError, SourceUnavailable
-from penstock.worker.publisher.outgoing import (
+from penstock.worker.rabbitmq.connection import connect, open_channel, translated
+from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.sending.outgoing import (
     Confirmation,
     Outgoing,
     PublishFailed,
     PublishRefused,
     Queue,
 )
-from penstock.worker.publisher.unconfirmed import Limits, Unconfirmed
-from penstock.worker.rabbitmq.connection import open_channel, translated
+from penstock.worker.sending.ports import Outlet, Sending
+from penstock.worker.sending.unconfirmed import Limits, Unconfirmed
 
 log = structlog.get_logger()
 
@@ -27,6 +31,20 @@ _BATCH_BYTES = 4 * 1024 * 1024
 _PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.25
 _LONGEST_KEY = 255
+
+
+@asynccontextmanager
+async def open_sender(server: str | RabbitOptions, sending: Sending) -> AsyncIterator[Outlet]:
+    """A connection of its own. Raises SourceUnavailable, SettingsError."""
+    options = RabbitOptions(url=server) if isinstance(server, str) else server
+    connection = await connect(options, name=sending.name)
+    sender = RabbitSender(connection, exchange=sending.exchange, **sending.limits)
+    try:
+        await sender.open()
+        yield Outlet(sender)
+    finally:
+        await sender.close()
+        await connection.close()
 
 
 class RabbitSender:

@@ -1,0 +1,118 @@
+"""The registry: each broker's name, and where its room is.
+
+A room is loaded when its broker is used, so that a client that is not installed is only missed
+then. Another broker is one more entry.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from penstock.worker.errors import SettingsError
+
+if TYPE_CHECKING:  # an agent needs none of it
+    from penstock.worker.brokers.ports import BrokerModule, BucketModule, SenderModule
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One broker. ``broker`` and ``sender`` are names of modules, see `brokers.ports`; ``schemes``
+    are those of its addresses, ``client`` is the package to install.
+    """
+
+    title: str
+    broker: str
+    sender: str
+    schemes: tuple[str, ...]
+    client: str
+
+
+BROKERS: dict[str, Entry] = {
+    "nats": Entry(
+        title="NATS",
+        broker="penstock.worker.nats.broker",
+        sender="penstock.worker.nats.sender",
+        schemes=("nats", "tls", "ws", "wss"),
+        client="nats-py",
+    ),
+    "rabbitmq": Entry(
+        title="RabbitMQ",
+        broker="penstock.worker.rabbitmq.broker",
+        sender="penstock.worker.rabbitmq.sender",
+        schemes=("amqp", "amqps"),
+        client="aio-pika",
+    ),
+}
+
+BUCKET = "penstock.worker.nats.kv.bucket"
+"""The agents' state is mirrored into NATS, whichever broker carries the events."""
+
+WITHOUT_SCHEME = "nats"
+"""Whose an address is that names no scheme, such as ``localhost:4222``."""
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise SettingsError if one of ``brokers`` is unknown or named twice, or if there is none."""
+    if not names:
+        raise SettingsError(f"brokers is empty: name one or more of {', '.join(BROKERS)}")
+    for name in names:
+        _entry(name)
+        if names.count(name) > 1:
+            raise SettingsError(f"brokers = {','.join(names)!r}: {name} is named twice")
+
+
+def broker_module(name: str) -> "BrokerModule":
+    """The worker's half of a broker's room. Raises SettingsError."""
+    return cast("BrokerModule", _load(name, _entry(name).broker))
+
+
+def sender_module(name: str) -> "SenderModule":
+    """The Publisher's half of a broker's room. Raises SettingsError."""
+    return cast("SenderModule", _load(name, _entry(name).sender))
+
+
+def bucket_module() -> "BucketModule":
+    """Of the bucket for the agents' state. Raises SettingsError."""
+    return cast("BucketModule", _load("nats", BUCKET))
+
+
+def title(name: str) -> str:
+    """How to write the broker's name. Raises SettingsError."""
+    return _entry(name).title
+
+
+def broker_of(url: str) -> str:
+    """The name of the broker that an address belongs to. Raises SettingsError."""
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        return WITHOUT_SCHEME
+    owners = {known: name for name, entry in BROKERS.items() for known in entry.schemes}
+    if scheme not in owners:
+        raise SettingsError(f"no broker has addresses of {scheme}://; {_hint(scheme, owners)}")
+    return owners[scheme]
+
+
+def _entry(name: str) -> Entry:
+    if name not in BROKERS:
+        raise SettingsError(f"brokers = {name!r}: no such broker; {_hint(name, BROKERS)}")
+    return BROKERS[name]
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    words = list(known)
+    [near] = difflib.get_close_matches(name, words, n=1, cutoff=0)
+    return f"known are {', '.join(words)}; did you mean {near}?"
+
+
+def _load(name: str, module: str) -> object:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("penstock"):
+            raise
+        client = _entry(name).client
+        raise SettingsError(
+            f"{title(name)} needs {error.name}, which is not installed: `pip install {client}`"
+        ) from error

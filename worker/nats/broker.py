@@ -1,0 +1,89 @@
+"""NATS as a broker of the worker: streams, and a durable pull consumer on each."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from nats.aio.client import Client
+
+from penstock.worker.brokers.ports import Lent
+from penstock.worker.brokers.scope import Scope
+from penstock.worker.difference import Difference
+from penstock.worker.finding import Finding
+from penstock.worker.nats import topology
+from penstock.worker.nats.bus import shared_bus
+from penstock.worker.nats.client_source import StockJetStreamSource
+from penstock.worker.nats.examine import version
+from penstock.worker.nats.sender import NatsSender
+from penstock.worker.nats.source import JetStreamSource
+from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
+from penstock.worker.pipeline.source import WatchedSource
+from penstock.worker.settings.keys import Settings
+
+
+async def open_broker(scope: Scope) -> "NatsBroker":
+    """Over the scope's one connection to NATS. Raises SourceUnavailable."""
+    return NatsBroker(await shared_bus(scope), scope.settings, stream_plans(scope))
+
+
+class NatsBroker:
+    """A `Broker` over one connection, which stays the caller's."""
+
+    transport = JetStreamSource.transport
+
+    def __init__(self, nc: Client, settings: Settings, plans: list[StreamPlan]) -> None:
+        self._nc = nc
+        self._settings = settings
+        self._plans = plans
+        self._consumer = ConsumerPlan(
+            durable=settings.consumer,
+            ack_wait=settings.ack_wait,
+            max_ack_pending=settings.max_ack_pending,
+        )
+
+    async def provision(self, *, dry_run: bool) -> list[Difference]:
+        return await topology.provision(self._nc, self._plans, self._consumer, dry_run=dry_run)
+
+    async def check(self) -> list[Difference]:
+        return await topology.check(self._nc, self._plans, self._consumer)
+
+    async def examine(self) -> list[Finding]:
+        return [version(self._nc)]
+
+    def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
+        settings = self._settings
+        kind = JetStreamSource if settings.source_path == "fast" else StockJetStreamSource
+        return kind(
+            self._nc,
+            stream,
+            durable=settings.consumer,
+            batch_size=settings.batch_size,
+            batch_bytes=settings.batch_bytes,
+            linger=settings.linger,
+            ack_wait=settings.ack_wait,
+            heartbeat=settings.heartbeat,
+            share=lent.share,
+        )
+
+    @asynccontextmanager
+    async def sender(self) -> AsyncIterator[NatsSender]:
+        sender = NatsSender(self._nc)
+        await sender.open()
+        try:
+            yield sender
+        finally:
+            await sender.close()
+
+
+def stream_plans(scope: Scope) -> list[StreamPlan]:
+    """The streams that the settings and the catalogue ask for."""
+    settings = scope.settings
+    return [
+        StreamPlan(
+            name=name,
+            subjects=scope.catalogue.streams[name],
+            replicas=settings.stream_replicas,
+            max_age=settings.stream_max_age,
+            max_bytes=settings.stream_max_bytes,
+        )
+        for name in scope.streams
+    ]

@@ -1,0 +1,50 @@
+"""The bucket for the agents' state, as the settings name it."""
+
+from collections.abc import Awaitable, Callable
+
+from nats.aio.client import Client
+
+from penstock.worker.brokers.scope import Scope
+from penstock.worker.difference import Difference
+from penstock.worker.finding import Finding
+from penstock.worker.nats.bus import shared_bus
+from penstock.worker.nats.examine import version
+from penstock.worker.nats.kv.store import JetStreamKv
+from penstock.worker.nats.topology import ensure_bucket
+
+
+async def open_bucket(scope: Scope) -> "JetStreamBucket":
+    """Over the scope's one connection to NATS. Raises SourceUnavailable."""
+    settings = scope.settings
+    nc = await shared_bus(scope)
+    return JetStreamBucket(nc, settings.kv_bucket, replicas=settings.stream_replicas)
+
+
+class JetStreamBucket:
+    """A `Bucket` over one connection, which stays the caller's."""
+
+    def __init__(self, nc: Client, name: str, *, replicas: int) -> None:
+        self.name = name
+        self._nc = nc
+        self._replicas = replicas
+
+    async def provision(self, *, dry_run: bool) -> list[Difference]:
+        """One replica alone persists asynchronously: PostgreSQL can refill it."""
+        return await ensure_bucket(
+            self._nc,
+            self.name,
+            replicas=self._replicas,
+            asynchronous=self._replicas == 1,
+            dry_run=dry_run,
+        )
+
+    async def examine(self) -> list[Finding]:
+        return [version(self._nc)]
+
+    def store(
+        self,
+        *,
+        on_conflict: Callable[[int], None] | None = None,
+        on_missing: Callable[[], Awaitable[None]] | None = None,
+    ) -> JetStreamKv:
+        return JetStreamKv(self._nc, self.name, on_conflict=on_conflict, on_missing=on_missing)

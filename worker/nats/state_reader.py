@@ -1,0 +1,60 @@
+"""An agent's own state, read from the bucket that the worker keeps."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from penstock.schemas.identity import entity_uuid, kv_key
+from penstock.worker.errors import StateStoreUnavailable
+from penstock.worker.sending.state import StateMissing, StateValue
+
+_TIMEOUT_SECONDS = 5.0
+
+_decode = msgspec.json.Decoder(StateValue).decode
+
+
+class BucketReader:
+    """Reads single keys of ``bucket`` by JetStream Direct Get."""
+
+    def __init__(self, nc: Client, bucket: str) -> None:
+        self._nc = nc
+        self._bucket = bucket
+
+    async def read(self, agent_id: str, key: str | None) -> StateValue:
+        bucket = self._bucket
+        subject = f"$KV.{bucket}.{kv_key(entity_uuid('agent', agent_id), key)}"
+        name = f"{key or '_status'!r} of agent {agent_id!r}"
+        try:
+            found = await self._nc.request(
+                f"$JS.API.DIRECT.GET.KV_{bucket}.{subject}", timeout=_TIMEOUT_SECONDS
+            )
+        except nats.errors.NoRespondersError as exc:
+            raise StateStoreUnavailable(
+                f"{name}: no bucket {bucket} answers; the worker makes it, or `penstock provision`"
+            ) from exc
+        except (nats.errors.Error, TimeoutError, OSError) as exc:
+            raise StateStoreUnavailable(
+                f"{name}: bucket {bucket} does not answer: {exc!r}"
+            ) from exc
+        return _value(found, name, bucket)
+
+
+def _value(found: Msg, name: str, bucket: str) -> StateValue:
+    headers = found.headers or {}
+    if "Nats-Sequence" not in headers or "KV-Operation" in headers:
+        raise StateMissing(f"{name}: not in bucket {bucket}")
+    try:
+        state = _decode(found.data)
+    except (ValueError, RecursionError) as exc:
+        raise StateMissing(f"{name}: bucket {bucket} holds something else there: {exc}") from exc
+    if state.omitted:
+        raise StateMissing(
+            f"{name}: its {state.omitted} bytes do not fit into bucket {bucket}; "
+            "read it from agents.state in PostgreSQL"
+        )
+    if state.expires is not None and state.expires <= datetime.now(UTC):
+        raise StateMissing(f"{name}: expired at {state.expires.isoformat()}")
+    return state

@@ -1,0 +1,88 @@
+"""Where RabbitMQ is: plain values, without its client, for whoever only says where to connect."""
+
+import functools
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from penstock.worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+
+class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where RabbitMQ is and who we are. ``heartbeat`` is in whole seconds.
+
+    The path of ``url`` is the virtual host; ``user`` and ``password`` go before those in it. The
+    three of TLS are paths of files; with ``amqps://`` the server's certificate is always checked.
+    """
+
+    broker: ClassVar[str] = "rabbitmq"
+
+    url: str = "amqp://guest:guest@127.0.0.1:5672/"
+    user: str | None = None
+    password: str | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    heartbeat: int = 10
+
+    @property
+    def redacted(self) -> str:
+        """``url`` without user, password and parameters."""
+        return str(_parsed(self.url).with_user(None).with_query(None))
+
+    def address(self, name: str) -> "URL":
+        """The whole address of a connection that the server shall show as ``name``."""
+        url = _parsed(self.url)
+        if self.user is not None:
+            url = url.with_user(self.user)
+        if self.password is not None:
+            url = url.with_password(self.password)
+        return url.update_query(heartbeat=self.heartbeat, name=name)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """For ``amqps`` urls. Raises SettingsError if it is asked for otherwise, or not to be had.
+
+        Parameters of the url, as ``no_verify_ssl``, have no say in it.
+        """
+        named = self.tls_ca or self.tls_cert or self.tls_key
+        if _parsed(self.url).scheme != "amqps":
+            if named:
+                raise SettingsError(f"TLS files are given, but {self.redacted} is not amqps://")
+            return None
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        try:
+            return _tls_context(*files, _stamps(files))
+        except (OSError, ValueError) as exc:
+            raise SettingsError(f"RabbitMQ at {self.redacted}: TLS files: {exc}") from exc
+
+
+def _parsed(url: str) -> "URL":
+    from yarl import URL  # noqa: PLC0415  (the client brings it; options do without the client)
+
+    return URL(url)
+
+
+def _stamps(files: Iterable[str | None]) -> tuple[int, ...]:
+    return tuple(Path(file).stat().st_mtime_ns for file in files if file)
+
+
+@functools.lru_cache(maxsize=4)
+def _tls_context(
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
+    stamps: tuple[int, ...],  # noqa: ARG001  (files that have changed are read again)
+) -> ssl.SSLContext:
+    """One for all connections: it holds nearly a megabyte, and every attempt would leave one behind
+    until the garbage collector comes by.
+    """
+    context = ssl.create_default_context(cafile=ca)
+    if cert:
+        context.load_cert_chain(cert, key)
+    return context
