@@ -17,7 +17,7 @@ from penstock.worker.errors import MigrationError, PenstockError
 from penstock.worker.lifecycle import end, stop_on_signals
 from penstock.worker.nats.kv.store import JetStreamKv
 from penstock.worker.nats.wire import read_much_at_once
-from penstock.worker.ops.http import HealthServer
+from penstock.worker.ops.http import NO_PORT, HealthServer
 from penstock.worker.ops.monitor import Monitor, wait_until_idle
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -191,7 +191,7 @@ class Worker:
 
     async def _serve_health(self) -> None:
         settings = self._settings
-        if settings.http_port < 0:
+        if settings.http_port == NO_PORT:
             return
         server = HealthServer(
             settings.http_host, settings.http_port, self._metrics.registry, self._monitor.checks

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from enum import StrEnum
 
 import asyncpg
+import click
 import msgspec
 from nats.aio.client import Client
-from rich.console import Console
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker import brokers, connections, migrate
@@ -38,14 +38,13 @@ class Finding(msgspec.Struct, frozen=True):
 
 async def examine(settings: Settings) -> int:
     """Print all findings; 0 if nothing needs a person, else 1."""
-    console = Console(highlight=False)
     colours = {Verdict.GOOD: "green", Verdict.NOTE: "yellow", Verdict.BAD: "red"}
     worst = 0
     async for finding in findings(settings):
-        colour = colours[finding.verdict]
-        console.print(f"[{colour}]{finding.verdict:8}[/] {finding.text}", soft_wrap=True)
+        verdict = click.style(f"{finding.verdict:8}", fg=colours[finding.verdict])
+        click.echo(f"{verdict} {finding.text}")
         if finding.remedy:
-            console.print(f"         -> {finding.remedy}", soft_wrap=True)
+            click.echo(f"         -> {finding.remedy}")
         worst = max(worst, int(finding.verdict is Verdict.BAD))
     return worst
 

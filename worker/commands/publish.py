@@ -3,15 +3,14 @@
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
+import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Envelope
@@ -24,6 +23,7 @@ from penstock.worker.settings.keys import Settings
 _CHUNK_BYTES = 256 * 1024
 _SHOWN = 20
 """Lines that are reported one by one; the rest is counted."""
+_CLEAR_LINE = "\r\x1b[K"
 
 _decode = msgspec.json.Decoder(Envelope).decode
 _type_parts = re.compile(r"([A-Za-z0-9_-]+)((?:\.[A-Za-z0-9_-]+)+)").fullmatch
@@ -32,8 +32,7 @@ _type_parts = re.compile(r"([A-Za-z0-9_-]+)((?:\.[A-Za-z0-9_-]+)+)").fullmatch
 class _Tally:
     """What became of the lines."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
         self.published = self.duplicates = self.refused = self.broken = 0
 
     def settled(self, number: int, done: asyncio.Future[Confirmation]) -> None:
@@ -60,7 +59,8 @@ class _Tally:
 
     def _report(self, number: int, text: str) -> None:
         if self.failures <= _SHOWN:
-            self._console.print(f"line {number}: {text}", markup=False, soft_wrap=True)
+            clear = _CLEAR_LINE if sys.stderr.isatty() else ""  # the bar is drawn again
+            click.echo(f"{clear}line {number}: {text}", err=True)
 
     def __str__(self) -> str:
         counts = f"{self.published} published, {self.duplicates} duplicates, {self.refused} refused"
@@ -73,18 +73,18 @@ async def publish_file(
     """Publish every line of ``path``, ``-`` for standard input, as it stands. Exit code.
 
     ``rate`` is in events per second. With ``again`` the streams take events that they have seen
-    lately once more, under another Nats-Msg-Id. Streams are made first if ``settings.provision``.
+    lately once more, under another Nats-Msg-Id. Streams are created first if
+    ``settings.provision``.
     1 if a line was no event or was refused; the others are published.
     """
-    console = Console(stderr=True, highlight=False)
-    tally = _Tally(console)
+    tally = _Tally()
     prefix = f"{uuid7()}-" if again else ""
     if settings.provision:
         await _provision(settings)
-    with _opened(path) as file, _progress(console, path) as progress:
+    with _opened(path) as file, _progress(path) as advance:
         async with _publisher(settings) as bus:
-            await _publish_lines(bus, _paced(_lines(file, progress), rate), tally, prefix)
-    print(tally)  # noqa: T201  (the command's answer)
+            await _publish_lines(bus, _paced(_lines(file, advance), rate), tally, prefix)
+    click.echo(tally)
     return 1 if tally.failures else 0
 
 
@@ -132,7 +132,9 @@ def _address(line: bytes) -> tuple[str, str]:
     return subject, event_uuid(envelope.source, envelope.id)
 
 
-async def _lines(file: BufferedReader, progress: Progress) -> AsyncIterator[tuple[int, bytes]]:
+async def _lines(
+    file: BufferedReader, advance: Callable[[int], None]
+) -> AsyncIterator[tuple[int, bytes]]:
     """Lines with their numbers, from 1, as they come; without empty ones."""
     number, rest = 0, b""
     # read1 does not wait for a full buffer: a pipe is published as it is written to.
@@ -142,7 +144,7 @@ async def _lines(file: BufferedReader, progress: Progress) -> AsyncIterator[tupl
             number += 1
             if line.strip():
                 yield number, line.strip()
-        progress.advance(progress.task_ids[0], len(chunk))
+        advance(len(chunk))
     if rest.strip():
         yield number + 1, rest.strip()
 
@@ -171,17 +173,11 @@ def _opened(path: str) -> BufferedReader:
 
 
 @contextmanager
-def _progress(console: Console, path: str) -> Iterator[Progress]:
-    """A bar over the bytes read, if somebody watches."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    bar = Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+def _progress(path: str) -> Iterator[Callable[[int], None]]:
+    """What takes the number of bytes read; draws a bar if somebody watches."""
     total = None if path == "-" else Path(path).stat().st_size
-    with bar:
-        bar.add_task("publishing", total=total)
-        yield bar
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(
+        length=total, label="publishing", file=sys.stderr, hidden=hidden
+    ) as shown:
+        yield shown.update

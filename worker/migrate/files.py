@@ -55,12 +55,14 @@ def new(name: str, folder: Path) -> tuple[Path, Path]:
     """Create the two files of the next migration in ``folder``; returns (up, down)."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not slug:
-        raise MigrationError(f"{name!r} has no letter or digit to name a migration by")
+        raise MigrationError(
+            f"{name!r} has no letter or digit: name the migration after what it changes"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{len(read(PACKAGE, folder)) + 1:04d}_{slug}"
     up, down = folder / f"{stem}.up.sql", folder / f"{stem}.down.sql"
     up.write_text(f"-- {name}\n", encoding="utf-8")
-    down.write_text(f"-- Takes back: {name}\n", encoding="utf-8")
+    down.write_text(f"-- Reverts: {name}\n", encoding="utf-8")
     return up, down
 
 

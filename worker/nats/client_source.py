@@ -26,6 +26,7 @@ from penstock.worker.nats.connection import revive
 from penstock.worker.nats.message import JetStreamMessage, places
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import NO_HEADERS, Backlog, Message
+from penstock.worker.wording import why
 
 log = structlog.get_logger()
 
@@ -187,7 +188,7 @@ class StockJetStreamSource:
                     await self._check()
                 deliveries = await self._fetch()
             except (SourceUnavailable, nats.errors.Error, OSError) as exc:
-                self._intake.fail(SourceUnavailable(f"{self.name}: {exc!r}"))
+                self._intake.fail(SourceUnavailable(f"{self.name}: {why(exc)}"))
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             if self._quiet:
@@ -214,7 +215,7 @@ class StockJetStreamSource:
             try:
                 deliveries += await self._ask(lacking, left)
             except (nats.errors.Error, OSError) as exc:
-                log.warning("fetch_interrupted", source=self.name, error=repr(exc))
+                log.warning("fetch_interrupted", source=self.name, error=why(exc))
                 break
         return deliveries
 

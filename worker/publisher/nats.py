@@ -30,6 +30,7 @@ from penstock.worker.publisher.outgoing import (
     Queue,
 )
 from penstock.worker.publisher.unconfirmed import Limits, Unconfirmed
+from penstock.worker.wording import why
 
 log = structlog.get_logger()
 
@@ -135,7 +136,7 @@ class Sender:
                 await self._connected()
                 await self._deliver(domain, batch)
             except (nats.errors.Error, OSError) as exc:
-                log.warning("publish_interrupted", domain=domain, error=repr(exc))
+                log.warning("publish_interrupted", domain=domain, error=why(exc))
                 await self._recover()
             del self._in_flight[domain]
             rest = _unsettled(batch)
@@ -147,7 +148,8 @@ class Sender:
         while not self._nc.is_connected:
             if self._nc.is_closed:
                 error = self._nc.last_error
-                self._fail_all(PublishFailed(f"the connection has ended for good: {error!r}"))
+                reason = why(error) if error else "it was closed"
+                self._fail_all(PublishFailed(f"the connection has ended for good: {reason}"))
                 return
             await asyncio.sleep(_RECONNECT_POLL_SECONDS)
 

@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 
 from penstock.schemas.identity import entity_uuid, kv_key
 from penstock.worker.errors import PenstockError, StateStoreUnavailable
+from penstock.worker.wording import why
 
 _TIMEOUT_SECONDS = 5.0
 
@@ -48,7 +49,7 @@ async def read_state(nc: Client, bucket: str, agent_id: str, key: str | None) ->
             f"{name}: no bucket {bucket} answers; the worker makes it, or `penstock provision`"
         ) from exc
     except (nats.errors.Error, TimeoutError, OSError) as exc:
-        raise StateStoreUnavailable(f"{name}: bucket {bucket} does not answer: {exc!r}") from exc
+        raise StateStoreUnavailable(f"{name}: bucket {bucket} does not answer: {why(exc)}") from exc
     return _value(found, name, bucket)
 
 

@@ -15,6 +15,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
 from penstock.worker.errors import SettingsError, SourceUnavailable
+from penstock.worker.wording import failed, redacted, unreachable, why
 
 CONNECT_SECONDS = 5.0
 RECONNECT_WAIT_SECONDS = 0.5
@@ -46,7 +47,7 @@ class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def redacted(self) -> str:
         """``url`` without user, password and parameters."""
-        return str(URL(self.url).with_user(None).with_query(None))
+        return redacted(self.url)
 
     def address(self, name: str) -> URL:
         """The whole address of a connection that the server shall show as ``name``."""
@@ -71,7 +72,7 @@ class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return _tls_context(*files, _stamps(files))
         except (OSError, ValueError) as exc:
-            raise SettingsError(f"RabbitMQ at {self.redacted}: TLS files: {exc}") from exc
+            raise SettingsError(f"TLS files for RabbitMQ at {self.redacted}: {why(exc)}") from exc
 
 
 def _stamps(files: Iterable[str | None]) -> tuple[int, ...]:
@@ -95,8 +96,8 @@ def _tls_context(
 
 
 @contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn what aio-pika raises into SourceUnavailable that begins with ``what``.
+def translated(what: str, worded: Callable[[str, BaseException], str] = failed) -> Iterator[None]:
+    """Turn what aio-pika raises into SourceUnavailable, ``worded`` about ``what``.
 
     A connection that ends cancels who waits for it; that is told apart from our own cancellation,
     for which aiormq in turn may raise something else, or nothing.
@@ -113,7 +114,7 @@ def translated(what: str) -> Iterator[None]:
             raise asyncio.CancelledError from exc
         # A bare Exception is what aiormq tells who waits on a channel that ends without a reason.
         if isinstance(exc, FAILURES) or type(exc) is Exception:
-            raise SourceUnavailable(f"{what}: {exc!r}") from exc
+            raise SourceUnavailable(worded(what, exc)) from exc
         raise
     if _cancellations() > asked:
         raise asyncio.CancelledError
@@ -127,7 +128,7 @@ def _cancellations() -> int:
 
 async def connect(options: RabbitOptions, *, name: str) -> aio_pika.RobustConnection:
     """Connect once; afterwards reconnect for ever. Raises SourceUnavailable, SettingsError."""
-    with translated(f"RabbitMQ at {options.redacted}"):
+    with translated(f"RabbitMQ at {options.redacted}", unreachable):
         return await aio_pika.connect_robust(
             options.address(name),
             ssl_context=options.tls(),

@@ -1,0 +1,51 @@
+"""Failures in words: what a person can read where an exception would show its insides."""
+
+import os
+import re
+import socket
+import ssl
+
+_LOGIN = re.compile(r"(?<=//).*@")
+_QUERY = re.compile(r"\?.*")
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
+
+
+def why(error: BaseException) -> str:
+    """The reason that ``error`` gives: the system's words for its errors, else those of the driver,
+    else the name of its class.
+    """
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if numbers := _numbers(error):
+        return " and ".join(os.strerror(number).lower() for number in numbers)
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return text.removeprefix("nats: ").strip() or type(error).__name__
+
+
+def failed(what: str, error: BaseException) -> str:
+    """That ``what`` failed, and why."""
+    return f"{what}: {why(error)}"
+
+
+def unreachable(server: str, error: BaseException) -> str:
+    """That a server cannot be reached, why, and what to do. ``server`` says which and where."""
+    silent = isinstance(error, TimeoutError | socket.gaierror) or _numbers(error)
+    remedy = "start it or correct its address" if silent else "check the address and the login"
+    return f"cannot connect to {server}: {why(error)}; {remedy}"
+
+
+def redacted(url: str) -> str:
+    """``url`` without user, password and parameters."""
+    return _QUERY.sub("", _LOGIN.sub("", url))
+
+
+def _numbers(error: BaseException) -> list[int]:
+    """Of the system's errors: asyncio puts those of several addresses into one text."""
+    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
+        return []
+    number = error.errno or next(iter(error.args), None)
+    if isinstance(number, int):
+        return [number] if number > 0 else []
+    return list(dict.fromkeys(map(int, _ERRNO.findall(str(error)))))
