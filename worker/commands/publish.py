@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -177,7 +178,6 @@ def _progress(path: str) -> Iterator[Callable[[int], None]]:
     """What takes the number of bytes read; draws a bar if somebody watches."""
     total = None if path == "-" else Path(path).stat().st_size
     hidden = not sys.stderr.isatty()
-    with click.progressbar(
-        length=total, label="publishing", file=sys.stderr, hidden=hidden
-    ) as shown:
-        yield shown.update
+    bar: Any = click.progressbar(length=total, label="publishing", file=sys.stderr, hidden=hidden)
+    with bar:
+        yield bar.update
