@@ -134,7 +134,7 @@ def _address(line: bytes) -> tuple[str, str]:
 
 
 async def _lines(
-    file: BufferedReader, advance: Callable[[int], None]
+    file: BufferedReader, advance: Callable[[int], object]
 ) -> AsyncIterator[tuple[int, bytes]]:
     """Lines with their numbers, from 1, as they come; without empty ones."""
     number, rest = 0, b""
@@ -174,10 +174,12 @@ def _opened(path: str) -> BufferedReader:
 
 
 @contextmanager
-def _progress(path: str) -> Iterator[Callable[[int], None]]:
-    """What takes the number of bytes read; draws a bar if somebody watches."""
-    total = None if path == "-" else Path(path).stat().st_size
-    hidden = not sys.stderr.isatty()
-    bar: Any = click.progressbar(length=total, label="publishing", file=sys.stderr, hidden=hidden)
+def _progress(path: str) -> Iterator[Callable[[int], object]]:
+    """What takes the number of bytes read; it draws a bar if there is an end and a watcher."""
+    if path == "-" or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    size = Path(path).stat().st_size
+    bar: Any = click.progressbar(length=size, label="publishing", file=sys.stderr)
     with bar:
         yield bar.update

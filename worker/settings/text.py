@@ -38,7 +38,7 @@ def sections() -> Iterator[tuple[Section, list[Setting]]]:
 
 
 def _table(title: str, settings: list[Setting]) -> Iterator[str]:
-    yield from (f"**{title}**", "", "| setting | default | meaning |", "|---|---|---|")
+    yield from (f"## {title}", "", "| setting | default | meaning |", "|---|---|---|")
     for setting in settings:
         default = f"`{setting.default_text}`" if setting.default_text else ""
         secret = " Also from a file." if setting.secret else ""
