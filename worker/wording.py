@@ -2,12 +2,13 @@
 
 import os
 import re
-import socket
 import ssl
 
 _LOGIN = re.compile(r"(?<=//).*@")
 _QUERY = re.compile(r"\?.*")
-_ERRNO = re.compile(r"\[Errno (\d+)\]")
+_ERRNO = re.compile(r"\[Errno (-?\d+)\]")
+_DRIVERS = {"unexpected connection_lost() call": "it closed the connection"}
+"""What drivers say about themselves, and what that means."""
 
 
 def why(error: BaseException) -> str:
@@ -18,10 +19,11 @@ def why(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
-    if numbers := _numbers(error):
+    numbers = [number for number in _numbers(error) if number > 0]
+    if numbers:
         return " and ".join(os.strerror(number).lower() for number in numbers)
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return text.removeprefix("nats: ").strip() or type(error).__name__
+    return _DRIVERS.get(text, text.removeprefix("nats: ").strip()) or type(error).__name__
 
 
 def failed(what: str, error: BaseException) -> str:
@@ -31,7 +33,7 @@ def failed(what: str, error: BaseException) -> str:
 
 def unreachable(server: str, error: BaseException) -> str:
     """That a server cannot be reached, why, and what to do. ``server`` says which and where."""
-    silent = isinstance(error, TimeoutError | socket.gaierror) or _numbers(error)
+    silent = isinstance(error, TimeoutError) or _numbers(error)
     remedy = "start it or correct its address" if silent else "check the address and the login"
     return f"cannot connect to {server}: {why(error)}; {remedy}"
 
@@ -42,10 +44,12 @@ def redacted(url: str) -> str:
 
 
 def _numbers(error: BaseException) -> list[int]:
-    """Of the system's errors: asyncio puts those of several addresses into one text."""
+    """Of the system's errors, below zero those of name resolution; asyncio puts the errors of
+    several addresses into one text.
+    """
     if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
         return []
     number = error.errno or next(iter(error.args), None)
     if isinstance(number, int):
-        return [number] if number > 0 else []
+        return [number]
     return list(dict.fromkeys(map(int, _ERRNO.findall(str(error)))))
