@@ -15,6 +15,7 @@ def why(error: BaseException) -> str:
     """The reason that ``error`` gives: the system's words for its errors, else those of the driver,
     else the name of its class.
     """
+    error = _below(error)
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -33,14 +34,26 @@ def failed(what: str, error: BaseException) -> str:
 
 def unreachable(server: str, error: BaseException) -> str:
     """That a server cannot be reached, why, and what to do. ``server`` says which and where."""
-    silent = isinstance(error, TimeoutError) or _numbers(error)
-    remedy = "start it or correct its address" if silent else "check the address and the login"
-    return f"cannot connect to {server}: {why(error)}; {remedy}"
+    return f"cannot connect to {server}: {why(error)}; {_remedy(_below(error))}"
 
 
 def redacted(url: str) -> str:
     """``url`` without user, password and parameters."""
     return _QUERY.sub("", _LOGIN.sub("", url))
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "name the CA that signed it, and the host that it is for"
+    if isinstance(error, TimeoutError) or _numbers(error):
+        return "start it or correct its address"
+    return "check the address and the login"
+
+
+def _below(error: BaseException) -> BaseException:
+    """The system's error that a driver has wrapped into one of its own, with the same arguments."""
+    cause = error.__cause__
+    return cause if isinstance(error, OSError) and isinstance(cause, OSError) else error
 
 
 def _numbers(error: BaseException) -> list[int]:

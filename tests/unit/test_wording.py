@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import aiormq
 import asyncpg
 import nats.errors
 import pytest
@@ -18,6 +19,14 @@ from penstock.worker.postgres.pool import open_pool
 from penstock.worker.rabbitmq import connection as rabbitmq_connection
 from penstock.worker.rabbitmq.connection import RabbitOptions
 from penstock.worker.wording import redacted, unreachable, why
+
+
+def wrapped(error: OSError) -> OSError:
+    """As aiormq does it."""
+    outer = aiormq.AMQPConnectionError(*error.args)
+    outer.__cause__ = error
+    return outer
+
 
 REFUSED = "[Errno 111] Connect call failed"
 
@@ -39,6 +48,8 @@ REFUSED = "[Errno 111] Connect call failed"
             asyncpg.InvalidPasswordError("password authentication failed"),
             "password authentication failed",
         ),
+        (wrapped(ssl.SSLError(1, "[SSL] wrong version number")), "[SSL] wrong version number"),
+        (wrapped(socket.gaierror(-2, "Name unknown")), "Name unknown"),
         (ConnectionResetError(), "ConnectionResetError"),
         (ValueError(), "ValueError"),
     ],
