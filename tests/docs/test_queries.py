@@ -19,7 +19,8 @@ from penstock.worker.embedded import postgres_programs
 from tests.docs.pages import blocks
 from tests.docs.sections import ROOT
 from tests.support.carriers import Nats, Sent
-from tests.support.running import running, settings_for, until
+from tests.support.running import running, settings_for
+from tests.support.waiting import until
 
 OPERATIONS = ROOT / "docs" / "operations.md"
 
