@@ -56,7 +56,8 @@ async def findings(settings: Settings) -> AsyncIterator[Finding]:
             async for finding in look(settings):
                 yield finding
         except PenstockError as error:
-            yield Finding(Verdict.BAD, str(error), "start the server or correct its address")
+            text, _, remedy = str(error).partition("; ")
+            yield Finding(Verdict.BAD, text, remedy)
 
 
 async def _postgres(settings: Settings) -> AsyncIterator[Finding]:
@@ -118,7 +119,7 @@ async def _schema(settings: Settings) -> AsyncIterator[Finding]:
     else:
         yield Finding(Verdict.GOOD, f"{len(rights)} tables there and writable")
     if letters:
-        remedy = "SELECT reason, count(*) FROM bus.dead_letter GROUP BY 1"
+        remedy = "look at them: SELECT reason, count(*) FROM bus.dead_letter GROUP BY 1"
         yield Finding(Verdict.NOTE, f"{letters} dead letters are kept", remedy)
 
 

@@ -20,6 +20,7 @@ from penstock.worker import brokers, connections
 from penstock.worker.errors import PenstockError
 from penstock.worker.publisher import Confirmation, Publisher, uuid7
 from penstock.worker.settings.keys import Settings
+from penstock.worker.wording import why
 
 _CHUNK_BYTES = 256 * 1024
 _SHOWN = 20
@@ -128,7 +129,7 @@ def _address(line: bytes) -> tuple[str, str]:
     envelope = _decode(line)
     parts = _type_parts(envelope.type)
     if parts is None:
-        raise ValueError(f"type {envelope.type!r} is not domain.verb")
+        raise ValueError(f"type {envelope.type!r} is not domain.verb, as in tasks.updated")
     subject = f"{parts[1]}.{escape(envelope.subject)}{parts[2]}"
     return subject, event_uuid(envelope.source, envelope.id)
 
@@ -170,7 +171,7 @@ def _opened(path: str) -> BufferedReader:
             return open(sys.stdin.fileno(), "rb", closefd=False)
         return Path(path).open("rb")
     except OSError as exc:
-        raise PenstockError(f"cannot read {path}: {exc.strerror}") from exc
+        raise PenstockError(f"cannot read {path}: {why(exc)}") from exc
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Stage(msgspec.Struct, frozen=True):
         """For a shell: ends the worker, then the servers, and removes what they wrote."""
         servers = f"kill {self.nats.pid}; kill -INT {self.postgres.pid}; sleep 1"
         folders = f"{self.worker.folder} {self.nats.folder} {self.postgres.folder}"
-        if self.rabbit is not None:  # it would take long to say goodbye, and nobody needs its data
+        if self.rabbit is not None:  # an orderly end takes long, and nobody needs its data
             servers = f"kill -KILL {self.rabbit.pid}; {servers}"
             folders = f"{folders} {self.rabbit.folder}"
         return f"kill {self.worker.pid}; sleep 1; {servers}; rm -r {folders}"

@@ -46,7 +46,10 @@ def find(package: str) -> list[Migration]:
     except (ImportError, ValueError) as error:
         raise MigrationError(f"event package {package!r} cannot be imported: {error}") from error
     if spec is None or spec.origin is None:
-        raise MigrationError(f"event package {package!r} is not a module that can be imported")
+        raise MigrationError(
+            f"event package {package!r} is not a module that can be imported; install it, "
+            "or put its folder on PYTHONPATH"
+        )
     folder = Path(spec.origin).parent / "migrations"
     return read(package, folder) if folder.is_dir() else []
 
@@ -72,10 +75,14 @@ def read(package: str, folder: Path) -> list[Migration]:
     for path in sorted(folder.glob("*.sql")):
         match = _FILE.fullmatch(path.name)
         if match is None:
-            raise MigrationError(f"{path.name}: not named NNNN_name.up.sql or NNNN_name.down.sql")
+            raise MigrationError(
+                f"{path.name}: not named NNNN_name.up.sql or NNNN_name.down.sql; rename it"
+            )
         key = (int(match["version"]), match["way"])
         if key in files:
-            raise MigrationError(f"{path.name} and {files[key].name} have the same number")
+            raise MigrationError(
+                f"{path.name} and {files[key].name} have the same number; renumber one"
+            )
         files[key] = path
     versions = sorted({version for version, _ in files})
     if versions != list(range(1, len(versions) + 1)):
@@ -89,10 +96,12 @@ def _migration(package: str, version: int, files: Mapping[tuple[int, str], Path]
     up, down = files.get((version, "up")), files.get((version, "down"))
     if up is None or down is None:
         alone = (up or down or Path(str(version))).name
-        raise MigrationError(f"{alone}: its reverse file is missing")
+        raise MigrationError(
+            f"{alone}: its reverse file is missing; each needs an up and a down file"
+        )
     stem = up.name.removesuffix(".up.sql")
     if stem != down.name.removesuffix(".down.sql"):
-        raise MigrationError(f"{up.name} and {down.name} have different names")
+        raise MigrationError(f"{up.name} and {down.name} have different names; rename one of them")
     name = stem.partition("_")[2]
     return Migration(package, version, name, _script(up), _script(down))
 

@@ -141,7 +141,10 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
         raise SinkUnavailable(f"lost PostgreSQL while migrating: {why(error)}") from error
     except asyncpg.PostgresError as error:
-        raise MigrationError(f"cannot keep public.schema_migrations: {error}") from error
+        raise MigrationError(
+            f"cannot read or write public.schema_migrations: {error}; `penstock migrate` needs "
+            "a role that owns the schema"
+        ) from error
     finally:
         await connection.close()
 

@@ -28,7 +28,7 @@ class HealthServer:
 
     /livez says 200 while the event loop turns; /readyz 200 if no check finds anything, else 503,
     with every check's answer as JSON; /metrics the registry as Prometheus text. Entering raises
-    SettingsError if the address cannot be had.
+    SettingsError if it cannot listen on the address.
     """
 
     def __init__(
