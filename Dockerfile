@@ -18,7 +18,8 @@ COPY --from=build /opt/penstock /opt/penstock
 ENV PATH=/opt/penstock/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    PENSTOCK_HTTP_HOST=0.0.0.0
+    PENSTOCK_HTTP_HOST=0.0.0.0 \
+    PENSTOCK_HTTP_PORT=8080
 USER 10001:10001
 # A penstock.toml mounted here is read.
 WORKDIR /etc/penstock

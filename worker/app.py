@@ -15,7 +15,7 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.errors import MigrationError
 from penstock.worker.lifecycle import end, patiently, stop_on_signals
-from penstock.worker.ops.http import HealthServer
+from penstock.worker.ops.http import NO_PORT, HealthServer
 from penstock.worker.ops.monitor import Monitor, wait_until_idle
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer
@@ -186,7 +186,7 @@ class Worker:
 
     async def _serve_health(self) -> None:
         settings = self._settings
-        if settings.http_port < 0:
+        if settings.http_port == NO_PORT:
             return
         server = HealthServer(
             settings.http_host, settings.http_port, self._metrics.registry, self._monitor.checks

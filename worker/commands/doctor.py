@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from functools import partial
 
-from rich.console import Console
+import click
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.brokers import registry
@@ -16,14 +16,13 @@ from penstock.worker.settings.keys import Settings
 
 async def examine(settings: Settings) -> int:
     """Print all findings; 0 if nothing needs a person, else 1."""
-    console = Console(highlight=False)
     colours = {Verdict.GOOD: "green", Verdict.NOTE: "yellow", Verdict.BAD: "red"}
     worst = 0
     async for finding in findings(settings):
-        colour = colours[finding.verdict]
-        console.print(f"[{colour}]{finding.verdict:8}[/] {finding.text}", soft_wrap=True)
+        verdict = click.style(f"{finding.verdict:8}", fg=colours[finding.verdict])
+        click.echo(f"{verdict} {finding.text}")
         if finding.remedy:
-            console.print(f"         -> {finding.remedy}", soft_wrap=True)
+            click.echo(f"         -> {finding.remedy}")
         worst = max(worst, int(finding.verdict is Verdict.BAD))
     return worst
 
@@ -41,7 +40,8 @@ async def findings(settings: Settings) -> AsyncIterator[Finding]:
                     told.add(finding)
                     yield finding
         except PenstockError as error:
-            yield Finding(Verdict.BAD, str(error), "start the server or correct its address")
+            text, _, remedy = str(error).partition("; ")
+            yield Finding(Verdict.BAD, text, remedy)
 
 
 async def _broker(name: str, settings: Settings) -> AsyncIterator[Finding]:

@@ -2,12 +2,9 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from io import StringIO
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import EventType
@@ -37,17 +34,15 @@ def _rows(catalogue: Catalogue) -> Iterator[tuple[str, ...]]:
 
 
 def table(catalogue: Catalogue) -> str:
-    """A table for a terminal."""
-    drawn = Table(*_TITLES)
-    for row in _rows(catalogue):
-        drawn.add_row(*row)
-    text = StringIO()
-    Console(file=text, width=200).print(drawn)
-    return text.getvalue()
+    """Columns for a terminal, or for tools that work line by line."""
+    rows = [_TITLES, *_rows(catalogue)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = (map(str.ljust, row, widths) for row in rows)
+    return "".join(f"{'  '.join(cells).rstrip()}\n" for cells in padded)
 
 
 def markdown(catalogue: Catalogue) -> str:
-    """The table of events in the README."""
+    """The table of events in the documentation."""
     lines = [f"| {' | '.join(_TITLES)} |", f"|{'---|' * len(_TITLES)}"]
     for name, subject, *rest in _rows(catalogue):
         lines.append(f"| `{name}` | `{subject}` | {' | '.join(rest)} |")

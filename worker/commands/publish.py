@@ -3,15 +3,15 @@
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
+import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Envelope
@@ -22,10 +22,12 @@ from penstock.worker.publisher.encoding import uuid7
 from penstock.worker.sending.outgoing import Confirmation
 from penstock.worker.sending.ports import Sender
 from penstock.worker.settings.keys import Settings
+from penstock.worker.wording import why
 
 _CHUNK_BYTES = 256 * 1024
 _SHOWN = 20
 """Lines that are reported one by one; the rest is counted."""
+_CLEAR_LINE = "\r\x1b[K"
 
 _decode = msgspec.json.Decoder(Envelope).decode
 _type_parts = re.compile(r"([A-Za-z0-9_-]+)((?:\.[A-Za-z0-9_-]+)+)").fullmatch
@@ -34,8 +36,7 @@ _type_parts = re.compile(r"([A-Za-z0-9_-]+)((?:\.[A-Za-z0-9_-]+)+)").fullmatch
 class _Tally:
     """What became of the lines."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
         self.published = self.duplicates = self.refused = self.broken = 0
 
     def settled(self, number: int, done: asyncio.Future[Confirmation]) -> None:
@@ -62,7 +63,8 @@ class _Tally:
 
     def _report(self, number: int, text: str) -> None:
         if self.failures <= _SHOWN:
-            self._console.print(f"line {number}: {text}", markup=False, soft_wrap=True)
+            clear = _CLEAR_LINE if sys.stderr.isatty() else ""  # the bar is drawn again
+            click.echo(f"{clear}line {number}: {text}", err=True)
 
     def __str__(self) -> str:
         counts = f"{self.published} published, {self.duplicates} duplicates, {self.refused} refused"
@@ -75,17 +77,17 @@ async def publish_file(
     """Publish every line of ``path``, ``-`` for standard input, as it stands. Exit code.
 
     ``rate`` is in events per second. With ``again`` the streams take events that they have seen
-    lately once more, under another Nats-Msg-Id. Streams are made first if ``settings.provision``.
+    lately once more, under another Nats-Msg-Id. Streams are created first if
+    ``settings.provision``.
     1 if a line was no event or was refused; the others are published.
     """
-    console = Console(stderr=True, highlight=False)
-    tally = _Tally(console)
+    tally = _Tally()
     prefix = f"{uuid7()}-" if again else ""
-    with _opened(path) as file, _progress(console, path) as progress:
+    with _opened(path) as file, _progress(path) as advance:
         async with _sender(settings) as sender:
-            await _publish_lines(sender, _paced(_lines(file, progress), rate), tally, prefix)
+            await _publish_lines(sender, _paced(_lines(file, advance), rate), tally, prefix)
             await sender.flush()
-    print(tally)  # noqa: T201  (the command's answer)
+    click.echo(tally)
     return 1 if tally.failures else 0
 
 
@@ -118,12 +120,14 @@ def _address(line: bytes) -> tuple[str, str]:
     envelope = _decode(line)
     parts = _type_parts(envelope.type)
     if parts is None:
-        raise ValueError(f"type {envelope.type!r} is not domain.verb")
+        raise ValueError(f"type {envelope.type!r} is not domain.verb, as in tasks.updated")
     subject = f"{parts[1]}.{escape(envelope.subject)}{parts[2]}"
     return subject, event_uuid(envelope.source, envelope.id)
 
 
-async def _lines(file: BufferedReader, progress: Progress) -> AsyncIterator[tuple[int, bytes]]:
+async def _lines(
+    file: BufferedReader, advance: Callable[[int], object]
+) -> AsyncIterator[tuple[int, bytes]]:
     """Lines with their numbers, from 1, as they come; without empty ones."""
     number, rest = 0, b""
     # read1 does not wait for a full buffer: a pipe is published as it is written to.
@@ -133,7 +137,7 @@ async def _lines(file: BufferedReader, progress: Progress) -> AsyncIterator[tupl
             number += 1
             if line.strip():
                 yield number, line.strip()
-        progress.advance(progress.task_ids[0], len(chunk))
+        advance(len(chunk))
     if rest.strip():
         yield number + 1, rest.strip()
 
@@ -158,21 +162,16 @@ def _opened(path: str) -> BufferedReader:
             return open(sys.stdin.fileno(), "rb", closefd=False)
         return Path(path).open("rb")
     except OSError as exc:
-        raise PenstockError(f"cannot read {path}: {exc.strerror}") from exc
+        raise PenstockError(f"cannot read {path}: {why(exc)}") from exc
 
 
 @contextmanager
-def _progress(console: Console, path: str) -> Iterator[Progress]:
-    """A bar over the bytes read, if somebody watches."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    bar = Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    total = None if path == "-" else Path(path).stat().st_size
+def _progress(path: str) -> Iterator[Callable[[int], object]]:
+    """What takes the number of bytes read; it draws a bar if there is an end and a watcher."""
+    if path == "-" or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    size = Path(path).stat().st_size
+    bar: Any = click.progressbar(length=size, label="publishing", file=sys.stderr)
     with bar:
-        bar.add_task("publishing", total=total)
-        yield bar
+        yield bar.update

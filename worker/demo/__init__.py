@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 
@@ -20,7 +21,6 @@ from penstock.worker.demo.figures import Counted, kv_keys
 from penstock.worker.demo.stage import Stage, open_stage
 from penstock.worker.demo.traffic import Sent, Traffic
 from penstock.worker.demo.view import Moment, Screen, how_to_look, line, summary
-from penstock.worker.embedded import postgres_programs
 from penstock.worker.errors import PenstockError
 from penstock.worker.publisher import Publisher
 
@@ -51,7 +51,7 @@ async def demo(
 
     ``broker`` is ``nats``, ``rabbitmq``, or ``both``: then each agent uses both, and some events
     go over both at once. ``as_json`` prints one JSON object and nothing else; ``keep`` leaves the
-    servers up.
+    servers and the worker up, and says where they are.
 
     0 if every message that was published was found again: stored once, or as a duplicate or a dead
     letter where it was meant to be one.
@@ -71,14 +71,16 @@ async def demo(
         keys = await _kv_caught_up(stage, counted)
         state = await _state(stage)
         tables = await stage.ledger.tables()
+        kept = stage.kept if keep else None
     result = _result(traffic.sent, counted, keys, elapsed)
     if as_json:
-        print(json.dumps(result))  # noqa: T201  (the command's answer)
+        found = {**result, "kept": msgspec.structs.asdict(kept)} if kept else result
+        print(json.dumps(found))  # noqa: T201  (the command's answer)
     else:
         summary(console, result, counted, tables, state)
-        psql = f"{postgres_programs() / 'psql'} {stage.settings.postgres_dsn}"
-        how_to_look(console, psql, stage.stop_command if keep else None)
-    return _verdict(traffic.sent, counted, keys, stage.worker.exit_code)
+        if kept:
+            how_to_look(console, kept)
+    return _verdict(traffic.sent, counted, keys, 0 if kept else stage.worker.exit_code)
 
 
 async def _watched(stage: Stage, traffic: Traffic, seconds: float, console: Console) -> None:

@@ -45,15 +45,16 @@ class Samples:
 class WorkerProcess(EmbeddedServer):
     """``python -m penstock run`` with ``settings`` as PENSTOCK_* variables, and none but these.
 
-    Leaving the context sends SIGTERM, which drains. `exit_code` is there afterwards.
+    Leaving the context sends SIGTERM, which drains, unless ``outlive`` is set; `exit_code` is there
+    afterwards. `address` is where it answers over HTTP.
     """
 
     name = "worker"
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
-        super().__init__(None, outlive=False)
+    def __init__(self, settings: Mapping[str, str], *, outlive: bool = False) -> None:
+        super().__init__(None, outlive=outlive)
         self._settings = {**settings, "http_port": "0", "log_format": "json"}
-        self._address = ""
+        self.address = ""
 
     @property
     def exit_code(self) -> int | None:
@@ -71,8 +72,8 @@ class WorkerProcess(EmbeddedServer):
         for line in self.log.read_bytes().splitlines():
             if line.startswith(_JSON_LINE) and b'"health_served"' in line:
                 served = msgspec.json.decode(line, type=dict[str, Any])
-                self._address = f"http://127.0.0.1:{served['port']}"
-        return bool(self._address) and (await self._get("/readyz"))[0] == HTTPStatus.OK
+                self.address = f"http://127.0.0.1:{served['port']}"
+        return bool(self.address) and (await self._get("/readyz"))[0] == HTTPStatus.OK
 
     async def metrics(self) -> Samples:
         """What the worker counts; empty if it does not answer."""
@@ -85,7 +86,7 @@ class WorkerProcess(EmbeddedServer):
         try:
             async with (
                 aiohttp.ClientSession(timeout=limit) as session,
-                session.get(f"{self._address}{path}") as answer,
+                session.get(f"{self.address}{path}") as answer,
             ):
                 return answer.status, await answer.text()
         except (aiohttp.ClientError, TimeoutError):

@@ -9,7 +9,8 @@ import msgspec
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.demo.figures import Ledger
 from penstock.worker.demo.process import WorkerProcess
-from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
+from penstock.worker.demo.view import Kept
+from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres, postgres_programs
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.nats.bus import bus
 from penstock.worker.postgres.pool import database
@@ -36,14 +37,24 @@ class Stage(msgspec.Struct, frozen=True):
         return [urls[broker] for broker in self.settings.brokers]
 
     @property
-    def stop_command(self) -> str:
-        """For a shell: ends the servers and removes what they wrote."""
-        command = f"kill {self.nats.pid}; kill -INT {self.postgres.pid}; sleep 1"
-        folders = f"{self.nats.folder} {self.postgres.folder}"
-        if self.rabbit is not None:  # it would take long to say goodbye, and nobody needs its data
-            command = f"kill -KILL {self.rabbit.pid}; {command}"
+    def kept(self) -> Kept:
+        """What a person needs to use what stays up, and to end it."""
+        places = {"NATS": self.nats.url, "PostgreSQL": self.settings.postgres_dsn}
+        if self.rabbit is not None:
+            places["RabbitMQ"] = self.rabbit.url
+        places |= {"worker": f"{self.worker.address}/metrics", "its log": str(self.worker.log)}
+        psql = f"{postgres_programs() / 'psql'} {self.settings.postgres_dsn}"
+        return Kept(places, psql, self._stop_command)
+
+    @property
+    def _stop_command(self) -> str:
+        """For a shell: ends the worker, then the servers, and removes what they wrote."""
+        servers = f"kill {self.nats.pid}; kill -INT {self.postgres.pid}; sleep 1"
+        folders = f"{self.worker.folder} {self.nats.folder} {self.postgres.folder}"
+        if self.rabbit is not None:  # an orderly end takes long, and nobody needs its data
+            servers = f"kill -KILL {self.rabbit.pid}; {servers}"
             folders = f"{folders} {self.rabbit.folder}"
-        return f"{command}; rm -r {folders}"
+        return f"kill {self.worker.pid}; sleep 1; {servers}; rm -r {folders}"
 
     async def settled(self) -> int:
         """Messages that the worker has dealt with: in PostgreSQL where they have positions, and by
@@ -76,7 +87,7 @@ async def open_stage(brokers: Sequence[str], *, keep: bool) -> AsyncIterator[Sta
         dsn = await postgres.create_database("penstock")
         flags |= {"nats_url": nats.url, "postgres_dsn": dsn}
         settings = load(flags, environ={})
-        worker = await enter(WorkerProcess(flags))
+        worker = await enter(WorkerProcess(flags, outlive=keep))
         ledger = Ledger(await enter(database(settings)), Catalogue.load())
         watching = await enter(bus(settings))
         yield Stage(nats, rabbit, postgres, worker, settings, ledger, watching)

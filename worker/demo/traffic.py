@@ -12,11 +12,11 @@ from penstock.worker.publisher.encoding import now
 
 _TICK_SECONDS = 0.02
 _TWICE = 100
-"""Every how manieth event is sent again, past the streams' own check for duplicates."""
+"""Every Nth event is sent again, past the streams' own check for duplicates."""
 _ON_ALL = 5
-"""Every how manieth event goes over all brokers at once."""
+"""Every Nth event goes over all brokers at once."""
 _BROKEN = 150
-"""After how many events a broken one follows."""
+"""After every Nth event a broken one follows."""
 _LATER_SECONDS = 1.0
 
 

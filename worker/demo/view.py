@@ -125,18 +125,25 @@ def summary(
         console.print(f"  {key} = {value}", markup=False, soft_wrap=True)
 
 
-def how_to_look(console: Console, psql: str, stop: str | None) -> None:
-    """The commands that show the tables, and the one that ends what was kept."""
+class Kept(msgspec.Struct, frozen=True):
+    """What stays up after the demo: where it answers, by name, and commands for a shell."""
+
+    places: Mapping[str, str]
+    psql: str
+    stop: str
+
+
+def how_to_look(console: Console, kept: Kept) -> None:
+    """Where everything answers, commands that show the tables, and the one that ends it all."""
     console.print()
-    if stop is None:
-        console.print("The servers are gone. With --keep they stay, and these show the tables:")
-    else:
-        console.print("The servers stay up. To look at the tables:")
+    console.print("Everything stays up:")
+    for name, place in kept.places.items():
+        console.print(f"  {name:10}  {place}", markup=False, soft_wrap=True)
+    console.print("To look at the tables:")
     for query in (
         "SELECT name, status, last_heartbeat FROM agents.agent ORDER BY name LIMIT 5",
         "SELECT status, count(*) FROM tasks.task GROUP BY status",
         "SELECT reason, subject, error FROM bus.dead_letter LIMIT 5",
     ):
-        console.print(f"  {psql} -c '{query}'", markup=False, soft_wrap=True)
-    if stop is not None:
-        console.print(f"To stop and remove them:\n  {stop}", markup=False, soft_wrap=True)
+        console.print(f"  {kept.psql} -c '{query}'", markup=False, soft_wrap=True)
+    console.print(f"To stop and remove it:\n  {kept.stop}", markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from penstock.worker.embedded.server import EmbeddedServer, ServerFailed, installed
+from penstock.worker.wording import why
 
 _UNPRIVILEGED = 65534
 """The user `nobody`: PostgreSQL refuses to run as root."""
@@ -136,7 +137,7 @@ async def _administer(dsn: str, statement: str) -> None:
         finally:
             await connection.close()
     except (OSError, asyncpg.PostgresError) as exc:
-        raise ServerFailed(f"{statement}: {exc!r}") from exc
+        raise ServerFailed(f"{statement}: {why(exc)}") from exc
 
 
 def postgres_programs() -> Path:

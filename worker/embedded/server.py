@@ -32,8 +32,9 @@ class ServerFailed(PenstockError):
 class EmbeddedServer:
     """One server process and its folder, which is temporary unless given.
 
-    Leaving the context ends the process and removes a temporary folder, unless ``outlive`` is set:
-    then both stay, even after this process has ended. ``log`` is the file of what the server says.
+    Leaving the context ends the process and removes a temporary folder, unless ``outlive`` is set
+    and nothing went wrong: then both stay, even after this process has ended. ``log`` is
+    the file of what the server says.
     """
 
     name = "server"
@@ -67,8 +68,8 @@ class EmbeddedServer:
             raise
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        if not self._outlive:
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if not self._outlive or kind is not None:
             await self._end()
 
     async def _prepare(self) -> None:

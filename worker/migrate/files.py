@@ -46,7 +46,10 @@ def find(package: str) -> list[Migration]:
     except (ImportError, ValueError) as error:
         raise MigrationError(f"event package {package!r} cannot be imported: {error}") from error
     if spec is None or spec.origin is None:
-        raise MigrationError(f"event package {package!r} is not a module that can be imported")
+        raise MigrationError(
+            f"event package {package!r} is not a module that can be imported; install it, "
+            "or put its folder on PYTHONPATH"
+        )
     folder = Path(spec.origin).parent / "migrations"
     return read(package, folder) if folder.is_dir() else []
 
@@ -55,12 +58,14 @@ def new(name: str, folder: Path) -> tuple[Path, Path]:
     """Create the two files of the next migration in ``folder``; returns (up, down)."""
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not slug:
-        raise MigrationError(f"{name!r} has no letter or digit to name a migration by")
+        raise MigrationError(
+            f"{name!r} has no letter or digit: name the migration after what it changes"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{len(read(PACKAGE, folder)) + 1:04d}_{slug}"
     up, down = folder / f"{stem}.up.sql", folder / f"{stem}.down.sql"
     up.write_text(f"-- {name}\n", encoding="utf-8")
-    down.write_text(f"-- Takes back: {name}\n", encoding="utf-8")
+    down.write_text(f"-- Reverts: {name}\n", encoding="utf-8")
     return up, down
 
 
@@ -70,10 +75,14 @@ def read(package: str, folder: Path) -> list[Migration]:
     for path in sorted(folder.glob("*.sql")):
         match = _FILE.fullmatch(path.name)
         if match is None:
-            raise MigrationError(f"{path.name}: not named NNNN_name.up.sql or NNNN_name.down.sql")
+            raise MigrationError(
+                f"{path.name}: not named NNNN_name.up.sql or NNNN_name.down.sql; rename it"
+            )
         key = (int(match["version"]), match["way"])
         if key in files:
-            raise MigrationError(f"{path.name} and {files[key].name} have the same number")
+            raise MigrationError(
+                f"{path.name} and {files[key].name} have the same number; renumber one"
+            )
         files[key] = path
     versions = sorted({version for version, _ in files})
     if versions != list(range(1, len(versions) + 1)):
@@ -87,10 +96,12 @@ def _migration(package: str, version: int, files: Mapping[tuple[int, str], Path]
     up, down = files.get((version, "up")), files.get((version, "down"))
     if up is None or down is None:
         alone = (up or down or Path(str(version))).name
-        raise MigrationError(f"{alone}: its reverse file is missing")
+        raise MigrationError(
+            f"{alone}: its reverse file is missing; each needs an up and a down file"
+        )
     stem = up.name.removesuffix(".up.sql")
     if stem != down.name.removesuffix(".down.sql"):
-        raise MigrationError(f"{up.name} and {down.name} have different names")
+        raise MigrationError(f"{up.name} and {down.name} have different names; rename one of them")
     name = stem.partition("_")[2]
     return Migration(package, version, name, _script(up), _script(down))
 

@@ -93,7 +93,7 @@ def _judge(file: Migration | None, row: Applied) -> tuple[State, str | None]:
     if file is None:
         return "missing", (
             f"{row.package}: {row.version:04d}_{row.name} is applied, but its files are not here; "
-            f"install the version that has them, or take the migration back with that version"
+            f"install the version that has them, or revert the migration with that version"
         )
     for script, before in ((file.up, row.checksum), (file.down, row.down_checksum)):
         if script.checksum != before:

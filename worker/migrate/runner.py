@@ -1,6 +1,6 @@
-"""Applying migrations and taking them back."""
+"""Applying migrations and reverting them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from time import perf_counter
 from typing import Literal
@@ -12,6 +12,7 @@ import structlog
 from penstock.worker.errors import MigrationError, SinkUnavailable
 from penstock.worker.migrate.files import PACKAGE, Migration, Script, find
 from penstock.worker.migrate.ledger import Applied, Ledger, Status, compare, pending
+from penstock.worker.wording import redacted, unreachable, why
 
 log = structlog.get_logger()
 
@@ -45,7 +46,7 @@ Direction = Literal["up", "down"]
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One migration that was just applied or taken back, and how long that took."""
+    """One migration that was just applied or reverted, and how long that took."""
 
     package: str
     version: int
@@ -54,11 +55,25 @@ class Step(msgspec.Struct, frozen=True):
     execution_ms: int
 
 
-async def up(dsn: str, packages: Sequence[str] = (), to: int | None = None) -> list[Step]:
+Report = Callable[[Step], None]
+
+
+def _logged(step: Step) -> None:
+    log.info("migration_run", **msgspec.structs.asdict(step))
+
+
+async def up(
+    dsn: str,
+    packages: Sequence[str] = (),
+    to: int | None = None,
+    *,
+    report: Report = _logged,
+) -> list[Step]:
     """Apply what is pending, and return it; an empty list if there was nothing to do.
 
     ``to`` stops after that version of Penstock's own migrations and leaves ``packages`` alone.
-    Raises MigrationError, also for files that contradict what was applied; SinkUnavailable.
+    ``report`` is called with each step as it ends. Raises MigrationError, also for files that
+    contradict what was applied; SinkUnavailable.
     """
     names = [PACKAGE] if to is not None else [PACKAGE, *packages]
     found = {name: find(name) for name in names}
@@ -70,21 +85,28 @@ async def up(dsn: str, packages: Sequence[str] = (), to: int | None = None) -> l
             for migration in pending(name, migrations, ledger)
             if to is None or migration.version <= to
         ]
-        return [await _apply(connection, migration) for migration in due]
+        return await _run_all((_apply(connection, migration) for migration in due), report)
 
 
-async def down(dsn: str, steps: int = 1, package: str = PACKAGE) -> list[Step]:
-    """Take back the last ``steps`` migrations of ``package``, the newest first, and return them.
+async def down(
+    dsn: str,
+    steps: int = 1,
+    package: str = PACKAGE,
+    *,
+    report: Report = _logged,
+) -> list[Step]:
+    """Revert the last ``steps`` migrations of ``package``, the newest first, and return them.
 
-    Raises MigrationError, also if the database refuses because something else needs what would go;
-    SinkUnavailable.
+    ``report`` is called with each step as it ends. Raises MigrationError, also if the database
+    refuses because something else needs what would go; SinkUnavailable.
     """
     files = {migration.version: migration for migration in find(package)}
     async with _locked(dsn) as connection:
         ledger = await _read(connection)
         pending(package, list(files.values()), ledger)
         applied = sorted((version for name, version in ledger if name == package), reverse=True)
-        return [await _revert(connection, files[version]) for version in applied[:steps]]
+        due = (_revert(connection, files[version]) for version in applied[:steps])
+        return await _run_all(due, report)
 
 
 async def status(dsn: str, packages: Sequence[str] = ()) -> list[Status]:
@@ -112,15 +134,17 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     try:
         connection = await asyncpg.connect(dsn, timeout=10, server_settings=session)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise SinkUnavailable(
-            f"cannot connect to PostgreSQL: {str(error) or 'timed out'}"
-        ) from error
+        server = f"PostgreSQL at {redacted(dsn)}"
+        raise SinkUnavailable(unreachable(server, error)) from error
     try:
         yield connection
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
-        raise SinkUnavailable(f"lost PostgreSQL while migrating: {error}") from error
+        raise SinkUnavailable(f"lost PostgreSQL while migrating: {why(error)}") from error
     except asyncpg.PostgresError as error:
-        raise MigrationError(f"cannot keep public.schema_migrations: {error}") from error
+        raise MigrationError(
+            f"cannot read or write public.schema_migrations: {error}; `penstock migrate` needs "
+            "a role that owns the schema"
+        ) from error
     finally:
         await connection.close()
 
@@ -141,6 +165,14 @@ async def _read(connection: asyncpg.Connection) -> Ledger:
     return {
         (row["package"], row["version"]): Applied(*row) for row in await connection.fetch(_LEDGER)
     }
+
+
+async def _run_all(due: Iterable[Awaitable[Step]], report: Report) -> list[Step]:
+    done = []
+    for step in due:
+        done.append(await step)
+        report(done[-1])
+    return done
 
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> Step:
@@ -183,9 +215,7 @@ async def _run(
         raise
     except asyncpg.PostgresError as error:
         raise MigrationError(f"{script.name}{_place(error, script.text)}: {error}") from error
-    step = Step(migration.package, migration.version, migration.name, direction, milliseconds)
-    log.info("migration_run", **msgspec.structs.asdict(step))
-    return step
+    return Step(migration.package, migration.version, migration.name, direction, milliseconds)
 
 
 def _place(error: asyncpg.PostgresError, text: str) -> str:

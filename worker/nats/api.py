@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from penstock.worker.errors import PenstockError, SourceUnavailable
 from penstock.worker.nats.requests import Refusal
 from penstock.worker.pipeline.ports import Backlog
+from penstock.worker.wording import why
 
 _NOT_FOUND = 404
 
@@ -53,7 +54,7 @@ async def call(
             f"{subject}: no answer in {timeout:g} s; the server is away or may not be asked this"
         ) from exc
     except (nats.errors.Error, OSError) as exc:
-        raise SourceUnavailable(f"{subject}: {exc!r}") from exc
+        raise SourceUnavailable(f"{subject}: {why(exc)}") from exc
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
     if "error" in answer:
         raise ApiRefused(subject, msgspec.convert(answer["error"], Refusal))

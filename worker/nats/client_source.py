@@ -29,6 +29,7 @@ from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import NO_HEADERS, Backlog, Message
+from penstock.worker.wording import why
 
 log = structlog.get_logger()
 
@@ -195,7 +196,7 @@ class StockJetStreamSource:
                     await self._check()
                 deliveries = await self._fetch()
             except (SourceUnavailable, nats.errors.Error, OSError) as exc:
-                self._intake.fail(SourceUnavailable(f"{self.name}: {exc!r}"))
+                self._intake.fail(SourceUnavailable(f"{self.name}: {why(exc)}"))
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             if self._quiet:
@@ -227,7 +228,7 @@ class StockJetStreamSource:
             try:
                 deliveries += await self._ask(lacking, left)
             except (nats.errors.Error, OSError) as exc:
-                log.warning("fetch_interrupted", source=self.name, error=repr(exc))
+                log.warning("fetch_interrupted", source=self.name, error=why(exc))
                 break
         return deliveries
 

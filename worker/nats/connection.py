@@ -10,9 +10,11 @@ from typing import Any
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.protocol.parser import ERR_RE, PERMISSIONS_ERR
 
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.nats.options import NatsOptions
+from penstock.worker.wording import unreachable, why
 
 log = structlog.get_logger()
 
@@ -22,7 +24,27 @@ RECONNECT_WAIT_SECONDS = 0.5
 _CLOSE_SECONDS = 0.5
 
 
-class _TlsClient(Client):
+class _Client(Client):
+    """Knows who closed it, and leaves a subject that is not permitted as it was written."""
+
+    closed_by_us = False
+
+    async def close(self) -> None:
+        self.closed_by_us = True
+        await super().close()
+
+    async def _process_err(self, err_msg: str) -> None:
+        """nats-py's parser lowers what the server says, and subjects with it."""
+        if PERMISSIONS_ERR not in err_msg:
+            await super()._process_err(err_msg)
+            return
+        written = ERR_RE.match(self._ps.buf)
+        text = written[1].decode().strip("'") if written else err_msg
+        self._err = nats.errors.Error(f"nats: {text}")
+        await self._error_cb(self._err)
+
+
+class _TlsClient(_Client):
     """Refuses a server that offers no TLS before it is sent a password.
 
     nats-py itself falls back to plain text, even for ``tls://`` urls.
@@ -40,7 +62,7 @@ class _Listener:
 
     def __init__(
         self,
-        client: Client,
+        client: _Client,
         name: str,
         servers: int,
         on_reconnected: Callable[[], Awaitable[None]] | None,
@@ -59,10 +81,10 @@ class _Listener:
             self.errors.append(error)
             if len(self.errors) >= self._servers:
                 self.attempt.cancel()
-        elif "permissions violation" in str(error).lower():
-            self.log.error("nats_permission_denied", error=str(error))
+        elif PERMISSIONS_ERR in str(error).lower():
+            self.log.error("nats_permission_denied", error=why(error))
         else:
-            self.log.warning("nats_error", error=repr(error))
+            self.log.warning("nats_error", error=why(error))
 
     async def disconnected(self) -> None:
         if self.attempt is None and not self._client.is_closed:
@@ -74,7 +96,7 @@ class _Listener:
             await self._on_reconnected()
 
     async def closed(self) -> None:
-        if self.attempt is None and self._on_closed is not None:
+        if self.attempt is None and self._on_closed is not None and not self._client.closed_by_us:
             await self._on_closed()
 
 
@@ -87,16 +109,16 @@ async def connect(
 ) -> Client:
     """Connect, trying each server once; afterwards reconnect for ever.
 
-    ``on_reconnected`` is called after each reconnect. ``on_closed`` is called when the connection
-    has ended for good: by ``close()``, or because the server refused us in a way that nats-py does
-    not retry. Raises SourceUnavailable, naming the servers and the cause.
+    ``on_reconnected`` is called after each reconnect. ``on_closed`` is called when the
+    server has ended the connection for good, in a way that nats-py does not retry; not after
+    ``close()``. Raises SourceUnavailable, naming the servers and the cause.
     """
-    client = _TlsClient() if options.wants_tls else Client()
+    client = _TlsClient() if options.wants_tls else _Client()
     listener = _Listener(client, name, len(options.servers), on_reconnected, on_closed)
     try:
         arguments = _arguments(options, name, listener)
     except (OSError, ValueError) as exc:
-        raise SourceUnavailable(f"NATS at {options.redacted}: TLS files: {exc}") from exc
+        raise SourceUnavailable(f"TLS files for NATS at {options.redacted}: {why(exc)}") from exc
     listener.attempt = asyncio.ensure_future(client.connect(**arguments))
     try:
         await asyncio.wait({listener.attempt})
@@ -106,7 +128,8 @@ async def connect(
         raise
     if failure is not None:
         await _abandon(client)
-        raise SourceUnavailable(f"NATS at {options.redacted}: {failure!r}") from failure
+        server = f"NATS at {options.redacted}"
+        raise SourceUnavailable(unreachable(server, failure)) from failure
     listener.attempt = None
     return client
 

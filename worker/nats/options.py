@@ -1,9 +1,10 @@
 """Where NATS is: plain values, without its client, for whoever only says where to connect."""
 
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 import msgspec
+
+from penstock.worker.wording import redacted
 
 
 class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +42,4 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def redacted(self) -> str:
         """``url`` without user, password and token."""
-        return ",".join(_without_secrets(url) for url in self.servers)
-
-
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return ",".join(map(redacted, self.servers))

@@ -34,6 +34,7 @@ from penstock.worker.sending.outgoing import (
 )
 from penstock.worker.sending.ports import Outlet, Sending
 from penstock.worker.sending.unconfirmed import Limits, Unconfirmed
+from penstock.worker.wording import why
 
 log = structlog.get_logger()
 
@@ -153,7 +154,7 @@ class NatsSender:
                 await self._connected()
                 await self._deliver(domain, batch)
             except (nats.errors.Error, OSError) as exc:
-                log.warning("publish_interrupted", domain=domain, error=repr(exc))
+                log.warning("publish_interrupted", domain=domain, error=why(exc))
                 await self._recover()
             del self._in_flight[domain]
             rest = _unsettled(batch)
@@ -165,7 +166,8 @@ class NatsSender:
         while not self._nc.is_connected:
             if self._nc.is_closed:
                 error = self._nc.last_error
-                self._fail_all(PublishFailed(f"the connection has ended for good: {error!r}"))
+                reason = why(error) if error else "it was closed"
+                self._fail_all(PublishFailed(f"the connection has ended for good: {reason}"))
                 return
             await asyncio.sleep(_RECONNECT_POLL_SECONDS)
 

@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 from penstock.schemas.identity import entity_uuid, kv_key
 from penstock.worker.errors import StateStoreUnavailable
 from penstock.worker.sending.state import StateMissing, StateValue
+from penstock.worker.wording import why
 
 _TIMEOUT_SECONDS = 5.0
 
@@ -37,7 +38,7 @@ class BucketReader:
             ) from exc
         except (nats.errors.Error, TimeoutError, OSError) as exc:
             raise StateStoreUnavailable(
-                f"{name}: bucket {bucket} does not answer: {exc!r}"
+                f"{name}: bucket {bucket} does not answer: {why(exc)}"
             ) from exc
         return _value(found, name, bucket)
 

@@ -63,6 +63,11 @@ class BatchParser:
         nc._ps = cast("Parser", parser)
         return parser
 
+    @property
+    def buf(self) -> bytearray:
+        """What the stock parser is at, as it stood on the wire."""
+        return self._stock.buf
+
     def register(self, sid: int, receiver: Callable[[list[Frame]], None]) -> None:
         """Hand the frames of subscription ``sid`` to ``receiver``, once per chunk read."""
         self._receivers[b"%d" % sid] = receiver

@@ -1,29 +1,41 @@
 """What an orchestrator and Prometheus ask over HTTP: /livez, /readyz and /metrics."""
 
+import errno
 from collections.abc import Callable, Mapping
 from typing import Self, cast
 
+import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from penstock.worker.errors import SettingsError
+from penstock.worker.wording import why
+
+log = structlog.get_logger()
+
+AUTO = "auto"
+NO_PORT = -1
+_USUAL_PORT = 8080
 
 Check = Callable[[], str | None]
 """Gives None, or a text saying what is wrong."""
 
 
 class HealthServer:
-    """Answers while the context is open. ``port`` is the real one, also if 0 was asked for.
+    """Answers while the context is open, on ``port``; then `port` is the real one.
+
+    0 takes any free port, ``auto`` the usual one or, if that is in use, any free one.
 
     /livez says 200 while the event loop turns; /readyz 200 if no check finds anything, else 503,
     with every check's answer as JSON; /metrics the registry as Prometheus text. Entering raises
-    SettingsError if the address cannot be had.
+    SettingsError if it cannot listen on the address.
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, checks: Mapping[str, Check]
+        self, host: str, port: int | str, registry: CollectorRegistry, checks: Mapping[str, Check]
     ) -> None:
-        self.port = port
+        self._wanted = port
+        self.port = 0
         self._host = host
         self._registry = registry
         self._checks = checks
@@ -36,15 +48,28 @@ class HealthServer:
     async def __aenter__(self) -> Self:
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self.port).start()
+            await self._listen()
         except OSError as error:
             await self._runner.cleanup()
             raise SettingsError(
-                f"http_port = {self.port}, http_host = {self._host!r}: cannot listen there: "
-                f"{error}; choose another port, 0 for any free one or -1 for none"
+                f"http_port = {self._wanted}, http_host = {self._host!r}: cannot listen there: "
+                f"{why(error)}; choose another port, 0 for any free one or -1 for none"
             ) from error
         self.port = cast("int", self._runner.addresses[0][1])
         return self
+
+    async def _listen(self) -> None:
+        usual = self._wanted == AUTO
+        try:
+            await self._listen_on(_USUAL_PORT if usual else int(self._wanted))
+        except OSError as error:
+            if not usual or error.errno != errno.EADDRINUSE:
+                raise
+            log.info("http_port_in_use", port=_USUAL_PORT, remedy="taking a free one")
+            await self._listen_on(0)
+
+    async def _listen_on(self, port: int) -> None:
+        await web.TCPSite(self._runner, self._host, port).start()
 
     async def __aexit__(self, *exc: object) -> None:
         await self._runner.cleanup()

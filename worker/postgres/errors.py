@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import asyncpg
 
 from penstock.worker.errors import PartitionMissing, PenstockError, RowRejected, SinkUnavailable
+from penstock.worker.wording import why
 
 _DATA = ("22", "23", "54")
 """Data exception, integrity violation, program limit exceeded (too deep, key too long)."""
@@ -50,7 +51,7 @@ def classify(error: BaseException) -> PenstockError:
         if code[:2] in _DATA:
             return _rejected(code, error)
         return SinkUnavailable(f"PostgreSQL answers {code} {type(error).__name__}: {error}")
-    return SinkUnavailable(f"PostgreSQL is away: {type(error).__name__}: {error}")
+    return SinkUnavailable(f"PostgreSQL is away: {why(error)}")
 
 
 def _rejected(code: str, error: BaseException) -> RowRejected:

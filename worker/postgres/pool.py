@@ -10,6 +10,7 @@ from penstock.worker.errors import SinkUnavailable
 from penstock.worker.lifecycle import patiently
 from penstock.worker.postgres.errors import DRIVER_ERRORS
 from penstock.worker.settings.keys import Settings
+from penstock.worker.wording import redacted, unreachable
 
 _FAST_COMPRESSION = """
 SELECT set_config(name, 'lz4', false) FROM pg_settings
@@ -78,9 +79,8 @@ async def open_pool(
             },
         )
     except (*DRIVER_ERRORS, ValueError) as error:
-        raise SinkUnavailable(
-            f"cannot connect to PostgreSQL: {type(error).__name__}: {error}; check postgres_dsn"
-        ) from error
+        server = f"PostgreSQL at {redacted(dsn)}"
+        raise SinkUnavailable(unreachable(server, error)) from error
 
 
 def writers(pool: asyncpg.Pool) -> int:

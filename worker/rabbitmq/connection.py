@@ -12,6 +12,7 @@ from yarl import URL
 
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.wording import failed, unreachable
 
 CONNECT_SECONDS = 5.0
 RECONNECT_WAIT_SECONDS = 0.5
@@ -26,8 +27,8 @@ HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
 @contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn what aio-pika raises into SourceUnavailable that begins with ``what``.
+def translated(what: str, worded: Callable[[str, BaseException], str] = failed) -> Iterator[None]:
+    """Turn what aio-pika raises into SourceUnavailable, ``worded`` about ``what``.
 
     A connection that ends cancels who waits for it; that is told apart from our own cancellation,
     for which aiormq in turn may raise something else, or nothing.
@@ -44,7 +45,7 @@ def translated(what: str) -> Iterator[None]:
             raise asyncio.CancelledError from exc
         # A bare Exception is what aiormq tells who waits on a channel that ends without a reason.
         if isinstance(exc, FAILURES) or type(exc) is Exception:
-            raise SourceUnavailable(f"{what}: {exc!r}") from exc
+            raise SourceUnavailable(worded(what, exc)) from exc
         raise
     if _cancellations() > asked:
         raise asyncio.CancelledError
@@ -58,7 +59,7 @@ def _cancellations() -> int:
 
 async def connect(options: RabbitOptions, *, name: str) -> aio_pika.RobustConnection:
     """Connect once; afterwards reconnect for ever. Raises SourceUnavailable, SettingsError."""
-    with translated(f"RabbitMQ at {options.redacted}"):
+    with translated(f"RabbitMQ at {options.redacted}", unreachable):
         return await aio_pika.connect_robust(
             options.address(name),
             ssl_context=options.tls(),

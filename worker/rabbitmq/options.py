@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from penstock.worker.errors import SettingsError
+from penstock.worker.wording import redacted, why
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -34,7 +35,7 @@ class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def redacted(self) -> str:
         """``url`` without user, password and parameters."""
-        return str(_parsed(self.url).with_user(None).with_query(None))
+        return redacted(self.url)
 
     def address(self, name: str) -> "URL":
         """The whole address of a connection that the server shall show as ``name``."""
@@ -59,7 +60,7 @@ class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return _tls_context(*files, _stamps(files))
         except (OSError, ValueError) as exc:
-            raise SettingsError(f"RabbitMQ at {self.redacted}: TLS files: {exc}") from exc
+            raise SettingsError(f"TLS files for RabbitMQ at {self.redacted}: {why(exc)}") from exc
 
 
 def _parsed(url: str) -> "URL":

@@ -1,185 +1,292 @@
-"""The settings: every key with its type, default and meaning, in one frozen struct.
+"""The settings: every key with its type, section, default and meaning, in one frozen struct.
 
-Help, example file and README's table are made from this class, nowhere else. Where values come
-from is `settings.sources`.
+Help, completion, example file and the documentation's tables are made from this class, nowhere
+else. Where values come from is `settings.sources`.
 """
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from penstock.worker.errors import SettingsError
+from penstock.worker.settings.contradictions import contradictions
+from penstock.worker.settings.declared import SECRET, Setting, declared
 from penstock.worker.settings.kinds import (
-    Kind,
-    choice,
     duration,
-    duration_or,
     matching,
     modules,
     names,
     offset_or_time,
     readable_file,
     size,
-    truth,
     whole,
+    word_or,
+)
+from penstock.worker.settings.sections import (
+    ALL,
+    RUN,
+    TUNING,
+    USE_BUCKET,
+    USE_CATALOGUE,
+    USE_NATS,
+    USE_POSTGRES,
+    USE_RABBITMQ,
+    USE_STREAMS,
+    Commands,
+    Section,
 )
 from penstock.worker.settings.sources import Given, collect
 
-_HEARTBEATS = 3
-"""An acknowledgement may be extended late twice before the broker delivers again."""
-
-
-class _Secret:
-    """Marks a setting that is never shown and may be read from a file, ``<key>_file``."""
-
-
-SECRET = _Secret()
 TEXT = matching(r"[^\x00-\x1f]+", "a text")
-NAME = matching(r"[A-Za-z0-9_-]{1,64}", "up to 64 letters, digits, - and _")
-BUS = matching(r"(nats|tls|wss?)://[^\s,]+(,\s*(nats|tls|wss?)://[^\s,]+)*", "nats://host:port")
-RABBIT = matching(r"amqps?://\S+", "amqp://user:password@host:port/vhost")
-BROKERS = names(r"[a-z][a-z0-9_-]*", "names of brokers with commas in between")
+NAME = matching(r"[A-Za-z0-9_-]{1,64}", "up to 64 letters, digits, - and _", "NAME")
+BUS = matching(
+    r"(nats|tls|wss?)://[^\s,]+(,\s*(nats|tls|wss?)://[^\s,]+)*", "nats://host:port", "URL,..."
+)
+RABBIT = matching(r"amqps?://\S+", "amqp://user:password@host:port/vhost", "URL")
+BROKERS = names(r"[a-z][a-z0-9_-]*", "names of brokers separated by commas")
 OFFSET = offset_or_time()
-DATABASE = matching(r"postgres(ql)?://\S+", "postgresql://user@host:port/database")
-STREAMS = names(r"[A-Za-z0-9_-]+", "stream names with commas in between")
+DATABASE = matching(r"postgres(ql)?://\S+", "postgresql://user@host:port/database", "URL")
+STREAMS = names(r"[A-Za-z0-9_-]+", "stream names separated by commas")
 FILE = readable_file()
-WORKER = matching(r"[A-Za-z0-9._-]{0,64}", "up to 64 letters, digits, ., - and _")
+WORKER_NAME = matching(r"[A-Za-z0-9._-]{0,64}", "up to 64 letters, digits, ., - and _", "NAME")
 COUNT = whole(1, 1_000_000)
+PORT = word_or(whole(-1, 65535), "auto")
+NATS, RABBITMQ, POSTGRES = Section.NATS, Section.RABBITMQ, Section.POSTGRES
+QUEUES, BATCHES, EVENTS = Section.STREAMS, Section.BATCHES, Section.EVENTS
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator decides. Durations are seconds, sizes are bytes, absent texts are None."""
+    """What an operator decides. Durations are seconds, sizes are bytes, absent texts are None.
 
-    nats_url: Annotated[str, BUS, SECRET, "NATS servers, with commas in between."] = (
+    An annotation names the type, the kind of value (unless the type says it all), the section, the
+    commands whose help shows the setting, and its meaning.
+    """
+
+    nats_url: Annotated[str, BUS, SECRET, NATS, USE_NATS, "NATS servers, separated by commas."] = (
         "nats://127.0.0.1:4222"
     )
-    nats_credentials: Annotated[str | None, FILE, "File with a user's JWT and key (.creds)."] = None
-    nats_nkey: Annotated[str | None, FILE, "File with a user's NKey seed."] = None
-    nats_user: Annotated[str | None, TEXT, "User name for NATS."] = None
-    nats_password: Annotated[str | None, TEXT, SECRET, "Password of nats_user."] = None
-    nats_token: Annotated[str | None, TEXT, SECRET, "Token for NATS."] = None
-    nats_tls_ca: Annotated[str | None, FILE, "CA that signed the NATS servers (PEM)."] = None
-    nats_tls_cert: Annotated[str | None, FILE, "Client certificate for NATS (PEM)."] = None
-    nats_tls_key: Annotated[str | None, FILE, "Key of nats_tls_cert (PEM)."] = None
-    nats_tls_first: Annotated[bool, truth(), "TLS before the NATS greeting."] = False
-
-    brokers: Annotated[tuple[str, ...], BROKERS, "Where events come from."] = ("nats",)
-    rabbitmq_url: Annotated[str, RABBIT, SECRET, "RabbitMQ; the path is the virtual host."] = (
-        "amqp://guest:guest@127.0.0.1:5672/"
+    nats_credentials: Annotated[
+        str | None, FILE, NATS, USE_NATS, "File with the user's JWT and key (.creds)."
+    ] = None
+    nats_nkey: Annotated[str | None, FILE, NATS, USE_NATS, "File with the user's NKey seed."] = None
+    nats_user: Annotated[str | None, TEXT, NATS, USE_NATS, "User name for NATS."] = None
+    nats_password: Annotated[str | None, TEXT, SECRET, NATS, USE_NATS, "Password of nats_user."] = (
+        None
     )
-    rabbitmq_user: Annotated[str | None, TEXT, "User name for RabbitMQ."] = None
-    rabbitmq_password: Annotated[str | None, TEXT, SECRET, "Password of rabbitmq_user."] = None
-    rabbitmq_tls_ca: Annotated[str | None, FILE, "CA that signed RabbitMQ (PEM), for amqps."] = None
-    rabbitmq_tls_cert: Annotated[str | None, FILE, "Client certificate for RabbitMQ."] = None
-    rabbitmq_tls_key: Annotated[str | None, FILE, "Key of rabbitmq_tls_cert."] = None
-    rabbitmq_exchange: Annotated[str, NAME, "Topic exchange that agents publish to."] = "events"
-    rabbitmq_queue_type: Annotated[
-        Literal["quorum", "classic", "stream"],
-        choice("quorum", "classic", "stream"),
-        "Kind of the queues; a stream can be read again, by one worker.",
-    ] = "quorum"
-    rabbitmq_stream_from: Annotated[
-        str | int | None, OFFSET, "Read streams from this offset or time, not where it stopped."
+    nats_token: Annotated[str | None, TEXT, SECRET, NATS, USE_NATS, "Token for NATS."] = None
+    nats_tls_ca: Annotated[
+        str | None, FILE, NATS, USE_NATS, "CA of the NATS servers' certificates (PEM)."
+    ] = None
+    nats_tls_cert: Annotated[
+        str | None, FILE, NATS, USE_NATS, "Client certificate for NATS (PEM)."
+    ] = None
+    nats_tls_key: Annotated[
+        str | None, FILE, NATS, USE_NATS, "Private key of nats_tls_cert (PEM)."
+    ] = None
+    nats_tls_first: Annotated[
+        bool, NATS, TUNING, "Start TLS before the NATS greeting; the server must expect it."
+    ] = False
+
+    rabbitmq_url: Annotated[
+        str, RABBIT, SECRET, RABBITMQ, USE_RABBITMQ, "RabbitMQ; the path is the virtual host."
+    ] = "amqp://guest:guest@127.0.0.1:5672/"
+    rabbitmq_user: Annotated[
+        str | None, TEXT, RABBITMQ, USE_RABBITMQ, "User name for RabbitMQ."
+    ] = None
+    rabbitmq_password: Annotated[
+        str | None, TEXT, SECRET, RABBITMQ, USE_RABBITMQ, "Password of rabbitmq_user."
+    ] = None
+    rabbitmq_tls_ca: Annotated[
+        str | None, FILE, RABBITMQ, USE_RABBITMQ, "CA of RabbitMQ's certificate (PEM), for amqps."
+    ] = None
+    rabbitmq_tls_cert: Annotated[
+        str | None, FILE, RABBITMQ, USE_RABBITMQ, "Client certificate for RabbitMQ (PEM)."
+    ] = None
+    rabbitmq_tls_key: Annotated[
+        str | None, FILE, RABBITMQ, USE_RABBITMQ, "Private key of rabbitmq_tls_cert (PEM)."
     ] = None
 
-    postgres_dsn: Annotated[str, DATABASE, SECRET, "The database."] = (
-        "postgresql://127.0.0.1:5432/penstock"
-    )
+    postgres_dsn: Annotated[
+        str, DATABASE, SECRET, POSTGRES, USE_POSTGRES, "The PostgreSQL database."
+    ] = "postgresql://127.0.0.1:5432/penstock"
     pool_size: Annotated[
-        int, whole(4, 1000), "Connections to PostgreSQL, at most; three are not for batches."
+        int,
+        whole(4, 1000),
+        POSTGRES,
+        RUN,
+        "Most connections to PostgreSQL at once; three are not for batches.",
     ] = 8
-    statement_timeout: Annotated[float, duration(0.1), "Longest that one statement may take."] = 30
-    lock_timeout: Annotated[float, duration(0.01), "Longest that a lock is waited for."] = 5
+    statement_timeout: Annotated[
+        float, duration(0.1), POSTGRES, TUNING, "Longest time that one SQL statement may take."
+    ] = 30
+    lock_timeout: Annotated[
+        float, duration(0.01), POSTGRES, TUNING, "Longest wait for a lock in PostgreSQL."
+    ] = 5
+    migrate: Annotated[bool, POSTGRES, RUN, "Apply pending migrations at start."] = False
 
-    streams: Annotated[tuple[str, ...], STREAMS, "Streams to work on; none: all of them."] = ()
-    consumer: Annotated[str, NAME, "Durable consumer that all replicas share."] = "penstock"
+    brokers: Annotated[
+        tuple[str, ...],
+        BROKERS,
+        QUEUES,
+        USE_RABBITMQ,
+        "Brokers that events come from; `publish` takes the first.",
+    ] = ("nats",)
+    streams: Annotated[
+        tuple[str, ...], STREAMS, QUEUES, USE_STREAMS, "Streams to read; empty: all of them."
+    ] = ()
+    consumer: Annotated[
+        str, NAME, QUEUES, USE_STREAMS, "Durable consumer that all workers share."
+    ] = "penstock"
     source_path: Annotated[
-        Literal["fast", "stock"], choice("fast", "stock"), "Own batch parser, or nats-py's fetch."
+        Literal["fast", "client"],
+        QUEUES,
+        TUNING,
+        "How messages are read: by Penstock's own parser, or by the stock client's.",
     ] = "fast"
-    ack_wait: Annotated[float, duration(1), "Unacknowledged this long: delivered again."] = 30
-    max_ack_pending: Annotated[int, COUNT, "Delivered and not acknowledged, all replicas."] = 50_000
+    ack_wait: Annotated[
+        float, duration(1), QUEUES, RUN, "A message not acknowledged in this time is redelivered."
+    ] = 30
+    max_ack_pending: Annotated[
+        int, COUNT, QUEUES, TUNING, "Most unacknowledged messages of a stream, over all workers."
+    ] = 50_000
     heartbeat: Annotated[
-        float, duration(0.1), "How often NATS shows that it is there while idle."
+        float,
+        duration(0.1),
+        QUEUES,
+        TUNING,
+        "How often NATS shows on an idle stream that it lives.",
     ] = 5
-    provision: Annotated[bool, truth(), "Create streams, consumers and bucket at start."] = True
-    stream_replicas: Annotated[int, whole(1, 5), "Copies of a stream that is created."] = 1
-    stream_max_age: Annotated[float, duration(), "How long streams keep messages; 0: for ever."] = (
-        7 * 86400
-    )
-    stream_max_bytes: Annotated[int, size(), "Largest size of a stream; 0: no limit."] = 0
+    provision: Annotated[
+        bool,
+        QUEUES,
+        Commands(["run", "publish"]),
+        "Create missing streams, consumers, queues and the KV bucket at start.",
+    ] = True
+    stream_replicas: Annotated[
+        int, whole(1, 5), QUEUES, USE_STREAMS, "Replicas of a stream that is created."
+    ] = 1
+    stream_max_age: Annotated[
+        float, duration(), QUEUES, USE_STREAMS, "How long streams keep messages; 0: forever."
+    ] = 7 * 86400
+    stream_max_bytes: Annotated[
+        int, size(), QUEUES, USE_STREAMS, "Largest size of a stream; 0: unlimited."
+    ] = 0
+    rabbitmq_exchange: Annotated[
+        str, NAME, QUEUES, USE_RABBITMQ, "Topic exchange that agents publish to."
+    ] = "events"
+    rabbitmq_queue_type: Annotated[
+        Literal["quorum", "classic", "stream"],
+        QUEUES,
+        USE_STREAMS,
+        "Type of queues that are created; a stream can be read again, by one worker.",
+    ] = "quorum"
+    rabbitmq_stream_from: Annotated[
+        str | int | None,
+        OFFSET,
+        QUEUES,
+        RUN,
+        "Read stream queues from this offset or time instead of where the last worker stopped.",
+    ] = None
 
-    batch_size: Annotated[int, whole(1, 50_000), "Messages in a batch, at most."] = 5000
-    batch_bytes: Annotated[int, size(1024), "Bytes in a batch, at most."] = 8 * 2**20
+    batch_size: Annotated[int, whole(1, 50_000), BATCHES, RUN, "Most messages in a batch."] = 5000
+    batch_bytes: Annotated[int, size(1024), BATCHES, RUN, "Most bytes in a batch."] = 8 * 2**20
     memory_limit: Annotated[
-        int, size(2**20), "Bytes of messages in memory, all streams together."
+        int, size(2**20), BATCHES, RUN, "Most bytes of messages in memory, all streams together."
     ] = 256 * 2**20
-    linger: Annotated[float, duration(0, 60), "Wait for more while others are in work."] = 0.005
-    in_flight: Annotated[int, whole(1, 64), "Batches of a stream in work at once."] = 4
-    watch_after: Annotated[int, COUNT, "Delivered more often: attempts are written down first."] = 3
+    linger: Annotated[
+        float,
+        duration(0, 60),
+        BATCHES,
+        RUN,
+        "How long to wait for more messages while other batches are in progress.",
+    ] = 0.005
+    in_flight: Annotated[
+        int, whole(1, 64), BATCHES, RUN, "Batches of a stream in progress at once."
+    ] = 4
+    retry_for: Annotated[
+        float, duration(), BATCHES, RUN, "How long a batch is retried while PostgreSQL is away."
+    ] = 60
+    nack_delay: Annotated[
+        float, duration(), BATCHES, RUN, "Delay before a returned batch is delivered again."
+    ] = 10
+    watch_after: Annotated[
+        int, COUNT, BATCHES, TUNING, "Deliveries after which a message gets a crash marker."
+    ] = 3
     max_crashes: Annotated[
-        int, whole(2, 1_000_000), "Workers that may die on a message till it is kept."
+        int,
+        whole(2, 1_000_000),
+        BATCHES,
+        TUNING,
+        "Worker crashes after which a poison message becomes a dead letter.",
     ] = 5
-    retry_for: Annotated[float, duration(), "How long a batch waits for PostgreSQL."] = 60
-    nack_delay: Annotated[float, duration(), "When a batch given back is delivered again."] = 10
 
-    max_event_bytes: Annotated[int, size(256), "Larger events become dead letters."] = 2**20
-    window_future: Annotated[float, duration(), "How far ahead an event's time may be."] = 300
+    max_event_bytes: Annotated[
+        int, size(256), EVENTS, RUN, "Largest event; a larger one becomes a dead letter."
+    ] = 2**20
+    window_future: Annotated[
+        float, duration(), EVENTS, RUN, "How far in the future an event's time may be."
+    ] = 300
     window_past: Annotated[
         str | float,
-        duration_or("retention", "unlimited"),
+        word_or(duration(), "retention", "unlimited"),
+        EVENTS,
+        RUN,
         "How old an event may be; retention: as long as its table keeps rows.",
     ] = "retention"
-    event_packages: Annotated[tuple[str, ...], modules(), "Modules with events of your own."] = ()
+    event_packages: Annotated[
+        tuple[str, ...], modules(), EVENTS, USE_CATALOGUE, "Modules with event types of your own."
+    ] = ()
 
-    migrate: Annotated[bool, truth(), "Apply pending migrations at start."] = False
-    kv: Annotated[bool, truth(), "Mirror agents' state into a KV bucket; needs NATS."] = True
-    kv_bucket: Annotated[str, NAME, "KV bucket that holds the agents' state."] = "AGENT_STATE"
-    kv_reconcile: Annotated[float, duration(1), "How often KV is compared with PostgreSQL."] = 600
+    kv: Annotated[
+        bool, Section.KV, USE_STREAMS, "Mirror agents' state into a KV bucket; needs NATS."
+    ] = True
+    kv_bucket: Annotated[
+        str, NAME, Section.KV, USE_BUCKET, "KV bucket that holds the agents' state."
+    ] = "AGENT_STATE"
+    kv_reconcile: Annotated[
+        float, duration(1), Section.KV, TUNING, "How often the bucket is compared with PostgreSQL."
+    ] = 600
 
-    http_host: Annotated[str, TEXT, "Address of /livez, /readyz and /metrics."] = "127.0.0.1"
-    http_port: Annotated[int, whole(-1, 65535), "Their port; 0: any free one, -1: none."] = 8080
+    http_host: Annotated[
+        str, TEXT, Section.HTTP, RUN, "Address of /livez, /readyz and /metrics."
+    ] = "127.0.0.1"
+    http_port: Annotated[
+        int | str,
+        PORT,
+        Section.HTTP,
+        RUN,
+        "auto: 8080, or a free port if taken; 0: free; -1: none.",
+    ] = "auto"
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        choice("debug", "info", "warning", "error"),
-        "Least level that is logged.",
+        Section.LOGS,
+        ALL,
+        "Lowest level that is logged.",
     ] = "info"
     log_format: Annotated[
         Literal["auto", "console", "json"],
-        choice("auto", "console", "json"),
+        Section.LOGS,
+        ALL,
         "auto: console on a terminal, JSON elsewhere.",
     ] = "auto"
-    drain_timeout: Annotated[float, duration(), "Longest that stopping may take."] = 20
-    worker_id: Annotated[str, WORKER, "Name in logs and rows; none: host and process."] = ""
+
+    drain_timeout: Annotated[
+        float, duration(), Section.WORKER, RUN, "Longest time to finish work when stopping."
+    ] = 20
+    worker_id: Annotated[
+        str, WORKER_NAME, Section.WORKER, RUN, "Name in logs and rows; empty: host and process id."
+    ] = ""
 
 
-class Setting(msgspec.Struct, frozen=True):
-    """One key, as `Settings` declares it."""
-
-    key: str
-    kind: Kind
-    default: Any
-    about: str
-    secret: bool
-
-    @property
-    def default_text(self) -> str:
-        """The default as it would be written, empty if there is none."""
-        return "" if self.default is None else self.kind.text(self.default)
-
-
-def _declared() -> Iterator[Setting]:
-    hints = get_type_hints(Settings, include_extras=True)
-    for field in msgspec.structs.fields(Settings):
-        _, kind, *rest = get_args(hints[field.name])
-        yield Setting(field.name, kind, field.default, rest[-1], secret=SECRET in rest)
-
-
-SETTINGS: Mapping[str, Setting] = MappingProxyType({found.key: found for found in _declared()})
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {found.key: found for found in declared(Settings)}
+)
 """Every setting by its key, in the order of `Settings`."""
 
 
@@ -203,7 +310,7 @@ def load(
             problems.append(_refusal(SETTINGS[key], value))
     if not problems:
         settings = _named(Settings(**values))
-        problems.extend(_contradictions(settings))
+        problems.extend(contradictions(settings, _written))
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
@@ -220,44 +327,5 @@ def _named(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, worker_id=f"{socket.gethostname()}-{os.getpid()}")
 
 
-def _contradictions(s: Settings) -> Iterator[str]:
-    """What is wrong between settings that are each right by themselves."""
-
-    def text(key: str) -> str:
-        return f"{key} = {SETTINGS[key].kind.text(getattr(s, key))}"
-
-    if s.batch_size * s.in_flight > s.max_ack_pending:
-        yield (
-            f"{text('max_ack_pending')} is less than {text('batch_size')} times "
-            f"{text('in_flight')}: the broker would stop delivering before the batches are full"
-        )
-    if s.heartbeat * _HEARTBEATS > s.ack_wait:
-        yield (
-            f"{text('ack_wait')} is less than {_HEARTBEATS} times {text('heartbeat')}: "
-            "a batch in work would be delivered again"
-        )
-    if s.max_event_bytes > s.batch_bytes:
-        yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: it fits no batch"
-    if s.batch_bytes > s.memory_limit:
-        yield f"{text('batch_bytes')} is more than {text('memory_limit')}: it would never be full"
-    if s.lock_timeout > s.statement_timeout:
-        yield f"{text('lock_timeout')} is more than {text('statement_timeout')}: it has no effect"
-    yield from _credentials(s)
-
-
-_PAIRS = (
-    ("nats_user", "nats_password"),
-    ("nats_tls_cert", "nats_tls_key"),
-    ("rabbitmq_user", "rabbitmq_password"),
-    ("rabbitmq_tls_cert", "rabbitmq_tls_key"),
-)
-
-
-def _credentials(s: Settings) -> Iterator[str]:
-    ways = ("nats_credentials", "nats_nkey", "nats_user", "nats_token")
-    used = [way for way in ways if getattr(s, way) is not None]
-    if len(used) > 1:
-        yield f"{' and '.join(used)} are given: NATS takes one way to log in"
-    for one, other in _PAIRS:
-        if (getattr(s, one) is None) != (getattr(s, other) is None):
-            yield f"{one} and {other} are needed together, only one of them is given"
+def _written(settings: Settings, key: str) -> str:
+    return f"{key} = {SETTINGS[key].kind.text(getattr(settings, key))}"

@@ -21,11 +21,16 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """``expected`` in words; ``parse`` raises ValueError; ``text`` is what ``parse`` reads back."""
+    """``expected`` in words; ``parse`` raises ValueError; ``text`` is what ``parse`` reads back.
+
+    ``placeholder`` stands for the value in help, and ``words`` are all that a shell can complete.
+    """
 
     expected: str
     parse: Callable[[Any], Any]
     text: Callable[[Any], str] = str
+    placeholder: str = "TEXT"
+    words: tuple[str, ...] = ()
 
 
 def duration(least: float = 0, most: float = 10 * 365 * 86400.0) -> Kind:
@@ -36,7 +41,8 @@ def duration(least: float = 0, most: float = 10 * 365 * 86400.0) -> Kind:
         return _within(number * _SECONDS[unit or "s"], least, most)
 
     span = f"a duration from {duration_text(least)} to {duration_text(most)}"
-    return Kind(f"{span}, such as 250ms, 5s, 2h or 90d", _strictly(parse), duration_text)
+    expected = f"{span}, such as 250ms, 5s, 2h or 90d"
+    return Kind(expected, _strictly(parse), duration_text, "DURATION")
 
 
 def size(least: int = 0, most: int = 2**50) -> Kind:
@@ -47,7 +53,7 @@ def size(least: int = 0, most: int = 2**50) -> Kind:
         return int(_within(number * _BYTES[unit], least, most))
 
     span = f"a size from {size_text(least)} to {size_text(most)}"
-    return Kind(f"{span}, such as 512KiB or 8MiB", _strictly(parse), size_text)
+    return Kind(f"{span}, such as 512KiB or 8MiB", _strictly(parse), size_text, "SIZE")
 
 
 def whole(least: int, most: int) -> Kind:
@@ -58,28 +64,34 @@ def whole(least: int, most: int) -> Kind:
             raise TypeError(raw)
         return int(_within(int(raw), least, most))
 
-    return Kind(f"a whole number from {least} to {most}", _strictly(parse))
+    return Kind(f"a whole number from {least} to {most}", _strictly(parse), placeholder="N")
 
 
 def choice(*words: str) -> Kind:
     """One of some words."""
-    return Kind("one of " + ", ".join(words), _strictly(lambda raw: _one_of(raw, words)))
+
+    def parse(raw: Any) -> str:
+        return _one_of(raw, words)
+
+    expected = "one of " + ", ".join(words)
+    return Kind(expected, _strictly(parse), str, f"[{'|'.join(words)}]", words)
 
 
-def duration_or(*words: str) -> Kind:
-    """A duration, or one of some words."""
-    span = duration()
+def word_or(kind: Kind, *words: str) -> Kind:
+    """One of some words, or a value of ``kind``."""
 
-    def parse(raw: Any) -> str | float:
-        return str(raw) if raw in words else float(span.parse(raw))
+    def parse(raw: Any) -> Any:
+        return raw if raw in words else kind.parse(raw)
 
-    def text(value: str | float) -> str:
-        return value if isinstance(value, str) else duration_text(value)
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else kind.text(value)
 
-    return Kind(f"{', '.join(words)}, or {span.expected}", _strictly(parse), text)
+    expected = f"{', '.join(words)}, or {kind.expected}"
+    placeholder = f"[{'|'.join((*words, kind.placeholder))}]"
+    return Kind(expected, _strictly(parse), text, placeholder, words)
 
 
-def matching(pattern: str, expected: str) -> Kind:
+def matching(pattern: str, expected: str, placeholder: str = "TEXT") -> Kind:
     """A text that matches a regular expression as a whole."""
 
     def parse(raw: Any) -> str:
@@ -87,7 +99,14 @@ def matching(pattern: str, expected: str) -> Kind:
             raise ValueError(raw)
         return raw
 
-    return Kind(expected, parse)
+    return Kind(expected, parse, placeholder=placeholder)
+
+
+def some_of(*words: str) -> Kind:
+    """A tuple of some words, written with commas in between, or as a list in TOML."""
+    listed = names("|".join(words), f"one or more of {', '.join(words)}, separated by commas")
+    together = (*words, ",".join(words))
+    return msgspec.structs.replace(listed, placeholder=f"[{'|'.join(words)}],...", words=together)
 
 
 def names(pattern: str, expected: str) -> Kind:
@@ -100,7 +119,7 @@ def names(pattern: str, expected: str) -> Kind:
             raise ValueError(raw)
         return found
 
-    return Kind(expected, _strictly(parse), ",".join)
+    return Kind(expected, _strictly(parse), ",".join, "NAME,...")
 
 
 def offset_or_time() -> Kind:
@@ -113,7 +132,8 @@ def offset_or_time() -> Kind:
             raise ValueError(raw)
         return str(raw)
 
-    return Kind("an offset such as 1200, or a time such as 2026-11-01T00:00:00Z", _strictly(parse))
+    expected = "an offset such as 1200, or a time such as 2026-11-01T00:00:00Z"
+    return Kind(expected, _strictly(parse), placeholder="OFFSET|TIME")
 
 
 def modules() -> Kind:
@@ -130,8 +150,8 @@ def modules() -> Kind:
             raise ValueError(raw)
         return found
 
-    expected = "modules that Python finds (installed or on PYTHONPATH), with commas in between"
-    return Kind(expected, parse, ",".join)
+    expected = "modules that Python finds (installed or on PYTHONPATH), separated by commas"
+    return Kind(expected, parse, ",".join, "MODULE,...")
 
 
 def readable_file() -> Kind:
@@ -142,7 +162,7 @@ def readable_file() -> Kind:
             raise ValueError(raw)
         return raw
 
-    return Kind("the path of a file that can be read", parse)
+    return Kind("the path of a readable file", parse, placeholder="FILE")
 
 
 def truth() -> Kind:

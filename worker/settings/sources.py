@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from penstock.worker.errors import SettingsError
+from penstock.worker.wording import why
 
 PREFIX = "PENSTOCK_"
 CONFIG = "PENSTOCK_CONFIG"
@@ -84,7 +85,7 @@ def _toml(environ: Mapping[str, str], file: Path | None) -> Layer:
     try:
         return Layer(str(path), tomllib.loads(path.read_text("utf-8")), str)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: cannot read the settings: {error}") from error
+        raise SettingsError(f"{path}: cannot read the settings: {why(error)}") from error
 
 
 def _environment(environ: Mapping[str, str]) -> Layer:
@@ -112,12 +113,12 @@ def _read(
             given[name] = Given(raw, layer.origin(name))
         elif key in values:
             both = f"{layer.write(key)} and {written}"
-            problems.append(f"{both} ({layer.place}): give the one or the other")
+            problems.append(f"{both} ({layer.place}): give only one of them")
         else:
             try:
                 given[key] = Given(_secret(raw), f"file {raw}")
             except (OSError, TypeError, ValueError) as error:
-                problems.append(f"{written} = {raw!r} ({layer.place}): cannot use it: {error}")
+                problems.append(f"{written} = {raw!r} ({layer.place}): cannot use it: {why(error)}")
     return given, problems
 
 
@@ -131,5 +132,5 @@ def _secret(path: str) -> str:
 
 def _unknown(layer: Layer, name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {layer.write(near[0])}?" if near else "`penstock run --help` lists all"
+    hint = f"did you mean {layer.write(near[0])}?" if near else "`penstock config --help` lists all"
     return f"{layer.write(name)} ({layer.place}): unknown setting; {hint}"

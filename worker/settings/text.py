@@ -1,27 +1,19 @@
-"""The settings as text: the example file, the README's table, and what is in effect."""
+"""The settings as text: the example file, the documentation's tables, and what is in effect."""
 
 import json
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
-from penstock.worker.settings.keys import SETTINGS, Setting, Settings
-
-_HEADINGS = {
-    "nats_url": "NATS",
-    "postgres_dsn": "PostgreSQL",
-    "streams": "Streams and consumers",
-    "batch_size": "Batches",
-    "max_event_bytes": "Events",
-    "migrate": "Tables and agent state",
-    "http_host": "Seen from outside",
-}
-"""The key that begins a section, and its title."""
+from penstock.worker.settings.declared import Setting
+from penstock.worker.settings.keys import SETTINGS, Settings
+from penstock.worker.settings.sections import Section
 
 _HEAD = """\
-# Settings of Penstock. Copy to penstock.toml and take the # away where you want another value.
+# Settings of Penstock. Copy this to penstock.toml and uncomment what you want to change.
 # Every key is also an environment variable (batch_size: PENSTOCK_BATCH_SIZE) and a flag
-# (--batch-size). Flags are stronger than the environment, the environment than this file.
+# (--batch-size). Flags override the environment, which overrides this file.
 # A secret may be read from a file instead: postgres_dsn_file = "/run/secrets/postgres_dsn".
 """
 
@@ -35,13 +27,23 @@ def example() -> str:
 
 
 def markdown() -> str:
-    """Give the table of settings in the README."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
-    for setting in SETTINGS.values():
+    """Give the tables of settings in the documentation, one a section."""
+    return "\n".join(line for title, settings in sections() for line in _table(title, settings))
+
+
+def sections() -> Iterator[tuple[Section, list[Setting]]]:
+    """The settings by their headings, in order."""
+    for section, settings in groupby(SETTINGS.values(), lambda setting: setting.section):
+        yield section, list(settings)
+
+
+def _table(title: str, settings: list[Setting]) -> Iterator[str]:
+    yield from (f"## {title}", "", "| setting | default | meaning |", "|---|---|---|")
+    for setting in settings:
         default = f"`{setting.default_text}`" if setting.default_text else ""
         secret = " Also from a file." if setting.secret else ""
-        lines.append(f"| `{setting.key}` | {default} | {setting.about}{secret} |")
-    return "\n".join([*lines, ""])
+        yield f"| `{setting.key}` | {default} | {setting.about}{secret} |"
+    yield ""
 
 
 def effective(settings: Settings) -> str:
@@ -65,14 +67,14 @@ def masked(setting: Setting, value: Any) -> Any:
 
 
 def _example_lines() -> Iterator[str]:
-    for setting in SETTINGS.values():
-        if setting.key in _HEADINGS:
-            yield f"\n# --- {_HEADINGS[setting.key]} ---"
-        yield f"\n# {setting.about}"
-        if setting.default_text or isinstance(setting.default, tuple):
-            yield f"# {setting.key} = {_literal(setting, setting.default)}"
-        else:
-            yield f'# {setting.key} = ""'
+    for title, settings in sections():
+        yield f"\n# --- {title} ---"
+        for setting in settings:
+            yield f"\n# {setting.about}"
+            if setting.default_text or isinstance(setting.default, tuple):
+                yield f"# {setting.key} = {_literal(setting, setting.default)}"
+            else:
+                yield f'# {setting.key} = ""'
 
 
 def _literal(setting: Setting, value: Any) -> str:
@@ -86,5 +88,5 @@ def _literal(setting: Setting, value: Any) -> str:
 
 def help_text(setting: Setting) -> str:
     """Give the line for --help: meaning and default."""
-    default = f" [default: {setting.default_text}]" if setting.default_text else ""
+    default = f"  [default: {setting.default_text}]" if setting.default_text else ""
     return f"{setting.about}{default}"

@@ -3,10 +3,15 @@
 import asyncio
 import json
 import os
+import re
 import shlex
+import socket
 import subprocess
 import sys
+from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -60,6 +65,14 @@ def test_with_rabbitmq_the_books_balance_too(broker: str, share_of_duplicates: f
     assert result["kv_keys"] >= 20
 
 
+def test_what_is_gone_is_not_offered() -> None:
+    done = demo("--seconds", "1", "--rate", "100")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rows in PostgreSQL" in done.stdout
+    for address in ("://", "psql", "kill"):
+        assert address not in done.stdout
+
+
 def test_without_rabbitmq_the_demo_says_what_to_install() -> None:
     done = demo("--broker", "both", "--seconds", "1", PATH="/nowhere")
     assert done.returncode == 2
@@ -74,8 +87,16 @@ def test_kept_servers_can_be_looked_at_and_stopped_as_told() -> None:
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert "rows in PostgreSQL" in done.stdout
     psql = next(line for line in lines if "FROM agents.agent" in line)
-    stop = lines[lines.index("To stop and remove them:") + 1]
+    stop = lines[lines.index("To stop and remove it:") + 1]
+    places = dict(re.findall(r"^  (\w[\w ]+?)  +(\S+)$", done.stdout, re.MULTILINE))
     try:
+        ready = places["worker"].replace("/metrics", "/readyz")
+        with urlopen(ready) as answer:  # noqa: S310  (an address of the demo)
+            assert answer.status == HTTPStatus.OK
+        for name in ("NATS", "RabbitMQ", "PostgreSQL"):
+            address = urlsplit(places[name])
+            socket.create_connection((address.hostname or "", address.port or 0), 5).close()
+        assert "worker_started" in Path(places["its log"]).read_text()
         shown = subprocess.run(shlex.split(psql), capture_output=True, text=True, check=True)
         assert "Agent 0" in shown.stdout
     finally:

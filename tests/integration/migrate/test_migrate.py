@@ -1,6 +1,7 @@
 """`penstock migrate`: up, down, up again; by many at once; and what it refuses."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,8 +279,25 @@ async def test_a_package_that_is_not_there_is_named(postgres_dsn: str) -> None:
 
 
 async def test_a_server_that_is_away_is_told_apart() -> None:
-    with pytest.raises(SinkUnavailable, match="cannot connect"):
-        await migrate.up("postgresql://postgres@127.0.0.1:1/none")
+    said = r"^cannot connect to PostgreSQL at postgresql://127\.0\.0\.1:1/none: connection refused;"
+    with pytest.raises(SinkUnavailable, match=said):
+        await migrate.up("postgresql://postgres:secret@127.0.0.1:1/none")
+
+
+async def test_the_command_tells_each_step_once(postgres_dsn: str) -> None:
+    count = len(migrate.find(PACKAGE))
+    for direction in (("up",), ("down", "--steps", str(count))):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "penstock", "migrate", *direction),
+            *("--postgres-dsn", postgres_dsn),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        lines = said.decode().splitlines()
+        assert len(lines) == count, said
+        assert all(f" {direction[0]}, " in line for line in lines)
 
 
 def test_new_makes_the_next_pair_of_files(tmp_path: Path) -> None:

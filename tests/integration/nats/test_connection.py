@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.nats.connection import connect, reads, revive
 from penstock.worker.nats.options import NatsOptions
+from penstock.worker.nats.wire import BatchParser
 from tests.support.waiting import PATIENCE, until
 
 
@@ -61,6 +63,28 @@ async def test_the_wrong_password_fails_at_once() -> None:
         await client.close()
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "client"])
+async def test_a_subject_that_is_not_permitted_is_named_as_it_was_published(*, fast: bool) -> None:
+    config = "authorization { users: [{user: u, password: p, permissions: {publish: [x]}}] }"
+    async with EmbeddedNats(extra_config=config) as server:
+        with structlog.testing.capture_logs() as lines:
+            options = NatsOptions(url=server.url, user="u", password="p")
+            client = await connect(options, name="test")
+            if fast:
+                BatchParser.of(client)
+            await client.publish("agents.A-7.Seen", b"")
+            await client.flush()
+            await until(lambda: logged(lines, "nats_permission_denied"))
+            assert client.is_connected
+            await client.close()
+    (line,) = [line for line in lines if line["event"] == "nats_permission_denied"]
+    assert '"agents.A-7.Seen"' in line["error"]
+
+
+def logged(lines: list[Any], event: str) -> bool:
+    return any(line["event"] == event for line in lines)
+
+
 async def test_a_list_of_servers_needs_one(nats_url: str) -> None:
     client = await connect(NatsOptions(url=f"nats://127.0.0.1:1,{nats_url}"), name="test")
     assert client.is_connected
@@ -80,7 +104,7 @@ async def test_tls_is_used_and_the_certificate_checked(certificate: Path, *, fir
         assert await client.rtt() > 0
         await client.close()
         stranger = NatsOptions(url=server.url.replace("nats://", "tls://"), tls_first=first)
-        with pytest.raises(SourceUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(SourceUnavailable, match="its certificate is not accepted: self-signed"):
             await connect(stranger, name="test")
 
 
@@ -89,7 +113,26 @@ async def test_a_missing_tls_file_is_named() -> None:
         await connect(NatsOptions(url="nats://127.0.0.1:1", tls_ca="/nowhere.pem"), name="test")
 
 
-async def test_callbacks_tell_of_reconnects_and_of_the_end() -> None:
+async def test_an_end_that_the_server_makes_is_told() -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"X","version":"2.12.0","max_payload":1024}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n-ERR 'Account Authentication Expired'\r\n")
+        await reader.read()
+        writer.close()
+
+    async def on_closed() -> None:
+        ended.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await connect(NatsOptions(url=url), name="test", on_closed=on_closed)
+        await asyncio.wait_for(ended.wait(), PATIENCE)
+
+
+async def test_callbacks_tell_of_reconnects_and_not_of_our_own_end() -> None:
     told: list[str] = []
     reconnected = asyncio.Event()
 
@@ -111,7 +154,7 @@ async def test_callbacks_tell_of_reconnects_and_of_the_end() -> None:
         await server.restart()
         await asyncio.wait_for(reconnected.wait(), PATIENCE)
         await client.close()
-    assert told == ["reconnected", "closed"]
+    assert told == ["reconnected"]
 
 
 async def test_a_dead_read_loop_and_dead_reconnecting_are_seen_and_revived(nats_url: str) -> None:

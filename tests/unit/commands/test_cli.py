@@ -1,8 +1,10 @@
 """The command line as somebody types it."""
 
 import os
+import re
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from click.testing import CliRunner, Result
 from penstock import __version__
 from penstock.worker.cli import main
 from penstock.worker.settings.keys import SETTINGS
+from penstock.worker.settings.sections import Section
 from penstock.worker.settings.sources import flag
 
 WITH_SETTINGS = (
@@ -38,15 +41,109 @@ def penstock(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
+def shown(text: str) -> dict[str, list[str]]:
+    """The flags that a help shows, by heading."""
+    sections = re.split(r"^(\S.*):$", text, flags=re.MULTILINE)[1:]
+    return {
+        title: re.findall(r"^  (--[\w-]+)", body, re.MULTILINE)
+        for title, body in zip(sections[::2], sections[1::2], strict=True)
+    }
+
+
+def flags_of(section: Section, command: str) -> list[str]:
+    """The flags that the help of a command has to show under a heading."""
+    settings = [s for s in SETTINGS.values() if s.section is section and s.shown_by(command)]
+    both = [[flag(s.key), f"{flag(s.key)}-file"] if s.secret else [flag(s.key)] for s in settings]
+    return list(chain.from_iterable(both))
+
+
 @pytest.mark.parametrize("command", WITH_SETTINGS, ids=" ".join)
-def test_help_lists_every_setting_with_its_default(command: list[str]) -> None:
+def test_help_shows_the_settings_of_the_command_by_section(command: list[str]) -> None:
     text = penstock(*command, "--help").output
+    expected = {str(section): flags_of(section, command[0]) for section in Section}
+    found = shown(text)
+    assert "--config" in found.pop("Options")
+    assert found == {title: flags for title, flags in expected.items() if flags}
+    assert "`penstock config --help`" in " ".join(text.split())
+
+
+def test_config_help_shows_every_setting_with_choices_and_default() -> None:
+    text = penstock("config", "--help").output
     words = " ".join(text.split())
     for setting in SETTINGS.values():
         assert f"{flag(setting.key)} " in text
         assert setting.about in words
         if setting.default_text:
             assert f"[default: {setting.default_text}]" in words
+    assert "--rabbitmq-queue-type [quorum|classic|stream]" in text
+    assert "--window-past [retention|unlimited|DURATION]" in text
+
+
+@pytest.mark.parametrize("command", WITH_SETTINGS, ids=" ".join)
+def test_help_is_short(command: list[str]) -> None:
+    """What only `run` needs is in its help alone."""
+    if command[0] in ("run", "config"):
+        return
+    text = penstock(*command, "--help").output
+    assert "--batch-size" not in text
+    assert "--http-port" not in text
+
+
+@pytest.mark.parametrize("command", WITH_SETTINGS, ids=" ".join)
+def test_every_command_accepts_every_setting(command: list[str]) -> None:
+    """Shown or not: one wrong value is what each of them stops at."""
+    arguments = ["-"] if command == ["publish"] else []
+    for setting in SETTINGS.values():
+        if setting.secret or isinstance(setting.default, bool):
+            continue
+        result = penstock(*command, *arguments, flag(setting.key), "\0", "--ack-wait", "never")
+        assert result.exit_code == 2
+        assert "ack_wait = 'never'" in result.stderr, setting.key
+
+
+def completed(*words: str) -> list[str]:
+    """What bash offers for the last word."""
+    line = " ".join(("penstock", *words))
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock"],
+        env={
+            **os.environ,
+            "_PENSTOCK_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words)),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return [offer.partition(",")[2] for offer in done.stdout.split()]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_a_completion_script(shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock"],
+        env={**os.environ, "_PENSTOCK_COMPLETE": f"{shell}_source"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "_PENSTOCK_COMPLETE" in done.stdout
+    assert f"{shell}_complete" in done.stdout
+
+
+def test_completion_knows_commands_flags_and_choices() -> None:
+    assert {"run", "migrate"} <= set(completed(""))
+    assert completed("migrate", "s") == ["status"]
+    assert completed("run", "--batch") == ["--batch-size", "--batch-bytes"]
+    assert completed("provision", "--batch") == []
+    assert completed("run", "--rabbitmq-queue-type", "") == ["quorum", "classic", "stream"]
+    assert completed("run", "--source-path", "") == ["fast", "client"]
+    assert completed("run", "--brokers", "") == ["nats", "rabbitmq", "nats,rabbitmq"]
+    assert completed("run", "--log-level", "w") == ["warning"]
+    assert completed("run", "--window-past", "") == ["retention", "unlimited"]
+    assert completed("events", "--format", "j") == ["json-schema"]
 
 
 def test_help_names_every_command() -> None:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from penstock.worker.cli import main
 from penstock.worker.errors import SettingsError
 from penstock.worker.settings import text as config_text
+from penstock.worker.settings.declared import Setting
 from penstock.worker.settings.keys import SETTINGS, load
 from penstock.worker.settings.kinds import Kind, duration, duration_text, size, size_text, whole
+from penstock.worker.settings.sections import Section
 
 SECRET = "s3cret"
 
@@ -133,7 +136,7 @@ def test_a_secret_and_its_file_together_are_wrong(tmp_path: Path) -> None:
     file.write_text(SECRET)
     environ = {"PENSTOCK_NATS_TOKEN": SECRET, "PENSTOCK_NATS_TOKEN_FILE": str(file)}
     assert problems(environ=environ) == [
-        "PENSTOCK_NATS_TOKEN and PENSTOCK_NATS_TOKEN_FILE (environment): give the one or the other"
+        "PENSTOCK_NATS_TOKEN and PENSTOCK_NATS_TOKEN_FILE (environment): give only one of them"
     ]
 
 
@@ -253,5 +256,31 @@ def test_the_example_file_is_current_and_holds_the_defaults(tmp_path: Path) -> N
 
 
 def test_the_table_names_every_setting() -> None:
-    table = config_text.markdown()
-    assert [line.split("`")[1] for line in table.splitlines()[2:]] == list(SETTINGS)
+    rows = [line for line in config_text.markdown().splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == list(SETTINGS)
+
+
+def test_every_section_is_one_piece_and_none_is_empty() -> None:
+    assert [title for title, _ in config_text.sections()] == list(Section)
+
+
+def test_every_setting_is_shown_by_commands_that_exist() -> None:
+    known = {*main.commands}
+    for setting in SETTINGS.values():
+        assert setting.commands <= known, setting.key
+        assert setting.about.endswith("."), setting.key
+        assert setting.shown_by("config")
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_every_word_that_a_shell_completes_is_a_value(setting: Setting) -> None:
+    for word in setting.kind.words:
+        setting.kind.parse(word)
+        assert word in setting.kind.placeholder or "," in word
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"), [("auto", "auto"), ("8081", 8081), (8081, 8081), ("-1", -1), ("0", 0)]
+)
+def test_a_port_is_a_number_or_auto(raw: str | int, value: object) -> None:
+    assert SETTINGS["http_port"].kind.parse(raw) == value

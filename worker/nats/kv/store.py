@@ -34,6 +34,7 @@ from penstock.worker.nats.kv.wire import (
 )
 from penstock.worker.nats.requests import BATCH_LIMIT
 from penstock.worker.pipeline.ports import KvRow
+from penstock.worker.wording import why
 
 _ROUNDS = 12
 _ATOMIC_ROUNDS = 3
@@ -110,7 +111,7 @@ class JetStreamKv:
                 async with self._turn:
                     written += await self._settle(chunk)
         except (nats.errors.Error, OSError) as exc:
-            raise self._unavailable(f"{type(exc).__name__}: {exc}") from exc
+            raise self._unavailable(why(exc)) from exc
         except StreamError as exc:
             raise self._unavailable(str(exc)) from exc
         return written
@@ -126,7 +127,7 @@ class JetStreamKv:
                 async for entry in found:
                     yield entry.key, entry.revision, entry.guard
         except (nats.errors.Error, OSError) as exc:
-            raise self._unavailable(f"{type(exc).__name__}: {exc}") from exc
+            raise self._unavailable(why(exc)) from exc
 
     def _unavailable(self, why: str) -> StateStoreUnavailable:
         return StateStoreUnavailable(f"KV bucket {self.bucket!r}: {why}")

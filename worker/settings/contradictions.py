@@ -1,0 +1,53 @@
+"""What is wrong between settings that are each right by themselves."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.worker.settings.keys import Settings
+
+_HEARTBEATS = 3
+"""An acknowledgement may be extended late twice before the broker delivers again."""
+
+
+def contradictions(s: "Settings", written: Callable[["Settings", str], str]) -> Iterator[str]:
+    """One message each. ``written`` gives a setting as its key and its value."""
+
+    def text(key: str) -> str:
+        return written(s, key)
+
+    if s.batch_size * s.in_flight > s.max_ack_pending:
+        yield (
+            f"{text('max_ack_pending')} is less than {text('batch_size')} times "
+            f"{text('in_flight')}: the broker would stop delivering before the batches are full"
+        )
+    if s.heartbeat * _HEARTBEATS > s.ack_wait:
+        yield (
+            f"{text('ack_wait')} is less than {_HEARTBEATS} times {text('heartbeat')}: "
+            "a batch in progress would be delivered again"
+        )
+    if s.max_event_bytes > s.batch_bytes:
+        yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: it fits no batch"
+    if s.batch_bytes > s.memory_limit:
+        yield f"{text('batch_bytes')} is more than {text('memory_limit')}: it would never be full"
+    if s.lock_timeout > s.statement_timeout:
+        yield f"{text('lock_timeout')} is more than {text('statement_timeout')}: it has no effect"
+    yield from _credentials(s)
+
+
+_PAIRS = (
+    ("nats_user", "nats_password"),
+    ("nats_tls_cert", "nats_tls_key"),
+    ("rabbitmq_user", "rabbitmq_password"),
+    ("rabbitmq_tls_cert", "rabbitmq_tls_key"),
+)
+
+
+def _credentials(s: "Settings") -> Iterator[str]:
+    ways = ("nats_credentials", "nats_nkey", "nats_user", "nats_token")
+    used = [way for way in ways if getattr(s, way) is not None]
+    if len(used) > 1:
+        yield f"{' and '.join(used)} are given: NATS takes one way to log in"
+    for one, other in _PAIRS:
+        if (getattr(s, one) is None) != (getattr(s, other) is None):
+            yield f"{one} and {other} are needed together, only one of them is given"

@@ -1,0 +1,39 @@
+"""Where a setting is shown: under which heading, and in the help of which commands."""
+
+from enum import StrEnum
+
+
+class Section(StrEnum):
+    """A heading, in the order in which help, example file and documentation show them."""
+
+    NATS = "NATS"
+    RABBITMQ = "RabbitMQ"
+    POSTGRES = "PostgreSQL"
+    STREAMS = "Streams and queues"
+    BATCHES = "Batches"
+    EVENTS = "Events"
+    KV = "KV bucket"
+    HTTP = "HTTP"
+    LOGS = "Logs"
+    WORKER = "Worker"
+
+
+class Commands(frozenset[str]):
+    """The commands whose ``--help`` shows a setting. Every command accepts every setting."""
+
+
+LISTS_ALL = "config"
+"""The command whose ``--help`` shows every setting."""
+
+RUN = Commands(["run"])
+TUNING = Commands()
+"""For settings that few ever change: only the command that lists all shows them."""
+USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "publish"])
+USE_RABBITMQ = Commands(["run", "provision", "doctor", "publish"])
+USE_POSTGRES = Commands(["run", "hydrate", "doctor", "migrate"])
+USE_STREAMS = Commands(["run", "provision", "doctor"])
+USE_CATALOGUE = Commands(["run", "provision", "doctor", "publish", "events", "migrate"])
+USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
+ALL = Commands(
+    ["run", "provision", "hydrate", "doctor", "publish", "events", "config", "migrate"],
+)

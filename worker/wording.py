@@ -1,0 +1,68 @@
+"""Failures in words: what a person can read where an exception would show its insides."""
+
+import os
+import re
+import ssl
+
+_LOGIN = re.compile(r"(?<=//).*@")
+_QUERY = re.compile(r"\?.*")
+_ERRNO = re.compile(r"\[Errno (-?\d+)\]")
+_DRIVERS = {"unexpected connection_lost() call": "it closed the connection"}
+"""What drivers say about themselves, and what that means."""
+
+
+def why(error: BaseException) -> str:
+    """The reason that ``error`` gives: the system's words for its errors, else those of the driver,
+    else the name of its class.
+    """
+    error = _below(error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    numbers = [number for number in _numbers(error) if number > 0]
+    if numbers:
+        return " and ".join(os.strerror(number).lower() for number in numbers)
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return _DRIVERS.get(text, text.removeprefix("nats: ").strip()) or type(error).__name__
+
+
+def failed(what: str, error: BaseException) -> str:
+    """That ``what`` failed, and why."""
+    return f"{what}: {why(error)}"
+
+
+def unreachable(server: str, error: BaseException) -> str:
+    """That a server cannot be reached, why, and what to do. ``server`` says which and where."""
+    return f"cannot connect to {server}: {why(error)}; {_remedy(_below(error))}"
+
+
+def redacted(url: str) -> str:
+    """``url`` without user, password and parameters."""
+    return _QUERY.sub("", _LOGIN.sub("", url))
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "name the CA that signed it, and the host that it is for"
+    if isinstance(error, TimeoutError) or _numbers(error):
+        return "start it or correct its address"
+    return "check the address and the login"
+
+
+def _below(error: BaseException) -> BaseException:
+    """The system's error that a driver has wrapped into one of its own, with the same arguments."""
+    cause = error.__cause__
+    return cause if isinstance(error, OSError) and isinstance(cause, OSError) else error
+
+
+def _numbers(error: BaseException) -> list[int]:
+    """Of the system's errors, below zero those of name resolution; asyncio puts the errors of
+    several addresses into one text.
+    """
+    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
+        return []
+    number = error.errno or next(iter(error.args), None)
+    if isinstance(number, int):
+        return [number]
+    return list(dict.fromkeys(map(int, _ERRNO.findall(str(error)))))
