@@ -31,8 +31,10 @@ from tests.support.rabbitmq import stream_queues_on_disk
 from tests.support.waiting import PATIENCE, until
 
 ACK_WAIT = 2.0
-LONG = pytest.mark.parametrize("ack_wait", [600.0], ids=[""])
-"""For tests of what comes again at once: nothing does because the ack wait is over."""
+PATIENT_ACK_WAIT = 600.0
+"""Usual, so that on a slow machine nothing comes again because the ack wait is over."""
+SHORT = pytest.mark.parametrize("ack_wait", [ACK_WAIT], ids=["short"])
+"""For tests of what comes again, or does not, once it is over."""
 STREAM, DURABLE = "CONTRACT", "replica"
 
 
@@ -126,7 +128,7 @@ def address(features: Features, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def ack_wait() -> float:
-    return ACK_WAIT
+    return PATIENT_ACK_WAIT
 
 
 @pytest.fixture
@@ -233,6 +235,7 @@ async def test_everything_published_arrives_with_where_it_stood(
     assert bool(first.epoch) is bus.features.names_epochs
 
 
+@SHORT
 async def test_what_was_acknowledged_never_comes_again(bus: Bus) -> None:
     await bus.publish(numbered(50))
     async with await bus.open_source() as first:
@@ -242,7 +245,6 @@ async def test_what_was_acknowledged_never_comes_again(bus: Bus) -> None:
         await nothing_comes(second, ACK_WAIT * 1.5)
 
 
-@LONG
 async def test_leaving_gives_back_what_was_not_acknowledged(bus: Bus) -> None:
     await bus.publish(numbered(50))
     async with await bus.open_source(batch_size=10) as first:
@@ -254,6 +256,7 @@ async def test_leaving_gives_back_what_was_not_acknowledged(bus: Bus) -> None:
         assert (await collect(second, rest)).keys() == rest
 
 
+@SHORT
 async def test_what_a_dead_replica_held_comes_again(bus: Bus) -> None:
     await bus.publish(numbered(30))
     async with await bus.open_source() as dead:
@@ -261,8 +264,8 @@ async def test_what_a_dead_replica_held_comes_again(bus: Bus) -> None:
         await bus.cut(dead)
         async with await bus.open_source() as other:
             found = await collect(other, numbered(30))
-    again = 2 if bus.features.counts_deliveries else 1
-    assert {message.deliveries for message in found.values()} == {again}
+    counted = {message.deliveries > 1 for message in found.values()}
+    assert counted == {bus.features.counts_deliveries}
 
 
 async def test_a_dead_connection_is_said_and_not_waited_for(bus: Bus) -> None:
@@ -275,7 +278,6 @@ async def test_a_dead_connection_is_said_and_not_waited_for(bus: Bus) -> None:
         assert not dead.healthy
 
 
-@LONG
 @pytest.mark.parametrize("delay", [0.0, 0.8])
 async def test_nack_redelivers_after_the_delay(
     bus: Bus, source: WatchedSource, delay: float
@@ -329,6 +331,7 @@ async def test_headers_arrive_as_sent(bus: Bus, source: WatchedSource) -> None:
     assert binary.headers == bus.features.attributes
 
 
+@SHORT
 @pytest.mark.parametrize("status", ["100", "404", "408", "409", "500", "503"])
 async def test_a_status_header_of_a_user_is_data(
     bus: Bus, source: WatchedSource, status: str
@@ -426,7 +429,6 @@ async def test_what_is_settled_ends_the_wait_for_company(bus: Bus) -> None:
         assert len(await asyncio.wait_for(fetching, PATIENCE)) == 1
 
 
-@LONG
 async def test_cancelling_fetch_loses_nothing(bus: Bus) -> None:
     async with await bus.open_source(linger=0.05, batch_size=500) as source:
         publishing = asyncio.create_task(bus.publish(numbered(300)))
@@ -479,6 +481,7 @@ async def ack_all(batches: Sequence[Batch]) -> None:
         await batch.ack()
 
 
+@SHORT
 async def test_work_that_takes_longer_than_the_ack_wait_is_not_redelivered(
     bus: Bus, source: WatchedSource
 ) -> None:
@@ -524,6 +527,7 @@ async def test_a_server_stopped_for_seconds_is_noticed_and_taken_up_again(
     await until(lambda: turned_green(source))
 
 
+@SHORT
 async def test_a_read_loop_that_died_silently_is_revived(bus: Bus, source: WatchedSource) -> None:
     await bus.publish(numbered(3))
     await collect(source, numbered(3))
@@ -565,7 +569,6 @@ async def turned_green(source: WatchedSource) -> bool:
     return source.healthy
 
 
-@LONG
 async def test_halves_and_single_messages_settle_themselves(bus: Bus) -> None:
     source = await bus.ready(await bus.open_source(batch_size=20, linger=1.0))
     await bus.publish(numbered(1))
