@@ -20,9 +20,30 @@ PING_SECONDS = 5
 CONNECT_SECONDS = 3
 RECONNECT_WAIT_SECONDS = 0.5
 _CLOSE_SECONDS = 0.5
+_TOO_LARGE = "maximum payload violation"
+"""A word of the protocol, as are all errors of a server there; none of them has a number."""
 
 
-class _TlsClient(Client):
+class _Client(Client):
+    """Keeps to what the server says it takes, and outlives a message that was too large for it.
+
+    nats-py reads ``max_payload`` at a reconnect alone, and ends for good when the server refuses a
+    message for its size: one that was on its way while the server came back with a smaller limit.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002  (nats-py's signature)
+        await super()._process_info(info, initial_connection)
+        self._max_payload = info.get("max_payload", self._max_payload)
+
+    async def _process_err(self, err_msg: str) -> None:
+        if _TOO_LARGE in err_msg.lower():
+            log.warning("nats_message_too_large", takes=self.max_payload)
+            await self._process_op_err(nats.errors.MaxPayloadError())
+        else:
+            await super()._process_err(err_msg)
+
+
+class _TlsClient(_Client):
     """Refuses a server that offers no TLS before it is sent a password.
 
     nats-py itself falls back to plain text, even for ``tls://`` urls.
@@ -91,7 +112,7 @@ async def connect(
     has ended for good: by ``close()``, or because the server refused us in a way that nats-py does
     not retry. Raises SourceUnavailable, naming the servers and the cause.
     """
-    client = _TlsClient() if options.wants_tls else Client()
+    client = _TlsClient() if options.wants_tls else _Client()
     listener = _Listener(client, name, len(options.servers), on_reconnected, on_closed)
     try:
         arguments = _arguments(options, name, listener)
