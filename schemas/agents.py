@@ -77,7 +77,7 @@ PARENT = Ref("parent_agent_id", "agents.agent")
 NEEDED = Ref("depends_on", "agents.agent")
 STATUS_KEY = (Hydrate("agents.kv_status", AGENT),)
 STATE_KEY = (Hydrate("agents.kv_state", STATE_OF),)
-ALL_KEYS = (Hydrate("agents.kv", AGENT),)
+ALL_KEYS = (*STATUS_KEY, Hydrate("agents.kv_state", AGENT))
 
 
 class Profile(EventData, frozen=True, kw_only=True):

@@ -8,6 +8,8 @@ import importlib
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
+import msgspec
+
 from penstock.schemas.event import EventData
 from penstock.schemas.event_type import EventType, Group, State, compile_type
 from penstock.schemas.rows import MappingError
@@ -21,11 +23,25 @@ BUILT_IN = (
 )
 
 
+class HydratedView(msgspec.Struct, frozen=True):
+    """A view that a bucket mirrors, and the columns that its rows are asked by."""
+
+    name: str
+    bucket: str
+    lookups: tuple[tuple[str, ...], ...]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that name one row: the longest lookup."""
+        return max(self.lookups, key=len)
+
+
 class Catalogue:
     """All event types of some modules. Raises MappingError if declarations contradict each other.
 
     ``types`` maps a CloudEvents type to its `EventType`; ``streams`` a stream to the subjects that
-    it captures; ``keys`` a state table to its key columns.
+    it captures; ``keys`` a state table to its key columns; ``hydrated`` is every view that a bucket
+    mirrors, by name.
     """
 
     def __init__(self, structs: Sequence[type[EventData]]) -> None:
@@ -40,6 +56,7 @@ class Catalogue:
         self._check_groups()
         self._check_references()
         self.streams = self._subjects()
+        self.hydrated = self._hydrated()
 
     @classmethod
     def load(cls, packages: Sequence[str] = ()) -> "Catalogue":
@@ -98,6 +115,25 @@ class Catalogue:
                     raise MappingError(
                         f"{kind.name}: Ref to {table}, which no event writes by a single key column"
                     )
+
+    def _hydrated(self) -> dict[str, HydratedView]:
+        found: dict[str, HydratedView] = {}
+        for kind in self.types.values():
+            for rule in kind.spec.kv:
+                known = found.get(rule.view) or HydratedView(rule.view, rule.bucket, ())
+                if known.bucket != rule.bucket:
+                    raise MappingError(
+                        f"{kind.name}: {rule.view} fills bucket {rule.bucket!r}, but another type "
+                        f"says {known.bucket!r}; a view fills one bucket"
+                    )
+                lookups = tuple(dict.fromkeys((*known.lookups, rule.columns)))
+                found[rule.view] = HydratedView(rule.view, rule.bucket, lookups)
+        return found
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """Every bucket that a view fills."""
+        return tuple(dict.fromkeys(view.bucket for view in self.hydrated.values()))
 
     def _subjects(self) -> dict[str, tuple[str, ...]]:
         domains: dict[str, list[str]] = {name: list(known) for name, known in STREAMS.items()}

@@ -114,7 +114,7 @@ def compile_type(spec: EventSpec) -> EventType:
         states=states,
         references=tuple((ref.table, compiler.id_and_text(ref.field)) for ref in spec.refs),
         touches=tuple(
-            ((rule.view, rule.columns), compiler.cells(rule.columns, {})) for rule in spec.kv
+            ((rule.view, rule.columns), compiler.key_cells(rule.columns)) for rule in spec.kv
         ),
         partition_fields=_time_keys(spec, wire),
         requires_sequence=bool(getattr(spec.struct, "requires_sequence", False)),

@@ -79,13 +79,16 @@ STATUS_KEY = "_status"
 """The last token of the KV key that holds an agent's status."""
 
 
-def kv_key(agent_uuid: str, state_key: str | None) -> str:
-    """The KV key of an agent's state, or of its status if ``state_key`` is None.
+def kv_token(text: str) -> str:
+    """One token of a KV key, as SQL's ``bus.kv_token`` makes it.
 
     Any text works: what a key may not hold is escaped, and so is a leading underscore, which keeps
     the names that begin with one for Penstock.
     """
-    if state_key is None:
-        return f"{agent_uuid}.{STATUS_KEY}"
-    token = escape(state_key) or "="
-    return f"{agent_uuid}.{'=5F' + token[1:] if token[0] == '_' else token}"
+    token = escape(text) or "="
+    return f"=5F{token[1:]}" if token[0] == "_" else token
+
+
+def kv_key(agent_uuid: str, state_key: str | None) -> str:
+    """The KV key of an agent's state, or of its status if ``state_key`` is None."""
+    return f"{agent_uuid}.{STATUS_KEY if state_key is None else kv_token(state_key)}"

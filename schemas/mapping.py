@@ -67,6 +67,10 @@ ITEM = Attribute.ITEM
 """The element of the list that ``each`` names."""
 
 
+AGENT_STATE = "AGENT_STATE"
+"""The bucket of the agents' state; the setting ``kv_bucket`` may give it another name."""
+
+
 class Field(msgspec.Struct, frozen=True):
     """A value that comes from the field of another name than the column."""
 
@@ -151,10 +155,16 @@ class Ref(msgspec.Struct, frozen=True):
 
 
 class Hydrate(msgspec.Struct, frozen=True):
-    """After the commit, mirror the rows of ``view`` whose ``columns`` equal the event's fields."""
+    """After the commit, mirror the rows of ``view`` whose ``columns`` equal the event's fields.
+
+    The view has the columns (bucket, key, live, guard, value) and ``columns``; see
+    migrations/0009_hydration.up.sql. ``bucket`` is what its first column says. Of all the
+    ``columns`` that types ask a view by, the longest should name one row.
+    """
 
     view: str
     columns: tuple[str, ...]
+    bucket: str = AGENT_STATE
 
 
 class EventSpec(msgspec.Struct, frozen=True, kw_only=True):

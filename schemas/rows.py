@@ -148,6 +148,19 @@ class RowCompiler:
         made: Cells = names["cells"]
         return made
 
+    def key_cells(self, columns: Sequence[str]) -> Cells:
+        """A function of (event, item) that gives a key to look rows up by, which has no NULL.
+
+        Raises MappingError.
+        """
+        for column in columns:
+            if column in self._fields and _is_optional(self._fields[column]):
+                raise MappingError(
+                    f"{self._type}: Hydrate names {column!r}, which may be missing; name fields "
+                    "that every event of the type has"
+                )
+        return self.cells(columns, {})
+
     def _expression(
         self, column: str, values: Mapping[str, Any], names: dict[str, Any], *, optional: bool
     ) -> str:

@@ -10,6 +10,7 @@ import structlog
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
+from penstock.worker.brokers import buckets
 from penstock.worker.brokers.ports import Broker, Lent
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
@@ -22,15 +23,17 @@ from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
 from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.mirror import Mirror
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.source import Watched
-from penstock.worker.pipeline.upkeep import Store, keep_hydrated, keep_partitions
+from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.upkeep import PostgresUpkeep
+from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.settings.keys import Settings
 
 log = structlog.get_logger()
@@ -65,7 +68,7 @@ class Worker:
         self._alone = asyncio.Lock()
         self._failed: list[str] = []
         self.watched: list[tuple[Pipeline, Watched]] = []
-        self._store: Store | None = None
+        self._mirrored: tuple[HydratedViews, Mirror] | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
 
     async def __aenter__(self) -> Self:
@@ -92,7 +95,7 @@ class Worker:
         )
         brokers = [await self._open_broker(name) for name in settings.brokers]
         if settings.kv:
-            await self._open_bucket()
+            await self._open_buckets()
         kept = await self._sink.prepare()
         window = Window(
             self._catalogue, kept, past=settings.window_past, future=settings.window_future
@@ -125,19 +128,14 @@ class Worker:
             return await broker.provision(dry_run=False)
         return await broker.check()
 
-    async def _open_bucket(self) -> None:
-        bucket, metrics = await self._scope.bucket(), self._metrics
-
-        async def missing() -> None:
-            await bucket.provision(dry_run=False)
-            self._reconcile.set()
-
+    async def _open_buckets(self) -> None:
         if self._settings.provision:
-            self._tell(await bucket.provision(dry_run=False))
-        self._store = bucket.store(
-            on_conflict=lambda count: metrics.kv_conflicts(bucket.name, count), on_missing=missing
-        )
-        self._hydrator = Hydrator(self._sink, self._store, metrics)
+            self._tell(await buckets.provision(self._scope, dry_run=False))
+        mirror = await buckets.open_mirror(self._scope, self._metrics, self._reconcile)
+        views = HydratedViews(self._pool, self._catalogue.hydrated, mirror.leave_out)
+        await views.prepare()
+        self._hydrator = Hydrator(views, mirror)
+        self._mirrored = views, mirror
 
     def _tell(self, differences: list[Difference]) -> None:
         for difference in differences:
@@ -203,8 +201,8 @@ class Worker:
         running = [
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
         ]
-        if self._store is not None:
-            background.append(self._spawn(self._keep_hydrated(self._store), "hydrate"))
+        if self._mirrored is not None:
+            background.append(self._spawn(self._keep_hydrated(*self._mirrored), "hydrate"))
         if until_idle is not None:
             background.append(self._spawn(self._stop_when_idle(until_idle), "idle"))
         log.info("worker_started", sources=[p.name for p in self.pipelines])
@@ -231,8 +229,8 @@ class Worker:
             self._failed.append(task.get_name())
             self._stopping.set()
 
-    async def _keep_hydrated(self, store: Store) -> None:
-        await keep_hydrated(self._upkeep, store, self._reconcile, self._settings.kv_reconcile)
+    async def _keep_hydrated(self, views: HydratedViews, mirror: Mirror) -> None:
+        await keep_hydrated(views, mirror, self._reconcile, self._settings.kv_reconcile)
 
     async def _stop_when_idle(self, seconds: float) -> None:
         await wait_until_idle(self.watched, seconds)

@@ -38,9 +38,9 @@ async def remember(connection: asyncpg.Connection, value: str | None = '{"b": 1,
 
 async def row(connection: asyncpg.Connection, key: str) -> tuple[bool, list[Any], Any]:
     found = await connection.fetchrow(
-        "SELECT live, guard::text, value FROM agents.kv WHERE agent_id = $1 AND state_key = $2",
+        "SELECT live, guard::text, value FROM agents.kv WHERE agent_id = $1 AND key = $2",
         AGENT,
-        key,
+        f"{AGENT}.{key}",
     )
     assert found is not None
     value = found["value"] and json.loads(found["value"])

@@ -1,6 +1,6 @@
 """What a broker's room promises. Its `broker` module serves the worker, its `sender` an agent."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,8 +9,8 @@ import msgspec
 from penstock.worker.difference import Difference
 from penstock.worker.finding import Finding
 from penstock.worker.pipeline.budget import Share
+from penstock.worker.pipeline.mirror import Store
 from penstock.worker.pipeline.source import WatchedSource
-from penstock.worker.pipeline.upkeep import Store
 from penstock.worker.sending.ports import Outlet, Sender, Sending
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Broker(Protocol):
 
 
 class Bucket(Protocol):
-    """Where the agents' state is mirrored."""
+    """Where rows are mirrored. ``name`` is the server's name of it."""
 
     name: str
 
@@ -87,9 +87,11 @@ class Bucket(Protocol):
         *,
         on_conflict: Callable[[int], None] | None = None,
         on_missing: Callable[[], Awaitable[None]] | None = None,
+        on_refused: Callable[[str, str], None] | None = None,
     ) -> Store:
         """To write to it. ``on_conflict`` is told how many writes came second, ``on_missing`` is
-        called when the bucket is gone, before another attempt.
+        called when the bucket is gone, before another attempt, ``on_refused`` is told the key and
+        the reason of a row that it will not take.
         """
 
 
@@ -101,10 +103,10 @@ class BrokerModule(Protocol):
 
 
 class BucketModule(Protocol):
-    """The module that opens the bucket."""
+    """The module that opens the buckets."""
 
-    async def open_bucket(self, scope: "Scope", /) -> Bucket:
-        """Connect, as the scope's settings say. Raises SourceUnavailable."""
+    async def open_buckets(self, scope: "Scope", /) -> Mapping[str, Bucket]:
+        """Connect, as the scope's settings say; by declared name. Raises SourceUnavailable."""
 
 
 class SenderModule(Protocol):

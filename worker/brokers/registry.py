@@ -47,7 +47,7 @@ BROKERS: dict[str, Entry] = {
 }
 
 BUCKET = "penstock.worker.nats.kv.bucket"
-"""The agents' state is mirrored into NATS, whichever broker carries the events."""
+"""Rows are mirrored into buckets of NATS, whichever broker carries the events."""
 
 WITHOUT_SCHEME = "nats"
 """Whose an address is that names no scheme, such as ``localhost:4222``."""
@@ -74,7 +74,7 @@ def sender_module(name: str) -> "SenderModule":
 
 
 def bucket_module() -> "BucketModule":
-    """Of the bucket for the agents' state. Raises SettingsError."""
+    """Of the buckets that rows are mirrored to. Raises SettingsError."""
     return cast("BucketModule", _load("nats", BUCKET))
 
 

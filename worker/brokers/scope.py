@@ -1,7 +1,7 @@
 """What one command or one worker opens, each connection once."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Self, TypeVar
 
@@ -51,9 +51,12 @@ class Scope:
         """A broker by its name, connected. Raises SourceUnavailable, SettingsError."""
         return await broker_module(name).open_broker(self)
 
-    async def bucket(self) -> Bucket:
-        """The bucket for the agents' state. Raises SourceUnavailable, SettingsError."""
-        return await bucket_module().open_bucket(self)
+    async def buckets(self) -> Mapping[str, Bucket]:
+        """Every bucket that a mapping declares, by the name that it has there.
+
+        Raises SourceUnavailable, SettingsError.
+        """
+        return await bucket_module().open_buckets(self)
 
     async def once(
         self, opener: Callable[["Scope"], AbstractAsyncContextManager[Opened]]

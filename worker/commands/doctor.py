@@ -31,7 +31,7 @@ async def findings(settings: Settings) -> AsyncIterator[Finding]:
     """Everything there is to find, server by server, each thing once."""
     looks = [server_findings, schema_findings]
     looks += [partial(_broker, name) for name in settings.brokers]
-    looks += [_bucket] if settings.kv else []
+    looks += [_buckets] if settings.kv else []
     told = set[Finding]()
     for look in looks:
         try:
@@ -54,11 +54,11 @@ async def _broker(name: str, settings: Settings) -> AsyncIterator[Finding]:
         yield finding
 
 
-async def _bucket(settings: Settings) -> AsyncIterator[Finding]:
+async def _buckets(settings: Settings) -> AsyncIterator[Finding]:
     async with Scope(settings, Catalogue.load(settings.event_packages)) as scope:
-        bucket = await scope.bucket()
-        for finding in await bucket.examine():
-            yield finding
-        differences = await bucket.provision(dry_run=True)
-    for finding in compared(differences, f"the bucket {settings.kv_bucket} and its settings"):
-        yield finding
+        for bucket in (await scope.buckets()).values():
+            for finding in await bucket.examine():
+                yield finding
+            differences = await bucket.provision(dry_run=True)
+            for finding in compared(differences, f"the bucket {bucket.name} and its settings"):
+                yield finding

@@ -1,22 +1,39 @@
-"""``penstock hydrate``: fill the KV bucket from PostgreSQL."""
+"""``penstock hydrate``: fill the KV buckets from PostgreSQL."""
+
+import asyncio
 
 from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.identity import entity_uuid
+from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.errors import PenstockError
-from penstock.worker.pipeline.upkeep import hydrate as hydrate_bucket
+from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.ports import KvTouch
+from penstock.worker.pipeline.upkeep import hydrate as hydrate_buckets
 from penstock.worker.postgres.pool import database
-from penstock.worker.postgres.upkeep import PostgresUpkeep
+from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.settings.keys import Settings
 
 
 async def hydrate(settings: Settings, agent: str | None) -> int:
-    """Fill the bucket from PostgreSQL, for one agent or all. Exit code."""
+    """Fill the buckets from PostgreSQL, for one agent or with all there is. Exit code."""
     catalogue = Catalogue.load(settings.event_packages)
     async with database(settings) as pool, Scope(settings, catalogue) as scope:
-        bucket = await scope.bucket()
-        await bucket.provision(dry_run=False)
-        seen, written = await hydrate_bucket(PostgresUpkeep(pool), bucket.store(), agent)
+        await buckets.provision(scope, dry_run=False)
+        names = ", ".join(bucket.name for bucket in (await scope.buckets()).values())
+        mirror = await buckets.open_mirror(scope, Metrics(), asyncio.Event())
+        views = HydratedViews(pool, catalogue.hydrated, mirror.leave_out)
+        await views.prepare()
+        found = views.all() if agent is None else views.read(_rows_of(agent, catalogue))
+        seen, written = await hydrate_buckets(found, mirror)
     if agent is not None and not seen:
         raise PenstockError(f"PostgreSQL knows no agent {agent!r}; nothing was hydrated")
-    print(f"{seen} keys compared, {written} written to {settings.kv_bucket}")  # noqa: T201
+    print(f"{seen} keys compared, {written} written to {names}")  # noqa: T201
     return 0
+
+
+def _rows_of(agent: str, catalogue: Catalogue) -> dict[KvTouch, list[tuple[str]]]:
+    """The rows of one agent, in every view that is asked by agent."""
+    by_agent, key = ("agent_id",), (entity_uuid("agent", agent),)
+    views = [view for view in catalogue.hydrated.values() if by_agent in view.lookups]
+    return {KvTouch(view.name, by_agent): [key] for view in views}

@@ -1,6 +1,7 @@
 """``penstock provision``: make what is missing on the brokers, and list what differs."""
 
 from penstock.schemas.catalogue import Catalogue
+from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.settings.keys import Settings
 
@@ -13,8 +14,7 @@ async def provision(settings: Settings, *, dry_run: bool) -> int:
             broker = await scope.broker(name)
             found += await broker.provision(dry_run=dry_run)
         if settings.kv:
-            bucket = await scope.bucket()
-            found += await bucket.provision(dry_run=dry_run)
+            found += await buckets.provision(scope, dry_run=dry_run)
     for difference in found:
         print(difference)  # noqa: T201  (the command's answer)
     if not found:

@@ -16,7 +16,7 @@ class EmbeddedNats(EmbeddedServer):
     """A NATS server with JetStream on files.
 
     ``sync_always`` writes every message to the disk before it is confirmed; ``extra_config`` is
-    appended to the configuration file as it stands.
+    appended to the configuration file as it stands. Set ``max_payload`` and `restart` to change it.
     """
 
     name = "nats"
@@ -34,7 +34,7 @@ class EmbeddedNats(EmbeddedServer):
         super().__init__(store, outlive=outlive)
         self.port = port
         self._sync = "always" if sync_always else "2m"
-        self._max_payload = max_payload
+        self.max_payload = max_payload
         self._extra = extra_config
 
     @property
@@ -46,7 +46,7 @@ class EmbeddedNats(EmbeddedServer):
         config.write_text(
             f'listen: "127.0.0.1:{self.port or -1}"\n'
             f'ports_file_dir: "{self.folder}"\n'
-            f"max_payload: {self._max_payload}\n"
+            f"max_payload: {self.max_payload}\n"
             f'jetstream {{ store_dir: "{self.folder}", sync_interval: {self._sync} }}\n'
             f"{self._extra}\n"
         )

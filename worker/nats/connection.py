@@ -22,10 +22,16 @@ PING_SECONDS = 5
 CONNECT_SECONDS = 3
 RECONNECT_WAIT_SECONDS = 0.5
 _CLOSE_SECONDS = 0.5
+_TOO_LARGE = "maximum payload violation"
+"""A word of the protocol, as are all errors of a server there; none of them has a number."""
 
 
 class _Client(Client):
-    """Knows who closed it, and leaves a subject that is not permitted as it was written."""
+    """A connection that knows who closed it, keeps to what the server takes, and says what it said.
+
+    nats-py reads ``max_payload`` at a reconnect alone, and ends for good when the server refuses a
+    message for its size: one that was on its way while the server came back with a smaller limit.
+    """
 
     closed_by_us = False
 
@@ -33,15 +39,22 @@ class _Client(Client):
         self.closed_by_us = True
         await super().close()
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002  (nats-py's signature)
+        await super()._process_info(info, initial_connection)
+        self._max_payload = info.get("max_payload", self._max_payload)
+
     async def _process_err(self, err_msg: str) -> None:
-        """nats-py's parser lowers what the server says, and subjects with it."""
-        if PERMISSIONS_ERR not in err_msg:
+        if _TOO_LARGE in err_msg.lower():
+            log.warning("nats_message_too_large", takes=self.max_payload)
+            await self._process_op_err(nats.errors.MaxPayloadError())
+        elif PERMISSIONS_ERR in err_msg:
+            # nats-py's parser lowers what the server says, and subjects with it.
+            written = ERR_RE.match(self._ps.buf)
+            text = written[1].decode().strip("'") if written else err_msg
+            self._err = nats.errors.Error(f"nats: {text}")
+            await self._error_cb(self._err)
+        else:
             await super()._process_err(err_msg)
-            return
-        written = ERR_RE.match(self._ps.buf)
-        text = written[1].decode().strip("'") if written else err_msg
-        self._err = nats.errors.Error(f"nats: {text}")
-        await self._error_cb(self._err)
 
 
 class _TlsClient(_Client):

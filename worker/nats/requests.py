@@ -29,6 +29,12 @@ ATOMIC_DISABLED = 10174
 
 _NO_RESPONDERS = b"503"
 
+_SUBJECT_LIMIT = 3_500
+"""Bytes. A server ends a connection that sends it a line of more than 4,096."""
+
+_HEADER_ROOM = 160
+"""What a request's header takes beside its own lines, those of an atomic batch included."""
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """Why JetStream refuses: ``code`` as in HTTP, ``err_code`` as in nats-server's errors.json."""
@@ -61,6 +67,19 @@ def ack_of(frame: Frame) -> Ack:
         return _decode_ack(frame[3])
     except msgspec.MsgspecError:
         return _UNREADABLE
+
+
+def unfit(nc: Client, subject: str, size: int) -> str | None:
+    """Why the server would end the connection if it were sent this; None if it would not.
+
+    ``size`` is that of the payload and of the request's own header lines. What a server takes may
+    change whenever it starts again, so ask shortly before sending.
+    """
+    if size + _HEADER_ROOM > nc.max_payload:
+        return f"{size} bytes; the server takes {nc.max_payload}, headers included"
+    if len(subject) > _SUBJECT_LIMIT:
+        return f"its subject has {len(subject)} characters, more than {_SUBJECT_LIMIT}"
+    return None
 
 
 class Call(Generic[Heard]):

@@ -22,6 +22,7 @@ from penstock.worker.nats.requests import (
     Refusal,
     Request,
     ack_of,
+    unfit,
 )
 from penstock.worker.nats.state_reader import BucketReader
 from penstock.worker.nats.wire import BatchParser
@@ -46,9 +47,6 @@ _RECONNECT_POLL_SECONDS = 0.05
 _PAUSE_SECONDS = 0.5
 _NO_STREAM_SECONDS = 2.0
 """How long no stream for a subject may be a stream that has no leader for a moment."""
-
-_SUBJECT_LIMIT = 3_500
-"""Bytes. A server ends a connection that sends it a line of more than 4,096."""
 
 _STREAM_FULL = {10077, 10047, 10023}
 _denied = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE).search
@@ -98,7 +96,7 @@ class NatsSender:
         sent takes the message back.
         """
         message = await self._unconfirmed.take(subject, payload, msg_id)
-        reason = self._unfit(message)
+        reason = _malformed(subject, msg_id)
         if reason is None:
             self._queue(subject.partition(".")[0]).put(message)
         else:
@@ -117,18 +115,17 @@ class NatsSender:
         self._tasks.clear()
         self._fail_all(PublishFailed("the publisher was closed before this was confirmed"))
 
-    def _unfit(self, message: Outgoing) -> str | None:
-        """Why the server would end the connection if it were sent this; None if it would not."""
-        if len(message.payload) + _SUBJECT_LIMIT > self._nc.max_payload:
-            return f"{len(message.payload)} bytes; the server takes {self._nc.max_payload}"
-        if len(message.subject) > _SUBJECT_LIMIT:
-            return f"its subject has {len(message.subject)} characters, more than {_SUBJECT_LIMIT}"
-        subject, msg_id = message.subject, message.msg_id
-        if not (subject.isascii() and subject.isprintable() and " " not in subject):
-            return "a subject is printable ASCII without spaces"
-        if not (msg_id.isascii() and msg_id.isprintable()):
-            return f"a Nats-Msg-Id is printable ASCII, not {msg_id!r}"
-        return None
+    def _fitting(self, batch: list[Outgoing]) -> list[Outgoing]:
+        """What waits still, without what the server would end the connection for.
+
+        Asked for each attempt, since a server may come back with a smaller limit. What is too large
+        fails alone, and not with those beside it.
+        """
+        for message in batch:
+            size = len(message.payload) + len(message.msg_id)
+            if reason := unfit(self._nc, message.subject, size):
+                message.fail(PublishRefused(f"{message.subject!r} cannot be sent: {reason}"))
+        return [message for message in batch if not message.confirmed.done()]
 
     def _queue(self, domain: str) -> Queue:
         """Of a domain, and so of a stream: only messages of one stream can be a batch."""
@@ -177,7 +174,7 @@ class NatsSender:
         A stream that can tell nothing about the whole can tell it about each: which one is there
         already, is too large or finds no room.
         """
-        batch = _unsettled(batch)
+        batch = self._fitting(batch)
         if not batch:
             return
         generation = self._nc.stats["reconnects"]
@@ -252,6 +249,14 @@ class NatsSender:
                     text = f"not allowed to publish on {message.subject!r}: ask for the permission"
                     message.fail(PublishRefused(text))
         self._inbox.interrupt()
+
+
+def _malformed(subject: str, msg_id: str) -> str | None:
+    if not (subject.isascii() and subject.isprintable() and " " not in subject):
+        return "a subject is printable ASCII without spaces"
+    if not (msg_id.isascii() and msg_id.isprintable()):
+        return f"a Nats-Msg-Id is printable ASCII, not {msg_id!r}"
+    return None
 
 
 def _request(message: Outgoing) -> Request:

@@ -7,11 +7,12 @@ commit. So the busier the worker, the fewer puts per event.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
-from penstock.worker.pipeline.metrics import Metrics
-from penstock.worker.pipeline.ports import KvRow, KvTouch, StateStore
+from penstock.worker.pipeline.mirror import Mirror
+from penstock.worker.pipeline.ports import KvRow, KvTouch
 
 Touched = Mapping[KvTouch, Sequence[tuple[Any, ...]]]
 
@@ -25,8 +26,8 @@ _GATHER_SECONDS = 0.05
 class Reader(Protocol):
     """Reads committed rows back."""
 
-    async def read(self, touched: Touched) -> list[KvRow]:
-        """The rows that the keys name, one per KV key. Raises Unavailable."""
+    def read(self, touched: Touched) -> AsyncGenerator[list[KvRow]]:
+        """The rows that the keys name, in pieces with one row per KV key. Raises Unavailable."""
 
 
 class NotMirrored:
@@ -43,10 +44,9 @@ class NotMirrored:
 class Hydrator:
     """Mirrors rows for any number of pipelines."""
 
-    def __init__(self, reader: Reader, store: StateStore, metrics: Metrics) -> None:
+    def __init__(self, reader: Reader, mirror: Mirror) -> None:
         self._reader = reader
-        self._store = store
-        self._metrics = metrics
+        self._mirror = mirror
         self._waiting: dict[KvTouch, set[tuple[Any, ...]]] = {}
         self._batches = self._expected = 0
         self._news = asyncio.Event()
@@ -84,7 +84,7 @@ class Hydrator:
             keys, coming = self._waiting, self._round
             self._waiting, self._round, self._batches = {}, None, 0
             try:
-                await self._mirror({rule: sorted(found) for rule, found in keys.items()})
+                await self._bring({rule: sorted(found) for rule, found in keys.items()})
             except Exception as error:  # noqa: BLE001  (raised again where it is waited for)
                 coming.set_exception(error)
                 coming.exception()  # all who waited may have been cancelled
@@ -98,6 +98,7 @@ class Hydrator:
                     self._news.clear()
                     await self._news.wait()
 
-    async def _mirror(self, touched: Touched) -> None:
-        puts = await self._store.put(await self._reader.read(touched))
-        self._metrics.kv_puts(self._store.bucket, puts)
+    async def _bring(self, touched: Touched) -> None:
+        async with aclosing(self._reader.read(touched)) as pieces:
+            async for rows in pieces:
+                await self._mirror.put(rows)

@@ -98,6 +98,12 @@ FAMILIES = (
         ("bucket",),
         "Keys tried again because another worker wrote them at the same time.",
     ),
+    Family(
+        "penstock_kv_left_out_total",
+        Counter,
+        ("bucket",),
+        "Times that a key could not be brought to its bucket; the log names it.",
+    ),
     Family("penstock_source_healthy", Gauge, ("source",), "1 while the stream's server answers."),
     Family("penstock_sink_healthy", Gauge, (), "1 while PostgreSQL answers."),
 )
@@ -161,6 +167,10 @@ class Metrics:
     def kv_conflicts(self, bucket: str, keys: int) -> None:
         """Count keys that another worker wrote at the same time."""
         self._count("penstock_kv_conflicts_total", keys, bucket)
+
+    def kv_left_out(self, bucket: str, keys: int) -> None:
+        """Count keys that cannot be mirrored."""
+        self._count("penstock_kv_left_out_total", keys, bucket)
 
     def source_healthy(self, source: str, *, healthy: bool) -> None:
         """Tell whether a source's server answers."""

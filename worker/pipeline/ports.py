@@ -71,7 +71,7 @@ class KvTouch(msgspec.Struct, frozen=True):
 
 
 class KvRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed row, as the bucket should hold it.
+    """One committed row, as the bucket ``bucket`` should hold it.
 
     ``key`` is the escaped KV key. ``guard`` is a JSON array that grows with every change of the
     row, element by element; ``value`` the JSON document, or None if the key must not be there.
@@ -80,6 +80,7 @@ class KvRow(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     guard: list[Any]
     value: bytes | None
+    bucket: str = ""
 
 
 class StateStore(Protocol):

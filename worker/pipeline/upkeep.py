@@ -8,18 +8,12 @@ from typing import Protocol
 import structlog
 
 from penstock.worker.errors import PenstockError
-from penstock.worker.pipeline.ports import KvRow, StateStore
+from penstock.worker.pipeline.mirror import Mirror
+from penstock.worker.pipeline.ports import KvRow
 
 log = structlog.get_logger()
 
 _PARTITION_SECONDS = 600.0
-
-
-class Store(StateStore, Protocol):
-    """A bucket whose cache can be dropped, so that the next put looks at what is really there."""
-
-    def forget(self) -> None:
-        """Drop what is remembered of the bucket."""
 
 
 class Database(Protocol):
@@ -28,8 +22,12 @@ class Database(Protocol):
     async def maintain(self) -> None:
         """Create partitions ahead of time and tidy the ledger of positions."""
 
-    def hydrated(self, agent: str | None) -> AsyncGenerator[list[KvRow]]:
-        """All rows of the KV views in chunks; none if another replica is reading them now."""
+
+class Views(Protocol):
+    """What the buckets should hold."""
+
+    def all(self) -> AsyncGenerator[list[KvRow]]:
+        """All rows in pieces; none if another replica is reading them now."""
 
 
 async def keep_partitions(database: Database) -> None:
@@ -42,27 +40,27 @@ async def keep_partitions(database: Database) -> None:
         await asyncio.sleep(_PARTITION_SECONDS)
 
 
-async def hydrate(database: Database, store: Store, agent: str | None = None) -> tuple[int, int]:
-    """Bring the bucket as far as PostgreSQL is. Returns keys looked at and keys written."""
+async def hydrate(found: AsyncGenerator[list[KvRow]], mirror: Mirror) -> tuple[int, int]:
+    """Bring the buckets as far as the rows are. Returns keys looked at and keys written."""
     seen = written = 0
-    store.forget()
-    async with aclosing(database.hydrated(agent)) as chunks:
-        async for rows in chunks:
+    mirror.forget()
+    async with aclosing(found) as pieces:
+        async for rows in pieces:
             seen += len(rows)
-            written += await store.put(rows)
+            written += await mirror.put(rows)
     return seen, written
 
 
-async def keep_hydrated(database: Database, store: Store, due: asyncio.Event, every: float) -> None:
-    """Compare the bucket with PostgreSQL at start, whenever ``due`` is set, and ``every`` seconds.
+async def keep_hydrated(views: Views, mirror: Mirror, due: asyncio.Event, every: float) -> None:
+    """Compare the buckets with PostgreSQL at start, whenever ``due`` is set, and ``every`` seconds.
 
-    ``due`` is set after a reconnect and when the bucket is found missing: its stream may have lost
+    ``due`` is set after a reconnect and when a bucket is found missing: its stream may have lost
     what it acknowledged, PostgreSQL has not.
     """
     while True:
         due.clear()
         try:
-            seen, written = await hydrate(database, store)
+            seen, written = await hydrate(views.all(), mirror)
             log.info("bucket_reconciled", keys=seen, written=written)
         except PenstockError as error:
             log.warning("reconcile_failed", error=str(error))

@@ -7,17 +7,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
 import asyncpg
-import msgspec
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.schemas.identity import kv_key
 from penstock.worker.errors import PartitionMissing, RowRejected
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.plan import Plan
-from penstock.worker.pipeline.ports import KvRow, KvTouch, Written
+from penstock.worker.pipeline.ports import Written
 from penstock.worker.postgres import statements
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.history import HistoryWriter
@@ -106,32 +103,6 @@ class PostgresSink:
                     await self._pool.execute(
                         "SELECT partitions.ensure_for($1, $2, $3)", schema, name, moment
                     )
-
-    async def read(self, touched: Mapping[KvTouch, Sequence[tuple[Any, ...]]]) -> list[KvRow]:
-        """The committed rows that a batch touched, one per KV key."""
-        found: dict[str, KvRow] = {}
-        with translated():
-            async with self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
-                for rule, keys in touched.items():
-                    query = statements.hydrated(rule.view, rule.columns)
-                    columns = [[str(cell) for cell in cells] for cells in zip(*keys, strict=True)]
-                    for row in await connection.fetch(query, *columns):
-                        kv = kv_row(*row)
-                        found[kv.key] = kv
-        return list(found.values())
-
-
-def kv_row(
-    agent_id: str,
-    state_key: str | None,
-    is_status: bool,  # noqa: FBT001  (a row of a view, in its order)
-    live: bool,  # noqa: FBT001
-    guard: bytes,
-    value: str,
-) -> KvRow:
-    """A row of a KV view as the bucket should hold it."""
-    key = kv_key(agent_id, None if is_status else state_key)
-    return KvRow(key=key, guard=msgspec.json.decode(guard), value=value.encode() if live else None)
 
 
 def _moments(plan: Plan, relation: str, column: str) -> list[datetime]:

@@ -151,19 +151,44 @@ def insert_rows(table: str, columns: Sequence[str], types: ColumnTypes) -> str:
     )
 
 
-def hydrated(view: str, columns: Sequence[str]) -> str:
-    """Committed rows of a KV view whose ``columns`` equal one of the given keys."""
-    names = ", ".join(columns)
-    arrays = ", ".join(f"${n}::text[]" for n in range(1, len(columns) + 1))
-    matched = " AND ".join(f"v.{name} = given.{name}::{_cast(name)}" for name in columns)
+def hydrated(view: str, columns: Sequence[str], types: ColumnTypes) -> str:
+    """Committed rows of a KV view whose ``columns`` equal one of the given keys.
+
+    Of a value that is longer than the last argument, in bytes, only the size comes.
+    """
     return (
-        f"SELECT v.agent_id::text, v.state_key, v.is_status, v.live, v.guard, v.value "
-        f"FROM unnest({arrays}) AS given({names}) JOIN {view} AS v ON {matched}"
+        "SELECT bucket, key, live, guard, nth, octet_length(value), "
+        f"CASE WHEN octet_length(value) <= ${len(columns) + 1}::bigint THEN value END "
+        "FROM (SELECT v.bucket, v.key, v.live, v.guard, v.value, given.nth "
+        f"FROM {_asked(view, columns, types)} OFFSET 0) AS found"
     )
 
 
-def _cast(column: str) -> str:
-    return "uuid" if column.endswith("_id") else "text"
+def identities(
+    view: str, identity: Sequence[str], columns: Sequence[str], types: ColumnTypes
+) -> str:
+    """Which rows of a KV view, by the columns ``identity``, are those of the given keys."""
+    names = ", ".join(f"v.{name}" for name in identity)
+    return f"SELECT DISTINCT {names} FROM {_asked(view, columns, types)}"
+
+
+def all_identities(view: str, identity: Sequence[str]) -> str:
+    """Which rows a KV view has, by the columns ``identity``. No value is worked out for it."""
+    return f"SELECT DISTINCT {', '.join(identity)} FROM {view}"
+
+
+def hydrated_key(view: str, columns: Sequence[str], types: ColumnTypes) -> str:
+    """The KV keys of the given rows, without what they hold."""
+    return f"SELECT v.bucket, v.key FROM {_asked(view, columns, types)}"
+
+
+def _asked(view: str, columns: Sequence[str], types: ColumnTypes) -> str:
+    names = ", ".join(columns)
+    matched = " AND ".join(f"v.{name} = given.{name}" for name in columns)
+    return (
+        f"{unnest(columns, types)} WITH ORDINALITY AS given({names}, nth) "
+        f"JOIN {view} AS v ON {matched}"
+    )
 
 
 def position(literals: Iterable[str]) -> str:

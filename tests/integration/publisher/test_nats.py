@@ -405,3 +405,26 @@ async def test_state_without_a_bucket_says_what_is_missing(nats_url: str) -> Non
     async with Publisher(nats_url, source=SOURCE) as bus:
         with pytest.raises(StateStoreUnavailable, match="no bucket AGENT_STATE answers"):
             await bus.state("a-7", "cursor")
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+async def test_a_server_that_comes_back_smaller_fails_the_large_event_alone(
+    *, atomic: bool
+) -> None:
+    async with EmbeddedNats() as server, connected(server.url) as client:
+        await add_stream(client, "tasks.>", allow_atomic=atomic)
+        async with Publisher(server.url, source=SOURCE) as bus:
+            await bus.publish(updated(0))
+            server.kill()
+            server.max_payload = 8_192
+            large = updated(1, result={"text": "x" * 200_000})
+            events = [updated(n) for n in range(10)] + [large] + [updated(n) for n in range(10)]
+            waiting = [asyncio.create_task(bus.publish(event)) for event in events]
+            await server.restart()
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [n for n, o in enumerate(outcomes) if isinstance(o, Exception)] == [10]
+            assert isinstance(outcomes[10], PublishRefused)
+            assert "the server takes 8192" in str(outcomes[10])
+            with pytest.raises(PublishRefused, match="the server takes 8192"):
+                await bus.publish(large)
+        assert len(await stored(client)) == 21

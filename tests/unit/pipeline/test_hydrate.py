@@ -1,7 +1,7 @@
 """Rounds of hydration: batches share them, and nobody waits for one that does not come."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
@@ -9,6 +9,7 @@ from penstock.worker.errors import StateStoreUnavailable
 from penstock.worker.pipeline import hydrate as module
 from penstock.worker.pipeline.hydrate import Hydrator, Touched
 from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.mirror import LeftOut, Mirror
 from penstock.worker.pipeline.ports import KvRow, KvTouch
 from tests.support.waiting import PATIENCE
 
@@ -18,9 +19,9 @@ STATUS = KvTouch("agents.kv_status", ("agent_id",))
 class Rows:
     """Has a row for every key that is asked for."""
 
-    async def read(self, touched: Touched) -> list[KvRow]:
+    async def read(self, touched: Touched) -> AsyncGenerator[list[KvRow]]:
         keys = [str(key) for keys in touched.values() for (key,) in keys]
-        return [KvRow(key=key, guard=[1], value=b"{}") for key in keys]
+        yield [KvRow(bucket="memory", key=key, guard=[1], value=b"{}") for key in keys]
 
 
 class Bucket:
@@ -38,6 +39,14 @@ class Bucket:
         self.rounds.append(sorted(row.key for row in rows))
         return len(rows)
 
+    def forget(self) -> None:
+        """It remembers nothing."""
+
+
+def to(**stores: Bucket) -> Mirror:
+    metrics = Metrics()
+    return Mirror(stores, metrics, LeftOut(metrics))
+
 
 def touched(*keys: str) -> Touched:
     return {STATUS: [(key,) for key in keys]}
@@ -54,7 +63,7 @@ async def test_batches_that_commit_close_together_share_a_round(
 ) -> None:
     monkeypatch.setattr(module, "_GATHER_SECONDS", PATIENCE)  # a busy machine is no reason to go
     bucket = Bucket()
-    hydrator = Hydrator(Rows(), bucket, Metrics())
+    hydrator = Hydrator(Rows(), to(memory=bucket))
     first, second = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as batches:
         batches.create_task(committed(hydrator, touched("a", "b"), first))
@@ -70,7 +79,7 @@ async def test_batches_that_commit_close_together_share_a_round(
 
 async def test_a_batch_that_hangs_holds_up_no_other() -> None:
     bucket = Bucket()
-    hydrator = Hydrator(Rows(), bucket, Metrics())
+    hydrator = Hydrator(Rows(), to(memory=bucket))
     with hydrator.expecting():
         async with asyncio.timeout(PATIENCE):
             await hydrator.hydrate(touched("a"))
@@ -78,7 +87,7 @@ async def test_a_batch_that_hangs_holds_up_no_other() -> None:
 
 
 async def test_all_batches_of_a_round_that_fails_are_told() -> None:
-    hydrator = Hydrator(Rows(), Bucket(full=True), Metrics())
+    hydrator = Hydrator(Rows(), to(memory=Bucket(full=True)))
     outcomes = await asyncio.gather(
         hydrator.hydrate(touched("a")), hydrator.hydrate(touched("b")), return_exceptions=True
     )

@@ -47,6 +47,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.lag("TASKS", Backlog(pending=1, ack_pending=0))
     metrics.kv_puts("AGENT_STATE", 3)
     metrics.kv_conflicts("AGENT_STATE", 1)
+    metrics.kv_left_out("AGENT_STATE", 1)
     metrics.source_healthy("TASKS", healthy=True)
     metrics.sink_healthy(healthy=False)
 

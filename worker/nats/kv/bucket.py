@@ -1,9 +1,10 @@
-"""The bucket for the agents' state, as the settings name it."""
+"""The buckets that the mappings declare; the settings name the one of the agents' state."""
 
 from collections.abc import Awaitable, Callable
 
 from nats.aio.client import Client
 
+from penstock.schemas.mapping import AGENT_STATE
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.finding import Finding
@@ -13,11 +14,17 @@ from penstock.worker.nats.kv.store import JetStreamKv
 from penstock.worker.nats.topology import ensure_bucket
 
 
-async def open_bucket(scope: Scope) -> "JetStreamBucket":
-    """Over the scope's one connection to NATS. Raises SourceUnavailable."""
+async def open_buckets(scope: Scope) -> dict[str, "JetStreamBucket"]:
+    """Over the scope's one connection to NATS, by declared name. Raises SourceUnavailable."""
     settings = scope.settings
     nc = await shared_bus(scope)
-    return JetStreamBucket(nc, settings.kv_bucket, replicas=settings.stream_replicas)
+    names = {name: name for name in scope.catalogue.buckets}
+    if AGENT_STATE in names:
+        names[AGENT_STATE] = settings.kv_bucket
+    return {
+        declared: JetStreamBucket(nc, name, replicas=settings.stream_replicas)
+        for declared, name in names.items()
+    }
 
 
 class JetStreamBucket:
@@ -46,5 +53,12 @@ class JetStreamBucket:
         *,
         on_conflict: Callable[[int], None] | None = None,
         on_missing: Callable[[], Awaitable[None]] | None = None,
+        on_refused: Callable[[str, str], None] | None = None,
     ) -> JetStreamKv:
-        return JetStreamKv(self._nc, self.name, on_conflict=on_conflict, on_missing=on_missing)
+        return JetStreamKv(
+            self._nc,
+            self.name,
+            on_conflict=on_conflict,
+            on_missing=on_missing,
+            on_refused=on_refused,
+        )

@@ -83,13 +83,13 @@ def message_of(row: KvRow) -> tuple[str, bytes]:
     return "", row.value
 
 
-def without_value(row: KvRow) -> KvRow:
+def without_value(row: KvRow) -> KvRow | None:
     """The row with ``omitted: <bytes>`` in place of ``val``, for a bucket that cannot take it.
 
-    Readers learn that the state changed, and that PostgreSQL has it.
+    Readers learn that the state changed, and that PostgreSQL has it. None if there is no ``val``.
     """
-    if row.value is None:
-        return row
-    fields: dict[str, Any] = dict(_decode_object(row.value))
-    fields["omitted"] = len(fields.pop("val", b""))
-    return KvRow(key=row.key, guard=row.guard, value=_encode(fields))
+    fields: dict[str, Any] = dict(_decode_object(row.value)) if row.value else {}
+    if "val" not in fields:
+        return None
+    fields["omitted"] = len(fields.pop("val"))
+    return KvRow(bucket=row.bucket, key=row.key, guard=row.guard, value=_encode(fields))

@@ -30,17 +30,16 @@ from penstock.worker.nats.kv.wire import (
     Outcome,
     Put,
     Silent,
-    StreamError,
 )
-from penstock.worker.nats.requests import BATCH_LIMIT
+from penstock.worker.nats.requests import BATCH_LIMIT, Refusal
 from penstock.worker.pipeline.ports import KvRow
 from penstock.worker.wording import why
 
 _ROUNDS = 12
 _ATOMIC_ROUNDS = 3
 _PAUSE_SECONDS = 0.005
+_SERVER_TROUBLE = 500
 _CHUNK_BYTES = 4 * 1024 * 1024
-_HEADER_ROOM = 4 * 1024
 
 
 def _chunks(rows: Sequence[KvRow]) -> Iterator[list[KvRow]]:
@@ -63,7 +62,8 @@ class JetStreamKv:
     ``timeout`` is how long one exchange with the server may take, in seconds. ``on_conflict`` is
     called with the number of puts that another writer forestalled. ``on_missing`` is awaited when
     the bucket is missing, to make it, and when it turns out to have been made anew; both times it
-    should also see to a refill, but later: a `put` inside it would wait for itself.
+    should also see to a refill, but later: a `put` inside it would wait for itself. ``on_refused``
+    is told the key and the reason of each row that the bucket will not take.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class JetStreamKv:
         timeout: float = 5.0,
         on_conflict: Callable[[int], None] | None = None,
         on_missing: Callable[[], Awaitable[None]] | None = None,
+        on_refused: Callable[[str, str], None] | None = None,
         cache_size: int = 100_000,
     ) -> None:
         self.bucket = bucket
@@ -81,6 +82,7 @@ class JetStreamKv:
         self._timeout = timeout
         self._on_conflict = on_conflict
         self._on_missing = on_missing
+        self._on_refused = on_refused
         self._cache_size = cache_size
         self._wire = BucketWire(nc, bucket, timeout)
         self._known: OrderedDict[str, Held] = OrderedDict()
@@ -103,7 +105,9 @@ class JetStreamKv:
         """Bring every key at least as far as its row; never back. Returns how many were written.
 
         One row per key. A key that holds an equal or a greater guard stays as it is. A put whose
-        answer was lost is not counted. Raises StateStoreUnavailable.
+        answer was lost is not counted. A row that is refused takes no other along; it is
+        ``on_refused`` that hears of it. Raises StateStoreUnavailable, also if nothing is taken
+        because the bucket is full.
         """
         written = 0
         try:
@@ -112,8 +116,6 @@ class JetStreamKv:
                     written += await self._settle(chunk)
         except (nats.errors.Error, OSError) as exc:
             raise self._unavailable(why(exc)) from exc
-        except StreamError as exc:
-            raise self._unavailable(str(exc)) from exc
         return written
 
     async def entries(self) -> AsyncIterator[tuple[str, int, bytes]]:
@@ -133,20 +135,23 @@ class JetStreamKv:
         return StateStoreUnavailable(f"KV bucket {self.bucket!r}: {why}")
 
     async def _settle(self, chunk: list[KvRow]) -> int:
-        """Put rows until every key is as far as its row."""
-        rows = [self._fitting(row) for row in chunk]
-        written = 0
+        """Put rows until every key is as far as its row, or the row is refused."""
+        rows, written = chunk, 0
         setbacks: set[type[Exception]] = set()
+        refused: list[tuple[KvRow, Refusal]] = []
         for round_ in range(_ROUNDS):
             if round_ > _ATOMIC_ROUNDS:  # in a cluster a replica that lags may answer the reads
                 await asyncio.sleep(_PAUSE_SECONDS * round_)
             try:
+                rows = self._sendable(rows)
                 puts = await self._behind(rows)
                 if not puts:
+                    self._report(refused, full=not written)
                     return written
                 outcomes = await self._wire.put(puts, atomic=round_ < _ATOMIC_ROUNDS)
                 written += await self._take(puts, outcomes)
-                rows = _next_rows(puts, outcomes)
+                refused += [(p[0], o.error) for p, o in zip(puts, outcomes, strict=True) if o.error]
+                rows = self._next_rows(puts, outcomes)
             except (Silent, BucketMissing) as exc:
                 self._drop(rows)
                 if type(exc) in setbacks:
@@ -156,9 +161,39 @@ class JetStreamKv:
                     await self._make(exc)
         raise self._unavailable(f"{len(rows)} keys keep changing, among them {rows[0].key!r}")
 
-    def _fitting(self, row: KvRow) -> KvRow:
-        too_large = len(row.value or b"") > self._nc.max_payload - _HEADER_ROOM
-        return without_value(row) if too_large else row
+    def _sendable(self, rows: list[KvRow]) -> list[KvRow]:
+        """The rows as the server takes them now; what it may take can shrink at a reconnect."""
+        found: list[KvRow] = []
+        for row in rows:
+            why = self._wire.unfit(row)
+            if why is None:
+                found.append(row)
+            else:
+                found += self._shortened(row, why)
+        return found
+
+    def _shortened(self, row: KvRow, why: str) -> list[KvRow]:
+        """The row without its value, if that helps; nothing if the row is refused for good."""
+        short = without_value(row)
+        if short is not None and self._wire.unfit(short) is None:
+            return [short]
+        self._refuse(row.key, why)
+        return []
+
+    def _refuse(self, key: str, why: str) -> None:
+        if self._on_refused is None:
+            raise self._unavailable(f"key {key!r}: {why}")
+        self._on_refused(key, why)
+
+    def _report(self, refused: Sequence[tuple[KvRow, Refusal]], *, full: bool) -> None:
+        """Name what was refused. If the stream's trouble is not the key, and nothing was taken at
+        all, it is the bucket that is out of order.
+        """
+        for row, error in refused:
+            why = f"{error.description} ({error.err_code})"
+            if full and error.code >= _SERVER_TROUBLE:
+                raise self._unavailable(f"key {row.key!r}: {why}")
+            self._refuse(row.key, why)
 
     async def _behind(self, rows: list[KvRow]) -> list[Put]:
         """The rows that are newer than their keys, with the revisions of these."""
@@ -177,14 +212,14 @@ class JetStreamKv:
         """Remember what was written, and forget the rest. Returns how many were written."""
         before = self._highest
         revisions = [outcome.revision for outcome in outcomes if outcome.revision]
-        refused = sum(outcome.refused for outcome in outcomes)
+        outrun = sum(outcome.outrun for outcome in outcomes)
         for (row, _), outcome in zip(puts, outcomes, strict=True):
             if outcome.revision:
                 self._learn(row.key, Held(outcome.revision, guard_of(row)))
             else:
                 self._known.pop(row.key, None)
-        if refused and self._on_conflict is not None:
-            self._on_conflict(refused)
+        if outrun and self._on_conflict is not None:
+            self._on_conflict(outrun)
         if revisions and min(revisions) <= before:
             await self._notice_new_life(max(revisions))
         return len(revisions)
@@ -195,6 +230,18 @@ class JetStreamKv:
         self._highest = max(self._highest, held.revision)
         if len(self._known) > self._cache_size:
             self._known.popitem(last=False)
+
+    def _next_rows(self, puts: list[Put], outcomes: list[Outcome]) -> list[KvRow]:
+        """The rows to try again. Raises Silent if some outcomes are unknown."""
+        if SILENCE in outcomes:
+            raise Silent
+        rows: list[KvRow] = []
+        for (row, _), outcome in zip(puts, outcomes, strict=True):
+            if outcome.too_large:
+                rows += self._shortened(row, "larger than the bucket's max_msg_size")
+            elif outcome.outrun:
+                rows.append(row)
+        return rows
 
     def _drop(self, rows: list[KvRow]) -> None:
         for row in rows:
@@ -220,14 +267,3 @@ class JetStreamKv:
             await self._on_missing()
         except PenstockError as exc:
             raise self._unavailable(f"it cannot be made: {exc}") from exc
-
-
-def _next_rows(puts: list[Put], outcomes: list[Outcome]) -> list[KvRow]:
-    """The rows that were not written. Raises Silent if some outcomes are unknown."""
-    if SILENCE in outcomes:
-        raise Silent
-    return [
-        without_value(row) if outcome.too_large else row
-        for (row, _), outcome in zip(puts, outcomes, strict=True)
-        if not outcome.revision
-    ]

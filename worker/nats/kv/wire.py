@@ -4,23 +4,36 @@ Reading: JetStream Direct Get, many keys at once (nats-server 2.11) or one by on
 publishes that expect a revision, as one atomic batch (2.12, ADR-50) or each for itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from nats.aio.client import Client
 from nats.js.api import Header
 
-from penstock.worker.nats.kv.guard import UNKNOWN, held_guard, message_of
+from penstock.worker.nats.kv.guard import UNKNOWN, guard_of, held_guard, message_of
 from penstock.worker.nats.requests import (
     ATOMIC_DISABLED,
+    BATCH_LIMIT,
     NO_STREAM,
     Ack,
     Inbox,
+    Refusal,
     Request,
     ack_of,
+    unfit,
 )
 from penstock.worker.nats.wire import Frame, parse_headers, status_of
 from penstock.worker.pipeline.ports import KvRow
+
+_ANSWER_BYTES = 4 * 1024 * 1024
+"""Of one answer to a reading of many keys; the rest is asked for again."""
+
+_SINGLE_READS = 64
+"""Keys asked for together where each is answered by itself, however long its value is."""
+
+_REQUEST_ROOM = 64
+_LINES = 128
+"""The header lines of a put beside its value or guard: the revision, and what a delete says."""
 
 _WRONG_REVISION = {10071, 10164}
 _TOO_LARGE = 10054
@@ -44,10 +57,6 @@ class Silent(Exception):
         super().__init__("no answer in time")
 
 
-class StreamError(Exception):
-    """The stream refuses for a reason that is not the revision. The message names it."""
-
-
 Put = tuple[KvRow, int]
 """A row, and the revision that its key must still have."""
 
@@ -60,11 +69,15 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came of one publish: a ``revision``; 0 if it was refused or nothing was heard."""
+    """What came of one publish: a ``revision``; 0 if it was refused or nothing was heard.
+
+    ``outrun``: another writer was faster. ``error`` is any other reason than that and the size.
+    """
 
     revision: int = 0
-    refused: bool = False
+    outrun: bool = False
     too_large: bool = False
+    error: Refusal | None = None
 
 
 _NOTHING = Held(0, UNKNOWN)
@@ -113,32 +126,67 @@ class BucketWire:
         self._atomic = (version.major, version.minor) >= (2, 12)
         self._many_reads = True
 
+    def unfit(self, row: KvRow) -> str | None:
+        """Why the server cannot be sent this row, or asked for its key; None if it can."""
+        size = len(row.value) if row.value is not None else len(guard_of(row))
+        return unfit(self._nc, self._prefix + row.key, max(size, len(row.key)) + _LINES)
+
     async def read(self, keys: Sequence[str]) -> dict[str, Held]:
-        """What the keys hold, at most `BATCH_LIMIT` of them."""
+        """What the keys hold."""
+        found: dict[str, Held] = {}
         if self._many_reads:
-            found = await self._read_many(keys)
-            if found is not None:
-                return found
-            self._many_reads = False
-        return await self._read_each(keys)
+            for part in self._requests(keys):
+                answer = await self._read_many(part)
+                if answer is None:
+                    self._many_reads = False
+                    break
+                found |= answer
+        if not self._many_reads:
+            for begin in range(0, len(keys), _SINGLE_READS):
+                found |= await self._read_each(keys[begin : begin + _SINGLE_READS])
+        return found
+
+    def _requests(self, keys: Sequence[str]) -> Iterator[list[str]]:
+        """Keys that one request can name: as many as are allowed and fit into its payload."""
+        room = self._nc.max_payload - _REQUEST_ROOM
+        beside = len(self._prefix) + 3  # two quotes and a comma
+        part: list[str] = []
+        left = room
+        for key in keys:
+            size = len(key) + beside
+            if part and (size > left or len(part) == BATCH_LIMIT):
+                yield part
+                part, left = [], room
+            part.append(key)
+            left -= size
+        if part:
+            yield part
 
     async def _read_many(self, keys: Sequence[str]) -> dict[str, Held] | None:
         """None if the server is too old for it."""
-        wanted = msgspec.json.encode({"multi_last": [self._prefix + key for key in keys]})
-        request = (f"$JS.API.DIRECT.GET.{self._stream}", "", wanted)
-        answers = await self._inbox.ask([request], len(keys) + 1, _is_control)
-        if not answers or not _is_control(answers[-1][1]):
-            raise Silent
-        status = status_of(answers[-1][1][2])
-        if status == _NO_RESPONDERS:
-            raise BucketMissing
-        if status not in {b"204", b"404"}:
-            return None
-        found = dict.fromkeys(keys, _NOTHING)
-        for _, frame in answers[:-1]:
-            subject = (_added(frame[2], _SUBJECT) or b"").decode()
-            found[subject.removeprefix(self._prefix)] = self._held(frame)
-        return found
+        found: dict[str, Held] = {}
+        left = list(keys)
+        while True:
+            wanted = [self._prefix + key for key in left]
+            body = msgspec.json.encode({"multi_last": wanted, "max_bytes": _ANSWER_BYTES})
+            request = (f"$JS.API.DIRECT.GET.{self._stream}", "", body)
+            answers = await self._inbox.ask([request], len(left) + 1, _is_control)
+            if not answers or not _is_control(answers[-1][1]):
+                raise Silent
+            end = answers.pop()[1]
+            status = status_of(end[2])
+            if status == _NO_RESPONDERS:
+                raise BucketMissing
+            if status not in {b"204", b"404"}:
+                return None
+            found |= {self._key_of(frame): self._held(frame) for _, frame in answers}
+            left = [key for key in left if key not in found]
+            if not answers or parse_headers(end[2] or b"").get("Nats-Num-Pending", "0") == "0":
+                return found | dict.fromkeys(left, _NOTHING)
+
+    def _key_of(self, frame: Frame) -> str:
+        subject = (_added(frame[2], _SUBJECT) or b"").decode()
+        return subject.removeprefix(self._prefix)
 
     async def _read_each(self, keys: Sequence[str]) -> dict[str, Held]:
         subject = f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}"
@@ -188,7 +236,7 @@ class BucketWire:
             self._atomic = False
             return [SILENCE] * count
         if ack.error.err_code in _WRONG_REVISION:
-            return [Outcome(refused=True)] * count
+            return [Outcome(outrun=True)] * count
         self._atomic = ack.error.err_code != ATOMIC_DISABLED
         return None
 
@@ -196,16 +244,15 @@ class BucketWire:
         requests = [self._request(put) for put in puts]
         outcomes = [SILENCE] * len(puts)
         for index, frame in await self._inbox.ask(requests):
-            outcomes[index] = self._outcome(puts[index][0].key, _ack(frame))
+            outcomes[index] = self._outcome(_ack(frame))
         return outcomes
 
     @staticmethod
-    def _outcome(key: str, ack: Ack) -> Outcome:
+    def _outcome(ack: Ack) -> Outcome:
         if ack.error is None:
             return Outcome(ack.seq)
-        code = ack.error.err_code
-        if code in _WRONG_REVISION:
-            return Outcome(refused=True)
-        if code == _TOO_LARGE:
+        if ack.error.err_code in _WRONG_REVISION:
+            return Outcome(outrun=True)
+        if ack.error.err_code == _TOO_LARGE:
             return Outcome(too_large=True)
-        raise StreamError(f"key {key!r}: {ack.error.description} ({code})")
+        return Outcome(error=ack.error)

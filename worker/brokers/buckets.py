@@ -1,0 +1,38 @@
+"""Writing to the buckets that the mappings declare, as one."""
+
+import asyncio
+from functools import partial
+
+from penstock.worker.brokers.ports import Bucket
+from penstock.worker.brokers.scope import Scope
+from penstock.worker.difference import Difference
+from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.mirror import LeftOut, Mirror, Store
+
+
+async def provision(scope: Scope, *, dry_run: bool) -> list[Difference]:
+    """Make what is missing of all buckets; as `Broker.provision`."""
+    buckets = (await scope.buckets()).values()
+    return [found for bucket in buckets for found in await bucket.provision(dry_run=dry_run)]
+
+
+async def open_mirror(scope: Scope, metrics: Metrics, due: asyncio.Event) -> Mirror:
+    """One store for each bucket; ``due`` is set when one was missing and has to be filled."""
+    left_out = LeftOut(metrics)
+    stores = {
+        declared: _store(bucket, metrics, due, left_out)
+        for declared, bucket in (await scope.buckets()).items()
+    }
+    return Mirror(stores, metrics, left_out)
+
+
+def _store(bucket: Bucket, metrics: Metrics, due: asyncio.Event, left_out: LeftOut) -> Store:
+    async def missing() -> None:
+        await bucket.provision(dry_run=False)
+        due.set()
+
+    return bucket.store(
+        on_conflict=partial(metrics.kv_conflicts, bucket.name),
+        on_missing=missing,
+        on_refused=partial(left_out, bucket.name),
+    )

@@ -1,0 +1,97 @@
+"""The buckets that rows are mirrored to, as one; and the keys that cannot be."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from penstock.worker.errors import Unavailable
+from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.ports import KvRow, StateStore
+
+log = structlog.get_logger()
+
+_REMEMBERED = 10_000
+
+
+class Store(StateStore, Protocol):
+    """A bucket whose cache can be dropped, so that the next put looks at what is really there."""
+
+    def forget(self) -> None:
+        """Drop what is remembered of the bucket."""
+
+
+class LeftOut:
+    """Names each key that cannot be mirrored: in the log once until the next comparison, and in a
+    metric. Its event is stored and acknowledged; a comparison tries the key again.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._named: set[tuple[str, str]] = set()
+
+    def __call__(self, bucket: str, key: str, why: str) -> None:
+        """Take note of one key."""
+        self._metrics.kv_left_out(bucket, 1)
+        if (bucket, key) not in self._named:
+            log.error("key_left_out", bucket=bucket, key=key, error=why)
+            if len(self._named) < _REMEMBERED:
+                self._named.add((bucket, key))
+
+    def forget(self) -> None:
+        """Name all of them again."""
+        self._named.clear()
+
+
+class Mirror:
+    """Puts each row into its bucket; ``stores`` are the buckets by the names that rows give them.
+
+    A row of a bucket that nobody declared is left out.
+    """
+
+    def __init__(self, stores: Mapping[str, Store], metrics: Metrics, left_out: LeftOut) -> None:
+        self._stores = stores
+        self._metrics = metrics
+        self._left_out = left_out
+
+    def leave_out(self, bucket: str, key: str, why: str) -> None:
+        """Take note of a key that cannot be read."""
+        store = self._stores.get(bucket)
+        self._left_out(store.bucket if store else bucket, key, why)
+
+    def forget(self) -> None:
+        """Look at what the buckets really hold, and name again what cannot be mirrored."""
+        self._left_out.forget()
+        for store in self._stores.values():
+            store.forget()
+
+    async def put(self, rows: Sequence[KvRow]) -> int:
+        """Bring every key at least as far as its row. Returns how many were written.
+
+        A bucket that is away does not keep the others from their rows. Raises Unavailable.
+        """
+        written = 0
+        failed: list[Unavailable] = []
+        for bucket, own in self._by_bucket(rows).items():
+            store = self._stores[bucket]
+            try:
+                puts = await store.put(own)
+            except Unavailable as error:
+                failed.append(error)
+            else:
+                self._metrics.kv_puts(store.bucket, puts)
+                written += puts
+        if failed:
+            raise failed[0]
+        return written
+
+    def _by_bucket(self, rows: Sequence[KvRow]) -> Mapping[str, Sequence[KvRow]]:
+        found: dict[str, list[KvRow]] = defaultdict(list)
+        for row in rows:
+            if row.bucket in self._stores:
+                found[row.bucket].append(row)
+            else:
+                why = f"no mapping declares this bucket; declared are {', '.join(self._stores)}"
+                self.leave_out(row.bucket, row.key, why)
+        return found

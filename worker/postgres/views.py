@@ -1,0 +1,218 @@
+"""Rows for the buckets, read from the hydrated views that the mappings name.
+
+Nothing here knows what a view is about. Every view has the columns (bucket, key, live, guard,
+value) and those that its rows are asked by; what types these are, the database says.
+
+Memory is bounded by bytes: of values that are too long together only their sizes are read, and
+then as many values at once as fit. A row that PostgreSQL cannot show is looked for by halving,
+named and left out, so that it takes no neighbour along.
+"""
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from penstock.schemas.catalogue import HydratedView
+from penstock.worker.errors import MigrationError, PenstockError, RowRejected, SinkUnavailable
+from penstock.worker.pipeline.ports import KvRow, KvTouch
+from penstock.worker.postgres import statements
+from penstock.worker.postgres.errors import translated
+from penstock.worker.postgres.transaction import Connection
+
+Key = tuple[Any, ...]
+Skipped = Callable[[str, str, str], None]
+"""Is told the bucket, the key and the reason why it is left out."""
+
+Lease = Callable[[], contextlib.AbstractAsyncContextManager[Connection]]
+
+_COLUMNS = ("bucket", "key", "live", "guard", "value")
+_ACQUIRE_SECONDS = 10.0
+_CHUNK = 1_000
+_CHUNK_BYTES = 8 * 1024 * 1024
+_UNLIMITED = 2**62
+_RECONCILE_LOCK = 0x70656E_6B76
+"""Advisory lock: one replica reconciles the buckets at a time."""
+
+_NO_ROOM = {"XX000", "53200"}
+"""What PostgreSQL answers if it cannot build a value: above a gigabyte, or above its memory."""
+
+_decode = msgspec.json.Decoder(list[Any]).decode
+
+
+class HydratedViews:
+    """Reads the views ``views``. ``skipped`` is told of each row that PostgreSQL cannot show."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, views: Mapping[str, HydratedView], skipped: Skipped
+    ) -> None:
+        self._pool = pool
+        self._views = views
+        self._skipped = skipped
+        self._types: dict[str, dict[str, str]] = {}
+
+    async def prepare(self) -> None:
+        """Learn the views' columns. Raises MigrationError if one is missing."""
+        with translated():
+            found = await self._pool.fetch(statements.COLUMNS, list(self._views))
+        for view, name, kind in found:
+            self._types.setdefault(view, {})[name] = kind
+        for view in self._views.values():
+            needed = dict.fromkeys((*_COLUMNS, *(name for names in view.lookups for name in names)))
+            lacking = [name for name in needed if name not in self._types.get(view.name, {})]
+            if lacking:
+                raise MigrationError(
+                    f"{view.name}: a hydrated view needs the columns {', '.join(needed)}, and "
+                    f"{', '.join(lacking)} are not there; correct the migration or the mapping"
+                )
+
+    async def read(self, touched: Mapping[KvTouch, Sequence[Key]]) -> AsyncGenerator[list[KvRow]]:
+        """The committed rows that the keys name, in pieces. Raises Unavailable.
+
+        No connection is held while the caller is busy with a piece.
+        """
+        for rule, asked in touched.items():
+            view = self._views[rule.view]
+            keys = await self._identities(view, rule.columns, asked)
+            async with aclosing(self._rows(self._lease, view, keys)) as pieces:
+                async for rows in pieces:
+                    yield rows
+
+    async def all(self) -> AsyncGenerator[list[KvRow]]:
+        """All rows of all views, in pieces; none if another replica is reading them now."""
+        with translated():
+            async with self._lease() as connection, connection.transaction(readonly=True):
+                if not await connection.fetchval(
+                    "SELECT pg_try_advisory_xact_lock($1)", _RECONCILE_LOCK
+                ):
+                    return
+                for view in self._views.values():
+                    async with aclosing(self._whole(connection, view)) as pieces:
+                        async for rows in pieces:
+                            yield rows
+
+    async def _whole(
+        self, connection: Connection, view: HydratedView
+    ) -> AsyncGenerator[list[KvRow]]:
+        @contextlib.asynccontextmanager
+        async def lease() -> AsyncGenerator[Connection]:
+            async with connection.transaction():  # a savepoint: a row may fail
+                yield connection
+
+        cursor = await connection.cursor(statements.all_identities(view.name, view.identity))
+        while found := await cursor.fetch(_CHUNK):
+            async with aclosing(self._rows(lease, view, [tuple(key) for key in found])) as pieces:
+                async for rows in pieces:
+                    yield rows
+
+    def _lease(self) -> contextlib.AbstractAsyncContextManager[Connection]:
+        return self._pool.acquire(timeout=_ACQUIRE_SECONDS)
+
+    async def _identities(
+        self, view: HydratedView, columns: tuple[str, ...], asked: Sequence[Key]
+    ) -> Sequence[Key]:
+        """The keys by the columns that name one row; others are asked which rows they mean."""
+        if columns == view.identity:
+            return asked
+        types = self._types[view.name]
+        query = statements.identities(view.name, view.identity, columns, types)
+        with translated():
+            async with self._lease() as connection:
+                found = await connection.fetch(query, *zip(*asked, strict=True))
+        return [tuple(key) for key in found]
+
+    async def _rows(
+        self, lease: Lease, view: HydratedView, keys: Sequence[Key]
+    ) -> AsyncGenerator[list[KvRow]]:
+        """The rows that are there, in pieces of bounded size."""
+        left = [(list(keys), _CHUNK_BYTES // len(keys))] if keys else []
+        while left:
+            group, limit = left.pop()
+            try:
+                shown, sizes = await self._fetch(lease, view, group, limit)
+            except _Unshowable as error:
+                if len(group) == 1:
+                    await self._name(lease, view, group[0], error)
+                else:
+                    middle = len(group) // 2
+                    left += ((group[middle:], limit), (group[:middle], limit))
+                continue
+            left += [([group[n] for n in part], _CHUNK_BYTES) for part in _parts(sizes)]
+            if shown:
+                yield shown
+
+    async def _fetch(
+        self, lease: Lease, view: HydratedView, keys: Sequence[Key], limit: int
+    ) -> tuple[list[KvRow], dict[int, int]]:
+        """The rows with values of ``limit`` bytes at most, and the sizes of longer ones by key.
+
+        One key alone is always shown. Raises _Unshowable if a row cannot be.
+        """
+        query = statements.hydrated(view.name, view.identity, self._types[view.name])
+        room = limit if len(keys) > 1 else _UNLIMITED
+        with _isolable():
+            async with lease() as connection:
+                found = await connection.fetch(query, *zip(*keys, strict=True), room)
+        rows: dict[tuple[str, str], KvRow] = {}
+        sizes: dict[int, int] = {}
+        for bucket, key, live, guard, nth, size, value in found:
+            if live and value is None:
+                sizes[nth - 1] = sizes.get(nth - 1, 0) + size
+            else:
+                rows[bucket, key] = KvRow(
+                    bucket=bucket,
+                    key=key,
+                    guard=_decode(guard),
+                    value=value.encode() if live else None,
+                )
+        return list(rows.values()), sizes
+
+    async def _name(self, lease: Lease, view: HydratedView, key: Key, error: PenstockError) -> None:
+        """Say which row is left out: by its KV key, or if not even that can be shown, by ours."""
+        query = statements.hydrated_key(view.name, view.identity, self._types[view.name])
+        why = f"PostgreSQL cannot show it: {error}"
+        try:
+            with _isolable():
+                async with lease() as connection:
+                    found = await connection.fetch(query, *((cell,) for cell in key))
+        except _Unshowable:
+            named = f"{view.name} {dict(zip(view.identity, map(str, key), strict=True))}"
+            self._skipped(view.bucket, named, why)
+        else:
+            for bucket, name in found:
+                self._skipped(bucket, name, why)
+
+
+class _Unshowable(PenstockError):
+    """One of the rows cannot be shown, whatever is asked beside it."""
+
+
+@contextlib.contextmanager
+def _isolable() -> Iterator[None]:
+    """Raise what blames a row as _Unshowable, so that the row is looked for."""
+    try:
+        with translated():
+            yield
+    except RowRejected as error:
+        raise _Unshowable(str(error)) from error
+    except SinkUnavailable as error:
+        if getattr(error.__cause__, "sqlstate", None) in _NO_ROOM:
+            raise _Unshowable(str(error)) from error
+        raise
+
+
+def _parts(sizes: Mapping[int, int]) -> Iterator[list[int]]:
+    """Numbers of keys whose values fit together, at least one in each part."""
+    part: list[int] = []
+    room = _CHUNK_BYTES
+    for number, size in sizes.items():
+        if part and size > room:
+            yield part
+            part, room = [], _CHUNK_BYTES
+        part.append(number)
+        room -= size
+    if part:
+        yield part
