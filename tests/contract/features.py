@@ -23,8 +23,8 @@ class Features:
     kind: str = ""
     status_headers_are_data: bool = True
     """A user's header ``Status:`` does not keep a message from arriving."""
-    first_position: int | None = 1
-    """Of the first message; None if a queue has no positions."""
+    first_offset: int | None = 1
+    """Of the first message; None if a queue has no offsets."""
     names_epochs: bool = True
     """A queue that is made anew under the same name is another epoch."""
     notices_remakes: bool = True

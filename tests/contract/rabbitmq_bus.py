@@ -33,7 +33,7 @@ class Committed:
         self._held: set[int] = set()
 
     def add(self, messages: Sequence[Message]) -> None:
-        self._held.update(m.position for m in messages if m.position is not None)
+        self._held.update(m.offset for m in messages if m.offset is not None)
 
     async def resume(self, stream: str) -> tuple[str, int | None]:
         assert stream
@@ -180,11 +180,11 @@ def _features(name: str, make: type[RabbitMqSource], kind: str, **more: Any) -> 
         names_epochs=False,
         attributes=ATTRIBUTES,
         overshoot=1 << 20,  # what one read of the socket gives
-        **{"first_position": None, **more},
+        **{"first_offset": None, **more},
     )
 
 
-STREAM_FEATURES = {"first_position": 0, "shares": False, "counts_deliveries": False}
+STREAM_FEATURES = {"first_offset": 0, "shares": False, "counts_deliveries": False}
 WAYS = (
     _features("quorum", RabbitMqSource, "quorum"),
     _features("quorum-stock", StockRabbitMqSource, "quorum"),

@@ -223,10 +223,10 @@ async def test_everything_published_arrives_with_where_it_stood(
     found = await collect(source, set(numbered(250)) - {m.body for m in first.messages})
     await first.ack()
     messages = [*first.messages, *found.values()]
-    if bus.features.first_position is not None:
-        messages.sort(key=lambda message: message.position or 0)
-        begin = bus.features.first_position
-        assert [message.position for message in messages] == list(range(begin, begin + 250))
+    if bus.features.first_offset is not None:
+        messages.sort(key=lambda message: message.offset or 0)
+        begin = bus.features.first_offset
+        assert [message.offset for message in messages] == list(range(begin, begin + 250))
     assert [message.body for message in messages] == numbered(250)
     assert [message.subject for message in messages] == [f"c.{number}" for number in range(250)]
     assert {message.deliveries for message in messages} == {1}

@@ -49,7 +49,7 @@ class Placed(Message, kw_only=True):
     place: int | None = None
 
     @property
-    def position(self) -> int | None:
+    def offset(self) -> int | None:
         return self.place
 
 

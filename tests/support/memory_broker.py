@@ -135,9 +135,9 @@ class MemorySource:
     def _settled(self, batch: Batch) -> Sequence[Message]:
         """Those that are still this reader's."""
         self._intake.settled(len(batch), batch.size)
-        mine = [m for m in batch.messages if self._mine.get(m.position or 0) is m]
+        mine = [m for m in batch.messages if self._mine.get(m.offset or 0) is m]
         for message in mine:
-            del self._mine[message.position or 0]
+            del self._mine[message.offset or 0]
         self.pull()
         return mine
 

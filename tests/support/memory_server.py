@@ -38,7 +38,7 @@ class MemoryMessage(Message):
         return self.sent
 
     @property
-    def position(self) -> int:
+    def offset(self) -> int:
         return self.place
 
     @property
@@ -61,7 +61,7 @@ class Stream:
         self._last = 0
 
     def store(self, subject: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Append a message; its position."""
+        """Append a message; its offset."""
         self._last += 1
         plain = not any(name.lower().startswith(("ce-", "content-type")) for name in headers)
         message = MemoryMessage(
@@ -86,19 +86,19 @@ class Stream:
     def forget(self, message: Message) -> None:
         """It is settled. Nothing happens if it is another stream's."""
         if self.holds(message):
-            del self.held[message.position or 0]
+            del self.held[message.offset or 0]
 
     def put_back(self, messages: Sequence[Message]) -> None:
         """Let others have them, the oldest first."""
         back = [message for message in messages if self.holds(message)]
         for message in back:
-            del self.held[message.position or 0]
+            del self.held[message.offset or 0]
         self.waiting.extendleft(reversed([m for m in back if isinstance(m, MemoryMessage)]))
         self.wake()
 
     def holds(self, message: Message) -> bool:
         """True if it was delivered from here and is not settled."""
-        return self.held.get(message.position or 0) is message
+        return self.held.get(message.offset or 0) is message
 
     def wake(self) -> None:
         """Let every reader look."""

@@ -53,14 +53,14 @@ class StockMessage(JetStreamMessage, kw_only=True):
         names = [name.lower() for name in delivery.headers or ()]
         changed = any(name == "content-type" or name.startswith("ce-") for name in names)
         reply = delivery.reply.encode()
-        [(deliveries, position)] = places([reply])
+        [(deliveries, offset)] = places([reply])
         return cls(
             subject=delivery.subject,
             body=delivery.data,
             plain=not changed,
             reply=reply,
             deliveries=deliveries,
-            position=position,
+            offset=offset,
             delivery=delivery,
         )
 
@@ -102,10 +102,6 @@ class StockJetStreamSource:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def epoch(self) -> str:
-        return self._incarnation.stream if self._incarnation else ""
-
-    @property
     def healthy(self) -> bool:
         return self._nc.is_connected and self._intake.failure is None and not self._quiet
 
@@ -142,7 +138,8 @@ class StockJetStreamSource:
         messages, size = await self._intake.batch()
         self._hand_out(messages)
         self._taken.set()
-        return Batch(messages, size, self, epoch=self.epoch)
+        epoch = self._incarnation.stream if self._incarnation else ""
+        return Batch(messages, size, self, epoch=epoch)
 
     async def ack(self, batch: Batch) -> None:
         self._intake.settled(len(batch), batch.size)

@@ -21,7 +21,7 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
     reply: bytes
     header: bytes | None = None
     deliveries: int = 1
-    position: int | None = None
+    offset: int | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -49,9 +49,9 @@ def messages_of(frames: Sequence[Frame]) -> list[JetStreamMessage]:
             reply=reply,
             header=header,
             deliveries=deliveries,
-            position=position,
+            offset=offset,
         )
-        for (subject, reply, header, body), (deliveries, position) in zip(
+        for (subject, reply, header, body), (deliveries, offset) in zip(
             frames, places([reply for _, reply, _, _ in frames]), strict=True
         )
     ]

@@ -8,6 +8,7 @@ server, and does not notice a connection that is silent for minutes. Here messag
 import asyncio
 import contextlib
 import math
+from operator import attrgetter
 from typing import Self
 
 import structlog
@@ -26,16 +27,18 @@ from penstock.worker.pipeline.ports import Backlog
 
 log = structlog.get_logger()
 
+_reply = attrgetter("reply")
 _ACK, _PROGRESS, _NAK = b"+ACK", b"+WPI", b"-NAK"
+_BUFFERED_BATCHES = 2
 _PAUSE_SECONDS = 0.25
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 
 
 class JetStreamSource:
-    """A durable pull consumer. At most ``buffer_batches`` batches, by count and by bytes, are asked
-    for or waiting to be fetched, and no more than ``share`` allows. Times are in seconds;
-    ``heartbeat`` is the server's while idle.
+    """A durable pull consumer. At most two batches, by count and by bytes, are asked for or waiting
+    to be fetched, and no more than ``share`` allows. Times are in seconds; ``heartbeat`` is the
+    server's while idle.
 
     Every connection begins a generation of fresh inboxes, so requests of an older one deliver
     nothing. What is buffered or handed out stays valid while stream and consumer are the same
@@ -55,7 +58,6 @@ class JetStreamSource:
         linger: float,
         ack_wait: float,
         heartbeat: float,
-        buffer_batches: int = 2,
         share: Share | None = None,
     ) -> None:
         self.name = stream
@@ -73,7 +75,7 @@ class JetStreamSource:
             heartbeat=heartbeat,
             expires=max(30.0, 4 * heartbeat),
         )
-        self._pulls = Pulls(nc, plan, buffer_batches, self._received, self._intake.share)
+        self._pulls = Pulls(nc, plan, _BUFFERED_BATCHES, self._received, self._intake.share)
         self._handed_out: set[bytes] = set()
         self._unsent: list[bytes] = []
         self._incarnation: Incarnation | None = None
@@ -87,10 +89,6 @@ class JetStreamSource:
         self._extend_ticks = max(1, int(ack_wait / 3 / self._tick_seconds))
         self._quiet_limit = math.ceil(2 * heartbeat / self._tick_seconds)
         self._quiet_ticks = 0
-
-    @property
-    def epoch(self) -> str:
-        return self._incarnation.stream if self._incarnation else ""
 
     @property
     def healthy(self) -> bool:
@@ -126,7 +124,8 @@ class JetStreamSource:
         messages, size = await self._intake.batch()
         self._handed_out.update([message.reply for message in messages])
         self._ask()
-        return Batch(messages, size, self, epoch=self.epoch)
+        epoch = self._incarnation.stream if self._incarnation else ""
+        return Batch(messages, size, self, epoch=epoch)
 
     async def ack(self, batch: Batch) -> None:
         self._settle(batch, _ACK)
@@ -140,13 +139,10 @@ class JetStreamSource:
     def _settle(self, batch: Batch, verdict: bytes) -> None:
         """Settle what was handed out. While away, keep it until the incarnation is known again."""
         self._intake.settled(len(batch), batch.size)
-        out = self._handed_out
-        replies = [
-            m.reply for m in batch.messages if isinstance(m, JetStreamMessage) and m.reply in out
-        ]
+        replies = list(filter(self._handed_out.__contains__, map(_reply, batch.messages)))
         if not replies:
             return
-        out.difference_update(replies)
+        self._handed_out.difference_update(replies)
         commands = publishes(replies, verdict)
         if self._running:
             send(self._nc, commands)
@@ -207,14 +203,14 @@ class JetStreamSource:
                     return
             ticks += 1
             if ticks % self._extend_ticks == 0:
-                self._extend()
+                self._tell(_PROGRESS)
             await self._listen()
 
-    def _extend(self) -> None:
-        """Tell the server that everything unsettled is still being worked on."""
+    def _tell(self, verdict: bytes) -> None:
+        """Say of everything unsettled that it is being worked on, or has to come again."""
         replies = [*self._handed_out, *[message.reply for message in self._intake]]
         if replies:
-            send(self._nc, publishes(replies, _PROGRESS))
+            send(self._nc, publishes(replies, verdict))
 
     async def _listen(self) -> None:
         self._pulls.give_up_overdue()
@@ -274,7 +270,7 @@ class JetStreamSource:
         for commands in self._unsent:
             send(self._nc, commands)
         self._unsent.clear()
-        self._extend()
+        self._tell(_PROGRESS)
         self._ask()
 
     async def _give_back(self) -> None:
@@ -290,9 +286,7 @@ class JetStreamSource:
                 await self._consumer.info(_ANSWER_SECONDS)
             await self._pulls.stop_deliveries()
             await self._consumer.info(_ANSWER_SECONDS)
-        replies = [*self._handed_out, *[message.reply for message in self._intake]]
-        if replies:
-            send(self._nc, publishes(replies, _NAK))
+        self._tell(_NAK)
         with contextlib.suppress(SourceUnavailable):
             # The server reads in order: once it answers this, it has read every acknowledgement.
             await self._consumer.info(_ANSWER_SECONDS)

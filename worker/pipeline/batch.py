@@ -29,7 +29,7 @@ class Batch:
     """Messages of one stream, what became of them, and how to settle them.
 
     ``size`` is the bytes of the messages together. ``epoch`` names the incarnation of the stream
-    that their positions count in. ``outcomes`` are the events and dead letters that the messages
+    that their offsets count in. ``outcomes`` are the events and dead letters that the messages
     were decoded to, one each in their order; set them once, before anything that follows from them.
     ``watched`` is True if its messages may be poison.
     """
@@ -68,12 +68,12 @@ class Batch:
     @cached_property
     def origin(self) -> Origin:
         """Where the messages came from."""
-        positions = {message.position for message in self.messages}
+        offsets = {message.offset for message in self.messages}
         return Origin(
             transport=self._source.transport,
             stream=self._source.name,
             epoch=self.epoch,
-            positions=sorted([position for position in positions if position is not None]),
+            offsets=sorted([offset for offset in offsets if offset is not None]),
         )
 
     @cached_property

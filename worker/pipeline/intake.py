@@ -11,7 +11,7 @@ the broker for more looks at it first.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from penstock.worker.pipeline.budget import Share, unlimited
@@ -96,6 +96,16 @@ class Intake(Generic[Held]):
         if self._in_work <= 0:
             self._changed.set()
         self.share.hold(-size)
+
+    @contextlib.contextmanager
+    def keeping(self, messages: Sequence[Held]) -> Iterator[None]:
+        """They are not in work any more, and within it still in memory."""
+        size = sum([message.size for message in messages])
+        self.share.hold(size)
+        try:
+            yield
+        finally:
+            self.share.hold(-size)
 
     async def batch(self) -> tuple[list[Held], int]:
         """The next batch and its bytes, as the rules above let it go. Empty after `stop`.

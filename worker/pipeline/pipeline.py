@@ -159,7 +159,7 @@ class Pipeline:
                 "message_rejected",
                 source=self.name,
                 reason=letter.reason,
-                sequence=letter.message.position,
+                offset=letter.message.offset,
                 event_id=letter.event_id,
             )
         log.info(

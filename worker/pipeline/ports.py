@@ -38,8 +38,8 @@ class Message(msgspec.Struct, kw_only=True):
         return NO_HEADERS
 
     @property
-    def position(self) -> int | None:
-        """The sequence in the stream, where the broker has one that outlives the connection."""
+    def offset(self) -> int | None:
+        """Its number in the stream, where the broker has one that outlives the connection."""
         return None
 
     @property
@@ -117,11 +117,11 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a batch came from. ``positions`` are sorted and distinct; ``epoch`` names the
+    """Where a batch came from. ``offsets`` are sorted and distinct; ``epoch`` names the
     incarnation of ``stream`` that they count in.
     """
 
     transport: str
     stream: str
     epoch: str
-    positions: Sequence[int]
+    offsets: Sequence[int]

@@ -31,7 +31,7 @@ def _cells(letter: DeadLetter) -> tuple[Any, ...]:
     message = letter.message
     headers = json.dumps(dict(message.headers), ensure_ascii=False)
     return (
-        message.position,
+        message.offset,
         _storable(message.subject),
         _storable(headers).replace("\\u0000", "\\ufffd"),
         message.body,

@@ -10,14 +10,14 @@ from penstock.worker.postgres.transaction import Connection, literal
 
 
 class PositionPart(Part):
-    """The positions of a batch, where the broker has any. Nothing waits for them: they travel with
-    BEGIN.
+    """The position of a batch, where the broker has offsets. It travels with BEGIN, for no round
+    trip of its own.
     """
 
     def __init__(self, batch: Batch, worker_id: str) -> None:
         origin = batch.origin
-        if origin.positions:
-            ranges = multirange(origin.positions)
+        if origin.offsets:
+            ranges = multirange(origin.offsets)
             cells = (origin.transport, origin.stream, origin.epoch, ranges, worker_id)
             self.opening = (statements.position(map(literal, cells)),)
 
@@ -25,14 +25,14 @@ class PositionPart(Part):
         return fresh
 
 
-def multirange(positions: Sequence[int]) -> str:
-    """Sorted positions as the text of an int8multirange: ``{[1,4),[7,8)}``."""
-    first, last = positions[0], positions[-1]
-    if last - first + 1 == len(positions):
+def multirange(offsets: Sequence[int]) -> str:
+    """Sorted offsets as the text of an int8multirange: ``{[1,4),[7,8)}``."""
+    first, last = offsets[0], offsets[-1]
+    if last - first + 1 == len(offsets):
         return f"{{[{first},{last + 1})}}"
     parts: list[str] = []
     previous = first
-    for current in (*positions[1:], last + 2):
+    for current in (*offsets[1:], last + 2):
         if current > previous + 1:
             parts.append(f"[{first},{previous + 1})")
             first = current

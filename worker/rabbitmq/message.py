@@ -102,10 +102,6 @@ class StreamMessage(RabbitMqMessage, kw_only=True, gc=False):
     offset: int
 
     @property
-    def position(self) -> int:
-        return self.offset
-
-    @property
     def deliveries(self) -> int:
         return self.returned + 1
 

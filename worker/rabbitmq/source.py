@@ -6,11 +6,10 @@ aio-pika and aiormq connect, log in, make the topology and keep the heartbeat. D
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import aio_pika
-import aiormq
 import structlog
 
 from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError
@@ -19,13 +18,12 @@ from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import Backlog, Message
-from penstock.worker.rabbitmq.connection import open_channel, translated
+from penstock.worker.rabbitmq.backlog import pending
 from penstock.worker.rabbitmq.link import FastLink, Link
 from penstock.worker.rabbitmq.message import RabbitMqMessage, message_of
 from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.retry import Retries
 from penstock.worker.rabbitmq.tags import Tags
-from penstock.worker.rabbitmq.topology import RETRY_SECONDS, retry_queue
 from penstock.worker.rabbitmq.wire import Delivery
 
 log = structlog.get_logger()
@@ -68,6 +66,7 @@ class RabbitMqSource:
         )
         self._intake.share.wake = self._read_on
         self._buffer_bytes = _BUFFERED_BATCHES * self._intake.batch_bytes
+        self._epoch = ""  # a queue has no offsets
         self._generation = 0
         self._link: Link | None = None
         self._paused = False
@@ -81,11 +80,6 @@ class RabbitMqSource:
         self._tick_seconds = options.heartbeat / 4
         self._quiet_limit = 5
         self._quiet_ticks = 0
-
-    @property
-    def epoch(self) -> str:
-        """A queue has no positions."""
-        return ""
 
     @property
     def healthy(self) -> bool:
@@ -110,7 +104,7 @@ class RabbitMqSource:
     async def fetch(self) -> Batch:
         messages, size = await self._intake.batch()
         self._read_on()
-        return Batch(messages, size, self, epoch=self.epoch)
+        return Batch(messages, size, self, epoch=self._epoch)
 
     async def ack(self, batch: Batch) -> None:
         self._intake.settled(len(batch), batch.size)
@@ -134,24 +128,11 @@ class RabbitMqSource:
 
     async def backlog(self) -> Backlog:
         """``pending`` counts the retry queues too. What other replicas hold is not known here."""
-        pending = await self._count(self.name)
-        for seconds in RETRY_SECONDS:
-            with contextlib.suppress(TopologyError):  # they may be missing
-                pending += await self._count(retry_queue(self.name, seconds))
         return Backlog(
-            pending=pending,
+            pending=await pending(self._connection, self.name),
             ack_pending=self._tags.unsettled(self._last_tag),
             redelivered=len(self._again),
         )
-
-    async def _count(self, queue: str) -> int:
-        with translated(f"queue {queue}"):
-            try:
-                async with open_channel(self._connection) as channel:
-                    found = await channel.queue_declare(queue, passive=True)
-            except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused) as exc:
-                raise TopologyError(f"queue {queue}: {exc}") from exc
-        return int(found.message_count or 0)
 
     # Settling.
 
@@ -190,19 +171,9 @@ class RabbitMqSource:
             await link.ack(through, [])
 
     async def _after(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
-        with self._kept(messages):
+        with self._intake.keeping(messages):
             await asyncio.sleep(delay)
         await self._requeue(self._current(messages))
-
-    @contextlib.contextmanager
-    def _kept(self, messages: Sequence[RabbitMqMessage]) -> Iterator[None]:
-        """They are not in work, and still in memory."""
-        size = sum([message.size for message in messages])
-        self._intake.share.hold(size)
-        try:
-            yield
-        finally:
-            self._intake.share.hold(-size)
 
     def _spawn(self, work: Any, name: str) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)

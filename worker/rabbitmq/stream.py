@@ -36,7 +36,8 @@ class RabbitMqStreamSource(RabbitMqSource):
     Reading begins at ``start``, or, without it, where ``offsets`` says, or at the first message.
     A message is settled by the commit of its offset; to the server an acknowledgement is credit
     only, so what is given back waits in this process. After a reconnect reading goes on after the
-    last message up to which all are settled.
+    last message up to which all are settled. The epoch is empty for the first incarnation that was
+    seen, later the time when it was noticed.
     """
 
     def __init__(
@@ -65,7 +66,6 @@ class RabbitMqStreamSource(RabbitMqSource):
         )
         self._offsets = offsets
         self._start = start
-        self._epoch = ""
         self._next: int | None = None
         self._expected: int | None = None
         self._read: dict[int, int] = {}
@@ -81,11 +81,6 @@ class RabbitMqStreamSource(RabbitMqSource):
         with contextlib.suppress(Unavailable):  # then more is watched next time, no more
             await self._offsets.end(self.name)
 
-    @property
-    def epoch(self) -> str:
-        """Empty for the first incarnation that was seen, later the time when it was noticed."""
-        return self._epoch
-
     async def nack(self, batch: Batch, delay: float) -> None:
         self._intake.settled(len(batch), batch.size)
         given = self._current(batch.messages)
@@ -94,7 +89,7 @@ class RabbitMqStreamSource(RabbitMqSource):
         self._spawn(self._offer_again(delay, given), f"offer-{self.name}")
 
     async def _offer_again(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
-        with self._kept(messages):
+        with self._intake.keeping(messages):
             await asyncio.sleep(delay)
         current = self._current(messages)
         self._intake.add(current, sum(message.size for message in current))

@@ -101,7 +101,7 @@ async def test_acknowledgements_of_a_stream_that_was_made_anew_are_dropped(
         await publish(client, b"new")
         new = await asyncio.wait_for(patient_fetch(source), PATIENCE)
         assert new.epoch != old.epoch
-        assert new.messages[0].position == old.messages[0].position == 1
+        assert new.messages[0].offset == old.messages[0].offset == 1
         await old.ack()
         assert (await source.backlog()).ack_pending == 1
         await new.ack()

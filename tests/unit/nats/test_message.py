@@ -19,7 +19,7 @@ def test_the_reply_tells_position_deliveries_and_time(reply: bytes) -> None:
     message, again = messages_of([(b"agents.a-1.heartbeat", reply, None, b"{}")] * 2)
     assert message == again
     assert message.subject == "agents.a-1.heartbeat"
-    assert message.position == 1052
+    assert message.offset == 1052
     assert message.deliveries == 3
     assert message.stored_at == 1_700_000_000.5
 

@@ -29,10 +29,10 @@ def test_the_plan_is_of_the_events_and_made_once() -> None:
     assert batch.letters[0].message is messages[1]
 
 
-def test_the_origin_has_the_positions_sorted_and_each_once() -> None:
+def test_the_origin_has_the_offsets_sorted_and_each_once() -> None:
     places = [9, 3, None, 3, 4]
     batch = batch_of([message(n, place=place) for n, place in enumerate(places)])
-    assert batch.origin.positions == [3, 4, 9]
+    assert batch.origin.offsets == [3, 4, 9]
     assert (batch.origin.transport, batch.origin.stream) == ("test", "test")
 
 

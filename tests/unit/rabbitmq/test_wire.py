@@ -241,7 +241,7 @@ def test_the_offset_of_a_stream_is_the_field_and_no_text_that_looks_like_it() ->
         "x-stream-offset": 2**40,
     }
     deliveries.feed(b"".join(delivered(b"", properties=Basic.Properties(headers=headers))))
-    assert stream_message_of(taken[0], 1).position == 2**40
+    assert stream_message_of(taken[0], 1).offset == 2**40
     deliveries.feed(b"".join(delivered(b"")))
     with pytest.raises(ValueError, match="no stream"):
         stream_message_of(taken[1], 1)

@@ -1,0 +1,29 @@
+"""How much waits in a queue and in its retry queues."""
+
+import contextlib
+
+import aio_pika
+import aiormq
+
+from penstock.worker.errors import TopologyError
+from penstock.worker.rabbitmq.connection import open_channel, translated
+from penstock.worker.rabbitmq.topology import RETRY_SECONDS, retry_queue
+
+
+async def pending(connection: aio_pika.RobustConnection, queue: str) -> int:
+    """Messages that nobody has been given. Raises SourceUnavailable or TopologyError."""
+    found = await _ready(connection, queue)
+    for seconds in RETRY_SECONDS:
+        with contextlib.suppress(TopologyError):  # they may be missing
+            found += await _ready(connection, retry_queue(queue, seconds))
+    return found
+
+
+async def _ready(connection: aio_pika.RobustConnection, queue: str) -> int:
+    with translated(f"queue {queue}"):
+        try:
+            async with open_channel(connection) as channel:
+                found = await channel.queue_declare(queue, passive=True)
+        except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused) as exc:
+            raise TopologyError(f"queue {queue}: {exc}") from exc
+    return int(found.message_count or 0)
