@@ -1,6 +1,7 @@
 """``penstock doctor``: reach every server, look at what matters, say what to do."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 
 import asyncpg
@@ -52,7 +53,7 @@ async def examine(settings: Settings) -> int:
 
 async def findings(settings: Settings) -> AsyncIterator[Finding]:
     """Everything there is to find, server by server."""
-    for look in (_postgres, _schema, _nats, _rabbitmq):
+    for look in (_postgres, _schema, _unknown_fields, _nats, _rabbitmq):
         try:
             async for finding in look(settings):
                 yield finding
@@ -121,6 +122,36 @@ async def _schema(settings: Settings) -> AsyncIterator[Finding]:
     if letters:
         remedy = "SELECT reason, count(*) FROM bus.dead_letter GROUP BY 1"
         yield Finding(Verdict.NOTE, f"{letters} dead letters are kept", remedy)
+
+
+_SENT_FIELDS = """
+SELECT event_type, array_agg(DISTINCT field) AS sent
+FROM (SELECT event_type, data FROM events.log
+      WHERE occurred_at > now() - interval '1 hour' AND jsonb_typeof(data) = 'object'
+      LIMIT 1000) AS sample, jsonb_object_keys(data) AS field
+GROUP BY event_type ORDER BY event_type
+"""
+_OMITTED = "omitted"
+"""What stands for fields that a history leaves out."""
+
+
+async def _unknown_fields(settings: Settings) -> AsyncIterator[Finding]:
+    """Fields that events of the last hour have beside those of their types, in a sample."""
+    types = Catalogue.load(settings.event_packages).types
+    async with connections.database(settings) as pool:
+        with translated():
+            found = await pool.fetch(_SENT_FIELDS)
+    for name, sent in found:
+        known = types[name].fields | {_OMITTED} if name in types else frozenset(sent)
+        if unknown := sorted(set(sent) - known):
+            near = [one for field in unknown for one in get_close_matches(field, known, 1, 0.6)]
+            yield Finding(
+                Verdict.NOTE,
+                f"{name} comes with fields that it does not have: {', '.join(unknown)}",
+                f"they go into no column; did you mean {', '.join(near)}?"
+                if near
+                else "they go into no column; `penstock events` lists the fields",
+            )
 
 
 async def _nats(settings: Settings) -> AsyncIterator[Finding]:

@@ -40,6 +40,7 @@ def written(new: int, duplicate: int, dead_letters: int) -> Written:
 
 def use_all(metrics: Metrics) -> None:
     metrics.redelivered("TASKS", 1)
+    metrics.unknown_fields("tasks.updated")
     metrics.batch("TASKS", messages(1, stored=time.time()), written(0, 0, 1), [letter("not_json")])
     metrics.stage("write", 0.1)
     metrics.batch_retried("TASKS")
