@@ -72,7 +72,7 @@ def test_the_unit_ends_the_name(name: str) -> None:
 
 def test_no_label_is_open_ended() -> None:
     labels = {label for family in FAMILIES for label in family.labels}
-    assert labels == {"source", "outcome", "reason", "stage", "bucket"}
+    assert labels == {"source", "outcome", "reason", "stage", "bucket", "type"}
 
 
 def test_a_batch_is_counted() -> None:

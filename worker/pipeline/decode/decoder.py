@@ -35,7 +35,8 @@ _BACKSLASH = 0x5C
 _escaped = re.compile(rb"\\u").search
 """Looking for one byte comes first: it is fastest. For two, this is twice as fast as ``in``."""
 _TICK_SECONDS = 1.0
-_decimal = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
+_decimal = re.compile(r"-?[0-9]+", re.ASCII).fullmatch
+_DIGITS = 20
 _nul = re.compile(rb"(?<!\\)(?:\\\\)*+\\u0000").search
 
 OnUnknown = Callable[[str, Sequence[str]], None]
@@ -222,7 +223,7 @@ def _sequence(sent: int | str | None, kind: EventType) -> int:
     if isinstance(sent, str):
         if not _decimal(sent):
             raise Reject("not_cloudevent", f"sequence {sent[:40]!r} is not a decimal number")
-        sent = int(sent)
+        sent = int(sent) if len(sent) <= _DIGITS else -1
     if not 0 <= sent <= _BIGGEST:
         raise Reject("out_of_range", f"sequence {sent} is not in 0..{_BIGGEST}")
     if sent < 1 and kind.requires_sequence:

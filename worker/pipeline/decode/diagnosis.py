@@ -93,13 +93,13 @@ def _bad_time(message: Message, text: str) -> tuple[str, str]:
 
 def _time_of(message: Message) -> bytes:
     """The time as it stands in the attributes, or in the body."""
-    try:
-        sent = message.attributes.get("time")
-        if sent is None:
-            sent = msgspec.json.decode(message.body, type=_Times).time
-    except (ValueError, RecursionError):
-        return b""
-    return str(sent).encode()
+    for decode in (msgspec.json.decode, msgspec.msgpack.decode):
+        try:
+            sent = message.attributes.get("time") or decode(message.body, type=_Times).time
+        except (ValueError, RecursionError):
+            continue
+        return str(sent).encode()
+    return b""
 
 
 def _envelope_is_sound(message: Message) -> bool:

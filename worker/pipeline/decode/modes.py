@@ -14,6 +14,9 @@ from penstock.worker.pipeline.decode.reasons import Reject
 from penstock.worker.pipeline.ports import Message
 
 _CLOUDEVENT = "application/cloudevents"
+_document = msgspec.json.Decoder(Raw).decode
+"""The document as it stands, if it is one."""
+
 read_envelope = msgspec.json.Decoder(Envelope).decode
 
 
@@ -48,7 +51,7 @@ def _payload(body: bytes, content_type: str) -> Raw:
     """The data as JSON, from JSON or MessagePack."""
     media = _media_type(content_type)
     if media.endswith(("/json", "+json")):
-        return Raw(utf8(body) or b"{}")
+        return _document(utf8(body) or b"{}")
     if media in ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack"):
         return Raw(_to_json(body))
     raise Reject("bad_content_type", f"data in {content_type!r}; send JSON or MessagePack")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from penstock.schemas.catalogue import EventType
+from penstock.schemas.event_type import EventType
 from penstock.schemas.rows import FIRST, LAST
 from penstock.worker.pipeline.decode.reasons import Reject
 
