@@ -17,8 +17,8 @@ from penstock.schemas.rows import (
     MappingError,
     RowCompiler,
     field_types,
+    floats,
     free_fields,
-    has_floats,
     log_row,
     moments,
     strict,
@@ -67,7 +67,7 @@ class EventType(msgspec.Struct, frozen=True):
     the parent's key and text; ``touches`` the rows to hydrate; ``partition_fields`` the times,
     beside ``occurred_at``, that pick a partition. ``fields`` are those it knows, ``moments`` the
     times among them, ``required_moments`` those that cannot be absent. ``free`` are any JSON, which
-    is stored as sent; with ``keeps_raw`` the whole data is. ``has_floats``: one may be a float.
+    is stored as sent; with ``keeps_raw`` the whole data is. ``floats`` are or hold some.
     """
 
     name: str
@@ -87,7 +87,7 @@ class EventType(msgspec.Struct, frozen=True):
     moments: tuple[str, ...]
     required_moments: tuple[str, ...]
     free: tuple[str, ...]
-    has_floats: bool
+    floats: tuple[str, ...]
     keeps_raw: bool
 
     def __repr__(self) -> str:
@@ -130,7 +130,7 @@ def compile_type(spec: EventSpec) -> EventType:
         moments=moments(wire),
         required_moments=moments(wire, required=True),
         free=free_fields(spec.struct),
-        has_floats=has_floats(spec.struct),
+        floats=floats(spec.struct),
         keeps_raw=isinstance(spec.history, Log | AuditLog),
     )
 

@@ -132,10 +132,12 @@ def free_fields(struct: type[msgspec.Struct]) -> tuple[str, ...]:
     return tuple(name for name, kind in field_types(struct).items() if _is_json(kind))
 
 
-def has_floats(struct: type[msgspec.Struct]) -> bool:
-    """True if a field is a float, or a container that may hold one."""
-    return any(
-        _is_container(kind) or "FloatType" in repr(kind) for kind in field_types(struct).values()
+def floats(struct: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields that are floats, and containers, which may hold some."""
+    return tuple(
+        name
+        for name, kind in field_types(struct).items()
+        if _is_container(kind) or "FloatType" in repr(kind)
     )
 
 

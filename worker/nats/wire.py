@@ -36,8 +36,8 @@ _LARGEST = 2**31 - 1
 """Bytes of a message: what the server's ``max_payload`` can say at most."""
 _STOCK = frozenset((b"PING", b"PONG", b"INFO", b"+OK", b"-ERR"))
 _DIGITS = 18
-_TAB, _LF = 0x09, 0x0A
-_blanks = re.compile(rb"[ \t]+")
+_LF, _VT, _FF = 0x0A, 0x0B, 0x0C
+_blanks = re.compile(rb"[ \t\n]+")
 
 Foreign = bytes | tuple[int, bytes, bytes, bytes, bytes | None]
 """A line for the stock parser, or a message as nats-py's client takes it."""
@@ -146,9 +146,12 @@ class BatchParser:
                 break
             if data[line_end + 1] != _LF:
                 raise ProtocolError
-            words = _words(data[position:line_end])
+            line = data[position:line_end]
+            words = line.split()
+            if _VT in line or _FF in line:  # blanks to Python, but not to the protocol
+                words = _blanks.split(line)
             body = stop = line_end + 2
-            if words[0] in _STOCK:
+            if words and words[0] in _STOCK:
                 foreign.append(data[position:stop])
                 position = stop
                 continue
@@ -216,38 +219,28 @@ def _check_line(size: int) -> None:
         raise ProtocolError
 
 
-def _words(line: bytes) -> list[bytes]:
-    """The words of a control line: space and tab part them, and nothing else does."""
-    words = line.split(b" ")
-    if _TAB in line or _LF in line or not all(words):  # the server writes single spaces
-        if _LF in line:
+def _layout(words: list[bytes]) -> tuple[bytes, int, int]:
+    """Reply, size of the header block and whole size of the frame with this control line."""
+    match words:
+        case [b"HMSG", _, _, reply, head, whole] if head.isdigit() and whole.isdigit():
+            header_size, size = int(head), int(whole)
+        case [b"MSG", _, _, reply, whole] if whole.isdigit():
+            header_size, size = 0, int(whole)
+        case [b"HMSG", _, _, head, whole] if head.isdigit() and whole.isdigit():
+            reply, header_size, size = b"", int(head), int(whole)
+        case [b"MSG", _, _, whole] if whole.isdigit():
+            reply, header_size, size = b"", 0, int(whole)
+        case _:
             raise ProtocolError
-        words = _blanks.split(line)
-    return words
+    if not header_size <= size <= _LARGEST:
+        raise ProtocolError
+    return reply, header_size, size
 
 
 def _number(word: bytes) -> int:
     if not word.isdigit() or len(word) > _DIGITS:
         raise ProtocolError
     return int(word)
-
-
-def _layout(words: list[bytes]) -> tuple[bytes, int, int]:
-    """Reply, size of the header block and whole size of the frame with this control line."""
-    match words:
-        case [b"HMSG", _, _, reply, head, whole]:
-            header_size, size = _number(head), _number(whole)
-        case [b"MSG", _, _, reply, whole]:
-            header_size, size = 0, _number(whole)
-        case [b"HMSG", _, _, head, whole]:
-            reply, header_size, size = b"", _number(head), _number(whole)
-        case [b"MSG", _, _, whole]:
-            reply, header_size, size = b"", 0, _number(whole)
-        case _:
-            raise ProtocolError
-    if not header_size <= size <= _LARGEST:
-        raise ProtocolError
-    return reply, header_size, size
 
 
 def _unparsed(parser: Parser) -> bytes:

@@ -15,7 +15,7 @@ from msgspec import Raw, ValidationError
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Envelope, Event
 from penstock.schemas.event_type import EventType
-from penstock.schemas.identity import escape, event_uuid
+from penstock.schemas.identity import canonical, escape, event_uuid
 from penstock.worker.pipeline.decode.bounds import (
     SHORTEST,
     check_large,
@@ -39,6 +39,9 @@ _decimal = re.compile(r"-?[0-9]+", re.ASCII).fullmatch
 _DIGITS = 20
 _nul = re.compile(rb"(?<!\\)(?:\\\\)*+\\u0000").search
 
+_WHOLE = ("__class__",)
+"""A name that always holds something which is no JSON: the whole data is looked at."""
+
 OnUnknown = Callable[[str, Sequence[str]], None]
 """Told of an event type and the fields that an event had beside those of its type."""
 
@@ -51,7 +54,7 @@ class _Reading(NamedTuple):
     prefix: str
     suffix: str
     free: tuple[str, ...]
-    """Fields whose JSON is stored as sent; an empty name stands for the whole data."""
+    """Fields that may hold a number as it was sent: any JSON, and floats of what is kept raw."""
     has_times: bool
     requires_sequence: bool
     earliest: datetime
@@ -93,20 +96,20 @@ class Decoder:
 
         For the rest of the second the type's unknown fields are ignored at no cost.
         """
+        if kind.keeps_raw:
+            check_numbers(raw)
         try:
             data = kind.decode(raw)
         except ValidationError as again:
             return decode_last_ticks(kind, raw, again)
-        if self._on_unknown is not None:
-            self._on_unknown(kind.name, kind.unknown_fields(raw))
-        if kind.keeps_raw:
-            check_numbers(raw)
-        free = ("",) if kind.keeps_raw else kind.free
+        if self._on_unknown is not None and (unknown := kind.unknown_fields(raw)):
+            self._on_unknown(kind.name, unknown)
+        free = _WHOLE if kind.keeps_raw else kind.free
         reading = self._readings[kind.name]
         self._readings[kind.name] = reading._replace(decode=kind.decode, free=free)
         return data
 
-    def decode(self, messages: Sequence[Message]) -> list[Event | DeadLetter]:  # noqa: C901, PLR0912 (hot)
+    def decode(self, messages: Sequence[Message]) -> list[Event | DeadLetter]:  # noqa: C901, PLR0912, PLR0915 (hot)
         """The event that each message carries, or a dead letter; never raises for what it holds."""
         self._tick()
         readings, max_bytes, small = self._readings, self._max_bytes, self._small
@@ -132,9 +135,12 @@ class Decoder:
                 except ValidationError:
                     data = self._decode_again(kind, raw)
                 for name in free:
-                    document = getattr(data, name) if name else raw
-                    if len(document) > SHORTEST:
-                        documents.append(document)
+                    value = getattr(data, name)
+                    if value.__class__ is not Raw:
+                        if value is not None:  # a float is stored as it was sent, too
+                            documents.append(raw)
+                    elif len(value) > SHORTEST:
+                        documents.append(value)
                 if len(raw) > small:
                     check_large(raw, max_bytes)
                 subject = envelope.subject
@@ -150,11 +156,11 @@ class Decoder:
                     version = _sequence(version, kind)
                 if not plain or (_BACKSLASH in body and _escaped(body)):
                     _check_text(envelope, raw)
-                source = envelope.source
+                source, event_id = envelope.source, envelope.id
                 outcomes.append(
                     Event(
                         kind,
-                        event_uuid(source, envelope.id),
+                        event_id if canonical(event_id) else event_uuid(source, event_id),
                         moment,
                         subject,
                         version,
@@ -182,7 +188,7 @@ def _reading(kind: EventType, span: Span) -> _Reading:
         kind.decode_known,
         kind.prefix,
         kind.suffix,
-        ("",) if kind.keeps_raw and kind.has_floats else kind.free,
+        kind.free + (kind.floats if kind.keeps_raw else ()),
         bool(kind.required_moments),
         kind.requires_sequence,
         *span,
