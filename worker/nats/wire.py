@@ -199,6 +199,8 @@ class BatchParser:
             # The answer to a ping that nobody waits for any more. The stock parser has consumed
             # it, but not counted it.
             self._nc._pings_outstanding = 0
+        except (ValueError, AttributeError) as exc:  # an INFO that is no JSON, a broken -ERR
+            raise ProtocolError from exc
         if self._stock.buf and resets == self._resets:
             raise ProtocolError
 
