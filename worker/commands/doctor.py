@@ -53,7 +53,7 @@ async def examine(settings: Settings) -> int:
 
 async def findings(settings: Settings) -> AsyncIterator[Finding]:
     """Everything there is to find, server by server."""
-    for look in (_postgres, _schema, _unknown_fields, _nats, _rabbitmq):
+    for look in (_postgres, _schema, unknown_fields, _nats, _rabbitmq):
         try:
             async for finding in look(settings):
                 yield finding
@@ -135,7 +135,7 @@ _OMITTED = "omitted"
 """What stands for fields that a history leaves out."""
 
 
-async def _unknown_fields(settings: Settings) -> AsyncIterator[Finding]:
+async def unknown_fields(settings: Settings) -> AsyncIterator[Finding]:
     """Fields that events of the last hour have beside those of their types, in a sample."""
     types = Catalogue.load(settings.event_packages).types
     async with connections.database(settings) as pool:
