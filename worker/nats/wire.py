@@ -160,6 +160,8 @@ class BatchParser:
             if stop > end:
                 needed = stop - position
                 break
+            if data[stop - 1] != _LF:
+                raise ProtocolError
             middle = body + header_size
             header = data[body:middle] if header_size else None
             frames = taken.get(words[2])
