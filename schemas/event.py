@@ -50,7 +50,8 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
 class Envelope(msgspec.Struct, frozen=True, gc=False):
     """The CloudEvents attributes as they arrive; ``data`` is still undecoded JSON.
 
-    Unknown extension attributes are allowed, as the specification demands, and ignored.
+    Unknown extension attributes are allowed, as the specification demands, and ignored. An optional
+    attribute that is null is absent.
     """
 
     specversion: Literal["1.0"]
@@ -61,7 +62,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     subject: Annotated[str, Meta(min_length=1, max_length=255)]
     data: Raw | UnsetType = UNSET
     data_base64: str | None = None
-    sequence: int | str = 0
+    sequence: int | str | None = 0
     actor: Annotated[str, Meta(max_length=255)] | None = None
     project: Annotated[str, Meta(max_length=255)] | None = None
     correlationid: Annotated[str, Meta(max_length=255)] | None = None

@@ -25,7 +25,11 @@ from penstock.schemas.rows import (
     MappingError,
     RowCompiler,
     field_types,
+    floats,
+    free_fields,
     log_row,
+    moments,
+    strict,
     wire_struct,
 )
 from penstock.schemas.streams import STREAM_OF
@@ -70,14 +74,18 @@ class Rows(msgspec.Struct, frozen=True):
 class EventType(msgspec.Struct, frozen=True):
     """One event type, compiled.
 
-    ``prefix`` + key + ``suffix`` is its subject. ``references`` gives for each parent table the
-    parent's key and text; ``touches`` the rows to hydrate; ``partition_fields`` the times, beside
-    ``occurred_at``, that pick a partition.
+    ``decode`` reads its data and ignores fields that it does not have; ``decode_known`` refuses
+    them. ``prefix`` + key + ``suffix`` is its subject. ``references`` gives for each parent table
+    the parent's key and text; ``touches`` the rows to hydrate; ``partition_fields`` the times,
+    beside ``occurred_at``, that pick a partition. ``fields`` are those it knows, ``moments`` the
+    times among them, ``required_moments`` those that cannot be absent. ``free`` are any JSON, which
+    is stored as sent; with ``keeps_raw`` the whole data is. ``floats`` are or hold some.
     """
 
     name: str
     spec: EventSpec
     decode: Callable[[Raw | bytes], Any]
+    decode_known: Callable[[Raw | bytes], Any]
     prefix: str
     suffix: str
     stream: str
@@ -87,6 +95,12 @@ class EventType(msgspec.Struct, frozen=True):
     touches: tuple[tuple[tuple[str, tuple[str, ...]], Cells], ...]
     partition_fields: tuple[str, ...]
     requires_sequence: bool
+    fields: frozenset[str]
+    moments: tuple[str, ...]
+    required_moments: tuple[str, ...]
+    free: tuple[str, ...]
+    floats: tuple[str, ...]
+    keeps_raw: bool
 
     def __repr__(self) -> str:
         return f"EventType({self.name!r})"
@@ -96,6 +110,11 @@ class EventType(msgspec.Struct, frozen=True):
         """Every table that the event writes, the history first."""
         history = (self.history.table,) if self.history else ()
         return history + tuple(dict.fromkeys(state.table for state in self.states))
+
+    def unknown_fields(self, raw: Raw) -> list[str]:
+        """The fields of ``raw``, a JSON object, that this type does not have, in their order."""
+        sent = msgspec.json.decode(raw, type=dict[str, Raw])
+        return [name for name in sent if name not in self.fields]
 
 
 def compile_type(spec: EventSpec) -> EventType:
@@ -107,6 +126,7 @@ def compile_type(spec: EventSpec) -> EventType:
         name=spec.name,
         spec=spec,
         decode=msgspec.json.Decoder(wire).decode,
+        decode_known=msgspec.json.Decoder(strict(wire)).decode,
         prefix=f"{spec.domain}.",
         suffix=f".{spec.verb}",
         stream=_stream(spec),
@@ -118,6 +138,12 @@ def compile_type(spec: EventSpec) -> EventType:
         ),
         partition_fields=_time_keys(spec, wire),
         requires_sequence=bool(getattr(spec.struct, "requires_sequence", False)),
+        fields=frozenset(field_types(spec.struct)),
+        moments=moments(wire),
+        required_moments=moments(wire, required=True),
+        free=free_fields(spec.struct),
+        floats=floats(spec.struct),
+        keeps_raw=isinstance(spec.history, Log | AuditLog),
     )
 
 

@@ -13,9 +13,11 @@ from uuid import UUID, uuid5
 from msgspec import Meta
 
 _PENSTOCK = UUID("0d6c5bd4-6c59-5c0e-9a2b-7f7a1c4b8d10")
-_canonical = re.compile(
+canonical = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII
 ).fullmatch
+"""Matches a UUID as PostgreSQL writes it."""
+
 _plain_token = re.compile(r"[A-Za-z0-9_-]+", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^A-Za-z0-9_-]", re.ASCII)
 
@@ -44,7 +46,7 @@ def _namespace(kind: str) -> UUID:
 
 def _derived(kind: str, text: str) -> str:
     lowered = text.lower()
-    if _canonical(lowered):
+    if canonical(lowered):
         return lowered
     return str(uuid5(_namespace(kind), text))
 
@@ -60,10 +62,10 @@ def entity_uuid(kind: str, text: str) -> str:
 
 def event_uuid(source: str, event_id: str) -> str:
     """The key of an event. CloudEvents identity is source and id, so other text takes in both."""
-    if _canonical(event_id):
+    if canonical(event_id):
         return event_id
     lowered = event_id.lower()
-    if _canonical(lowered):
+    if canonical(lowered):
         return lowered
     return str(uuid5(_namespace("event"), f"{source}\n{event_id}"))
 

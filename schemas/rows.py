@@ -5,6 +5,7 @@ library's dataclasses are: one expression per column, no dispatch while they run
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, cast, get_type_hints
 
@@ -17,6 +18,12 @@ from penstock.schemas.mapping import Attribute, Field, Log
 
 Cells = Callable[[Event, Any], tuple[Any, ...]]
 """Makes the cells of a row from an event and, for a fan-out, the element of its list."""
+
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""The ends of the calendar. Runtimes write them where they mean that there is no time (Go's zero
+time, .NET's ``MinValue`` and ``MaxValue``), so an optional time there is stored as NULL; the driver
+of PostgreSQL would make infinities of them.
+"""
 
 _NULL = b"null"
 
@@ -47,6 +54,8 @@ def clipped(raw: Raw, limit: int, keep: tuple[str, ...]) -> Raw | bytes:
 
 
 _NAMES: dict[str, Any] = {
+    "FIRST": FIRST,
+    "LAST": LAST,
     "entity_uuid": entity_uuid,
     "key_text": key_text,
     "raw_json": raw_json,
@@ -73,6 +82,13 @@ def wire_struct(struct: type[EventData], key: str) -> type[msgspec.Struct]:
             fields.append((field.name, annotation))
     return msgspec.defstruct(
         f"{struct.__name__}Data", fields, frozen=True, kw_only=True, module=struct.__module__
+    )
+
+
+def strict(wire: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The same, but a field that it does not have is an error."""
+    return msgspec.defstruct(
+        wire.__name__, [], bases=(wire,), frozen=True, kw_only=True, forbid_unknown_fields=True
     )
 
 
@@ -111,6 +127,37 @@ def field_types(struct: type[msgspec.Struct]) -> dict[str, inspect.Type]:
     return {field.name: field.type for field in struct_fields(struct)}
 
 
+def free_fields(struct: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields that hold any JSON, stored as it was sent."""
+    return tuple(name for name, kind in field_types(struct).items() if _is_json(kind))
+
+
+def floats(struct: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields that are floats, and containers, which may hold some."""
+    return tuple(
+        name
+        for name, kind in field_types(struct).items()
+        if _is_container(kind) or "FloatType" in repr(kind)
+    )
+
+
+def moments(struct: type[msgspec.Struct], *, required: bool = False) -> tuple[str, ...]:
+    """The fields that are times; with ``required`` those of them that may not be None."""
+    return tuple(
+        name
+        for name, kind in field_types(struct).items()
+        if _is_moment(kind) and not (required and _is_optional(kind))
+    )
+
+
+def _is_moment(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.Metadata):
+        return _is_moment(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return any(_is_moment(part) for part in kind.types)
+    return isinstance(kind, inspect.DateTimeType)
+
+
 def _field_expression(name: str, kind: inspect.Type, *, key: bool) -> str:
     access = "e.entity" if key else f"d.{name}"
     id_kind = _extra(kind, "id")
@@ -120,6 +167,8 @@ def _field_expression(name: str, kind: inspect.Type, *, key: bool) -> str:
         made = f"entity_uuid({id_kind!r}, {access})"
     elif _is_container(kind):
         made = f"encode({access})"
+    elif _is_moment(kind) and _is_optional(kind):
+        return f"(m if (m := {access}) is None or FIRST < m < LAST else None)"
     else:
         return access
     return f"(None if {access} is None else {made})" if _is_optional(kind) else made

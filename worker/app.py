@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Self
@@ -38,6 +39,9 @@ from penstock.worker.settings.keys import Settings
 
 log = structlog.get_logger()
 
+_SHOWN = 40
+"""Characters of a field's name in the log."""
+
 
 async def run(settings: Settings, until_idle: float | None = None) -> int:
     """Work until told to stop, or until nothing came for ``until_idle`` seconds. Exit code."""
@@ -68,6 +72,7 @@ class Worker:
         self._alone = asyncio.Lock()
         self._failed: list[str] = []
         self.watched: list[tuple[Pipeline, Watched]] = []
+        self._strange: set[str] = set()
         self._mirrored: tuple[HydratedViews, Mirror] | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
 
@@ -168,7 +173,12 @@ class Worker:
         )
         pipeline = Pipeline(
             source,
-            Decoder(self._catalogue, window, max_bytes=settings.max_event_bytes),
+            Decoder(
+                self._catalogue,
+                window,
+                max_bytes=settings.max_event_bytes,
+                on_unknown=self._unknown_fields,
+            ),
             committer,
             self._hydrator,
             self._metrics,
@@ -181,6 +191,14 @@ class Worker:
         )
         self.watched.append((pipeline, source))
         return pipeline
+
+    def _unknown_fields(self, event_type: str, names: Sequence[str]) -> None:
+        """Count them, and name them in the log when their type first shows some."""
+        self._metrics.unknown_fields(event_type)
+        if event_type not in self._strange:
+            self._strange.add(event_type)
+            shown = [name[:_SHOWN] for name in names[:5]]
+            log.warning("unknown_fields", type=event_type, fields=shown)
 
     async def _serve_health(self) -> None:
         settings = self._settings

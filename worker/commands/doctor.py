@@ -11,6 +11,7 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.errors import PenstockError
 from penstock.worker.finding import Finding, Verdict, compared
 from penstock.worker.postgres.examine import schema_findings, server_findings
+from penstock.worker.postgres.unknown_fields import unknown_fields
 from penstock.worker.settings.keys import Settings
 
 
@@ -29,7 +30,7 @@ async def examine(settings: Settings) -> int:
 
 async def findings(settings: Settings) -> AsyncIterator[Finding]:
     """Everything there is to find, server by server, each thing once."""
-    looks = [server_findings, schema_findings]
+    looks = [server_findings, schema_findings, unknown_fields]
     looks += [partial(_broker, name) for name in settings.brokers]
     looks += [_buckets] if settings.kv else []
     told = set[Finding]()

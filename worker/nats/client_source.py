@@ -5,6 +5,9 @@ Its known weaknesses, each shown by the contract suite or by a figure in docs/ar
 - it costs several times the CPU a message;
 - a message with a header ``Status:`` is taken for a word of the server. It is skipped, redelivered
   after the ack wait, and skipped again; neighbours that were fetched with it may wait as long;
+- nats-py's parser takes a vertical tab or a form feed in a subject, which are legal, for the end of
+  a word, and a subject that is no UTF-8 ends its reading: the connection is made again until such a
+  message is deleted from the stream;
 - what was fetched cannot be limited by bytes, only handed out in parts, and no fetch begins while
   the stream's share of the memory is used up;
 - a fetch that is under way when the source stops delays the stop by up to a second.
@@ -24,6 +27,7 @@ from nats.aio.msg import Msg
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.nats.api import Consumer, Incarnation
 from penstock.worker.nats.connection import revive
+from penstock.worker.nats.headers import attributes_of
 from penstock.worker.nats.message import JetStreamMessage, places
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
@@ -46,6 +50,12 @@ class StockMessage(JetStreamMessage, kw_only=True):
     @property
     def headers(self) -> Mapping[str, str]:
         return self.delivery.headers or NO_HEADERS
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        return attributes_of(
+            (name.encode(), value.encode()) for name, value in self.headers.items()
+        )
 
     @classmethod
     def of(cls, delivery: Msg) -> Self:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from penstock.worker.nats.wire import Frame, parse_headers
+from penstock.worker.nats.headers import attributes_of, header_lines, parse_headers
+from penstock.worker.nats.wire import Frame
 from penstock.worker.pipeline.ports import NO_HEADERS, Message
 
 _changes_reading = re.compile(rb"\n(?:ce-|content-type[ \t]*:)", re.IGNORECASE).search
@@ -29,6 +30,15 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
         return NO_HEADERS if self.header is None else parse_headers(self.header)
 
     @property
+    def attributes(self) -> Mapping[str, str]:
+        return NO_HEADERS if self.header is None else attributes_of(header_lines(self.header))
+
+    @property
+    def content_type(self) -> str | None:
+        named = (value for name, value in self.headers.items() if name.lower() == "content-type")
+        return next(named, None)
+
+    @property
     def stored_at(self) -> float:
         tokens = self.reply.split(b".")
         return int(tokens[_after(len(tokens)) + 3]) / _NANOSECONDS
@@ -43,7 +53,7 @@ def messages_of(frames: Sequence[Frame]) -> list[JetStreamMessage]:
     """The messages that frames of one consumer deliver."""
     return [
         JetStreamMessage(
-            subject=subject.decode("utf-8", "replace"),
+            subject=subject.decode("utf-8", "backslashreplace"),
             body=body,
             plain=header is None or _changes_reading(header) is None,
             reply=reply,

@@ -15,7 +15,8 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from penstock.worker.nats.wire import BatchParser, Frame, send, status_of
+from penstock.worker.nats.headers import status_of
+from penstock.worker.nats.wire import BatchParser, Frame, send
 
 Heard = TypeVar("Heard")
 

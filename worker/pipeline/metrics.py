@@ -51,6 +51,12 @@ FAMILIES = (
         "Messages kept as dead letters, by reason.",
     ),
     Family(
+        "penstock_unknown_fields_total",
+        Counter,
+        ("type",),
+        "Events with fields that their type does not have; one a second and type is looked at.",
+    ),
+    Family(
         "penstock_redelivered_total",
         Counter,
         ("source",),
@@ -135,6 +141,10 @@ class Metrics:
         if messages and (stored := messages[0].stored_at) is not None:
             self._oldest[source] = stored
             self._age(source)
+
+    def unknown_fields(self, event_type: str) -> None:
+        """Count an event with fields that its type does not have."""
+        self._count("penstock_unknown_fields_total", 1, event_type)
 
     def redelivered(self, source: str, messages: int) -> None:
         """Count messages that the broker had delivered before."""

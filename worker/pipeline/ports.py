@@ -38,6 +38,18 @@ class Message(msgspec.Struct, kw_only=True):
         return NO_HEADERS
 
     @property
+    def attributes(self) -> Mapping[str, str]:
+        """The CloudEvents attributes among them, as the binding of the protocol maps them: names
+        in lower case and without prefix. Raises UnicodeDecodeError if one is not UTF-8.
+        """
+        return NO_HEADERS
+
+    @property
+    def content_type(self) -> str | None:
+        """What the body is said to be, as sent."""
+        return None
+
+    @property
     def offset(self) -> int | None:
         """Its number in the stream, where the broker has one that outlives the connection."""
         return None

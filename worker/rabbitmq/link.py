@@ -137,6 +137,8 @@ class FastLink:
             log.exception("deliveries_unreadable", connection=self._name)
             self.lost.set()
             return b""
+        if self._deliveries.broken:  # who sent that says nothing more that could be understood
+            self.lost.set()
         now = asyncio.get_running_loop().time()
         if not rest and now - self._fed > 1.0:
             rest = HEARTBEAT

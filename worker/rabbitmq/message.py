@@ -26,6 +26,8 @@ _ADDED_HEADERS = frozenset(
 )
 _deliver = struct.Struct(">QBB").unpack_from
 _changes_reading = re.compile(rb"cloudevents[:_]", re.IGNORECASE).search
+_ATTRIBUTES = ("cloudevents:", "cloudevents_")
+_PREFIX_LENGTH = 12
 _STRUCTURED = frozenset((b"application/cloudevents+json", b"application/json"))
 _CONTENT_TYPE, _ENCODING, _HEADERS = 0x80, 0x40, 0x20
 _TIMESTAMP = 0x40
@@ -35,6 +37,7 @@ _PROPERTIES: Final = 14
 _SIZES = dict.fromkeys(b"bBt", 1) | dict.fromkeys(b"sUu", 2) | dict.fromkeys(b"Iif", 4)
 _SIZES |= dict.fromkeys(b"lLdT", 8) | {ord("D"): 5, ord("V"): 0}
 _LONG = frozenset(b"SxFA")
+_TEXTS, _VOID = frozenset(b"Sx"), ord("V")
 _NUMBERS = {ord("b"): ">b", ord("B"): ">B", ord("s"): ">h", ord("U"): ">h", ord("u"): ">H"}
 _NUMBERS |= {ord("I"): ">i", ord("i"): ">I", ord("l"): ">q", ord("L"): ">q"}
 _NUMBERS |= {ord("f"): ">f", ord("d"): ">d"}
@@ -58,9 +61,29 @@ class RabbitMqMessage(Message, kw_only=True, gc=False):
             for name, kind, value in fields(self.header)
             if name not in _ADDED_HEADERS
         }
-        if self.header[12] & _CONTENT_TYPE:
-            found["content-type"] = _content_type(self.header).decode("utf-8", "replace")
+        if (content_type := self.content_type) is not None:
+            found["content-type"] = content_type
         return found or NO_HEADERS
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """With either separator, and of any type; void says nothing. Nothing is percent-encoded.
+
+        https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/amqp-protocol-binding.md
+        """
+        found: dict[str, str] = {}
+        for name, kind, value in fields(self.header):
+            lowered = name.lower()
+            if lowered.startswith(_ATTRIBUTES) and kind != _VOID:
+                text = value.decode() if kind in _TEXTS else text_of(kind, value)
+                found.setdefault(lowered[_PREFIX_LENGTH:], text)
+        return found
+
+    @property
+    def content_type(self) -> str | None:
+        if not self.header[12] & _CONTENT_TYPE:
+            return None
+        return _content_type(self.header).decode("utf-8", "replace")
 
     @property
     def deliveries(self) -> int:
@@ -112,7 +135,7 @@ def message_of(delivery: Delivery, generation: int) -> RabbitMqMessage:
     at = method[4] + 5
     tag, redelivered, length = _deliver(method, at)
     at += 11 + length
-    subject = method[at:].decode("utf-8", "replace")
+    subject = method[at:].decode("utf-8", "backslashreplace")
     if not length and header[12] & _HEADERS:
         subject = _text(header, SUBJECT_HEADER) or subject
     return RabbitMqMessage(
@@ -136,7 +159,7 @@ def stream_message_of(delivery: Delivery, generation: int) -> StreamMessage:
     if offset is None:
         raise ValueError("a delivery without x-stream-offset: the queue is no stream")
     return StreamMessage(
-        subject=method[at + 11 + length :].decode("utf-8", "replace"),
+        subject=method[at + 11 + length :].decode("utf-8", "backslashreplace"),
         body=body,
         plain=is_plain(header),
         tag=tag,
@@ -186,7 +209,7 @@ def fields(header: bytes) -> Iterator[tuple[str, int, bytes]]:
 
 def text_of(kind: int, value: bytes) -> str:
     """A value of a field table as text: times as RFC 3339, nested values as JSON."""
-    if kind in b"Sx":
+    if kind in _TEXTS:
         return value.decode("utf-8", "replace")
     if kind == ord("t"):
         return "true" if value != b"\x00" else "false"

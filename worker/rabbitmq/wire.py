@@ -22,6 +22,9 @@ _SHORTEST_HEADER = 14
 _LARGEST_FRAME = 1 << 24
 """Above all that servers negotiate: more is not AMQP."""
 
+_LARGEST_BODY = 1 << 31
+"""Above all that RabbitMQ lets through."""
+
 _settling = struct.Struct(">BHIHHQBB").pack
 _ACK, _NACK = 80, 120
 _MULTIPLE, _REQUEUE = 1, 2
@@ -68,7 +71,9 @@ class Deliveries:
             self._receive(taken)
         return b"".join(foreign)
 
-    def _cut(self, data: bytes, taken: list[Delivery], foreign: list[bytes]) -> int:
+    def _cut(  # noqa: C901  (hot)
+        self, data: bytes, taken: list[Delivery], foreign: list[bytes]
+    ) -> int:
         """Sort the complete frames of ``data``; returns where the incomplete one begins."""
         at, end, mine = 0, len(data), self._channel
         while end - at >= _FRAME:
@@ -88,16 +93,25 @@ class Deliveries:
                 self._take_body(data[at + 7 : stop - 1], taken)
             elif kind == _HEADER and self._method and size >= _SHORTEST_HEADER:
                 self._take_header(data[at + 7 : stop - 1], taken)
+            elif self._method:
+                self._broken = True  # nothing comes between a delivery and the end of its body
             elif kind == _METHOD and data.startswith(_DELIVER, at + 7):
                 self._method = data[at + 7 : stop - 1]
             else:
                 foreign.append(data[at:stop])
+            if self._broken:
+                break
             at = stop
         return at
 
     def _take_header(self, header: bytes, taken: list[Delivery]) -> None:
-        (self._missing,) = _body_size(header, 4)
         if self._missing:
+            self._broken = True
+            return
+        (self._missing,) = _body_size(header, 4)
+        if self._missing > _LARGEST_BODY:
+            self._broken = True
+        elif self._missing:
             self._header = header
         else:
             taken.append((self._method, header, b""))
@@ -105,7 +119,10 @@ class Deliveries:
 
     def _take_body(self, part: bytes, taken: list[Delivery]) -> None:
         self._missing -= len(part)
-        if self._missing > 0:
+        if self._missing < 0:
+            self._broken = True
+            return
+        if self._missing:
             self._parts.append(part)
             return
         if self._parts:

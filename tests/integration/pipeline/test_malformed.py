@@ -58,6 +58,15 @@ def hours(count: float) -> str:
 HEARTBEAT = f"agents.{AGENT}.heartbeat"
 TASK = f"tasks.{AGENT}.updated"
 
+STATE = f"agents.{AGENT}.state_set"
+
+
+def state(value: str) -> bytes:
+    data = {"state_key": "k", "value": "HERE"}
+    event = body(type="agents.state_set", sequence=1, data=data)
+    return event.replace(b'"HERE"', value.encode())
+
+
 BAD: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "not json": (HEARTBEAT, lambda: b"hello", "not_json"),
     "empty": (HEARTBEAT, lambda: b"", "not_json"),
@@ -103,6 +112,13 @@ BAD: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "sequence of 10**40": (HEARTBEAT, lambda: body(sequence=10**40), "out_of_range"),
     "sequence is a word": (HEARTBEAT, lambda: body(sequence="first"), "not_cloudevent"),
     "100,000 levels": (HEARTBEAT, lambda: with_raw(b"[" * 100_000 + b"]" * 100_000), "too_deep"),
+    "vertical tab in the subject": ("agents.a\x0b7.heartbeat", body, "subject_mismatch"),
+    "form feed in the subject": ("agents.\x0c.heartbeat", body, "subject_mismatch"),
+    "control characters": ("agents.\x01\x1c\x1f\x7f.heartbeat", body, "subject_mismatch"),
+    "a subject beyond ASCII": ("agents.ü\u2028😀.heartbeat", body, "subject_mismatch"),
+    "exploding numbers": (STATE, lambda: state("[" + "1e131071," * 10_000 + "1]"), "out_of_range"),
+    "too large written out": (STATE, lambda: state("[" + "1e999," * 9_000 + "1]"), "too_large"),
+    "5,000 nines": (STATE, lambda: state("9" * 5_000), "out_of_range"),
     "8 MB": (HEARTBEAT, lambda: with_raw(b'"' + b"x" * 8 * MEGABYTE + b'"'), "too_large"),
 }
 """Subject, body and reason. Bodies are made when they are sent: what is right may be wrong then."""
@@ -221,6 +237,36 @@ async def test_a_status_header_is_an_ordinary_header(bench: Bench, status: str) 
 
     await until(settled)
     assert await bench.letters() == []
+
+
+async def test_odd_headers_change_nothing(bench: Bench) -> None:
+    odd = {"X-Odd": "a\x0b\x0c\x01b", "Y": "\u2028 😀", "empty": "", "ce": "no attribute"}
+    await bench.send(HEARTBEAT, body(), odd)
+
+    async def settled() -> bool:
+        return await bench.stored() >= NEIGHBOURS + 1
+
+    await until(settled)
+    assert await bench.letters() == []
+
+
+async def test_numbers_at_the_bounds_and_ends_of_the_calendar_are_stored(bench: Bench) -> None:
+    numbers = f"[1e400, 1e999, 1E-999, {'9' * 1000}, 0.{'3' * 1000}]"
+    event = json.loads(state("1"))
+    event["data"]["expires_at"] = "0001-01-01T00:00:00Z"
+    event["data"]["value"] = "HERE"
+    await bench.send(STATE, json.dumps(event).replace('"HERE"', numbers).encode())
+
+    async def settled() -> bool:
+        return bool(await bench.database.fetchval("SELECT count(*) FROM agents.state"))
+
+    await until(settled)
+    assert await bench.letters() == []
+    query = "SELECT expires_at, value #>> '{0}' AS first FROM agents.state"
+    row = await bench.database.fetchrow(query)
+    assert row is not None
+    assert row["expires_at"] is None
+    assert row["first"] == "1" + "0" * 400
 
 
 async def test_binary_mode_and_messagepack_are_read(bench: Bench) -> None:

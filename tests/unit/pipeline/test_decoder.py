@@ -1,7 +1,7 @@
 """From bytes to an event, or to a dead letter that says why not."""
 
-import base64
 import json
+import random
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,10 @@ from penstock.schemas.event import Event
 from penstock.schemas.identity import event_uuid
 from penstock.schemas.vocabulary import TaskStatus
 from penstock.worker.pipeline.decode import Decoder, Window
-from penstock.worker.pipeline.ports import NO_HEADERS, DeadLetter, Message
+from penstock.worker.pipeline.plan import make_plan
+from penstock.worker.pipeline.ports import DeadLetter, Message
+from tests.support.encodings import forms, on_nats, on_rabbitmq
+from tests.support.generated import EventMaker
 
 CATALOGUE = Catalogue.load()
 DATA = {"status": "running", "retry_count": 2, "result": {"lines": [1, 2]}}
@@ -31,20 +34,8 @@ EVENT: Mapping[str, Any] = {
 ATTRIBUTES = {name: str(value) for name, value in EVENT.items() if name != "data"}
 
 
-class Delivered(Message, kw_only=True):
-    """A message with headers."""
-
-    given: Mapping[str, str] = NO_HEADERS
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self.given
-
-
-def message(
-    body: bytes, subject: str = "tasks.t-1.updated", headers: Mapping[str, str] = NO_HEADERS
-) -> Message:
-    return Delivered(subject=subject, body=body, plain=not headers, given=headers)
+def message(body: bytes, subject: str = "tasks.t-1.updated") -> Message:
+    return Message(subject=subject, body=body)
 
 
 def changed(**changes: Any) -> bytes:
@@ -82,30 +73,57 @@ def test_an_event_holds_the_attributes_and_the_typed_data() -> None:
     assert event.guard == (7, event.time, event.id)
 
 
-def prefixed(prefix: str, **more: str) -> dict[str, str]:
-    return {**{f"{prefix}{name}": value for name, value in ATTRIBUTES.items()}, **more}
+FORMS = dict(forms("tasks.t-1.updated", ATTRIBUTES, json.dumps(DATA).encode()))
 
 
-@pytest.mark.parametrize(
-    ("body", "headers"),
-    [
-        (changed(), {"content-type": "application/cloudevents+json"}),
-        (json.dumps(EVENT, indent=2).encode(), {}),
-        (msgspec.msgpack.encode(EVENT), {"content-type": "application/cloudevents+msgpack"}),
-        (json.dumps(DATA).encode(), prefixed("ce-")),
-        (json.dumps(DATA).encode(), prefixed("cloudEvents:")),
-        (json.dumps(DATA).encode(), prefixed("cloudEvents_")),
-        (msgspec.msgpack.encode(DATA), prefixed("ce-", **{"content-type": "application/msgpack"})),
-        (changed(data=..., data_base64=base64.b64encode(json.dumps(DATA).encode()).decode()), {}),
-    ],
-    ids=["structured", "spaced", "packed", "binary", "amqp", "amqp_", "binary packed", "base64"],
-)
-def test_every_encoding_carries_the_same_event(body: bytes, headers: dict[str, str]) -> None:
-    expected, found = decoded(message(changed())), decoded(message(body, headers=headers))
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_carries_the_same_event(form: str) -> None:
+    expected, found = decoded(message(changed())), decoded(FORMS[form])
     for name in ("id", "time", "entity", "version", "source"):
         assert getattr(found, name) == getattr(expected, name)
     assert found.data.status == expected.data.status
     assert json.loads(bytes(found.data.result)) == DATA["result"]
+
+
+def test_percent_signs_are_decoded_on_nats_and_kept_on_rabbitmq() -> None:
+    sent = {**ATTRIBUTES, "id": "50%25 off", "subject": "t-1"}
+    subject, body = "tasks.t-1.updated", json.dumps(DATA).encode()
+    on_amqp = {f"cloudEvents:{name}": value for name, value in sent.items()}
+    over_nats = {f"ce-{name}": value for name, value in sent.items()}
+    as_sent, once = event_uuid("/agents/a-1", "50%25 off"), event_uuid("/agents/a-1", "50% off")
+    assert decoded(on_rabbitmq(subject, body, on_amqp)).id == as_sent
+    assert decoded(on_nats(subject, body, over_nats)).id == once
+
+
+def test_the_content_type_decides_between_structured_and_binary() -> None:
+    headers = {"ce-id": "another", "content-type": "application/cloudevents+json"}
+    structured = on_nats("tasks.t-1.updated", changed(), headers)
+    assert decoded(structured).id == event_uuid("/agents/a-1", "e-1")
+    binary = {f"ce-{name}": value for name, value in ATTRIBUTES.items()}
+    packed = {**binary, "ce-datacontenttype": "application/msgpack"}
+    sent = on_nats("tasks.t-1.updated", msgspec.msgpack.encode(DATA), packed)
+    assert decoded(sent).data.retry_count == 2
+
+
+def test_the_body_of_binary_mode_is_data_and_cannot_add_attributes() -> None:
+    headers = {f"ce-{name}": value for name, value in ATTRIBUTES.items()}
+    sent = on_nats("tasks.t-1.updated", b'{"status":"running"},"actor":"x"', headers)
+    assert reason(sent) == "not_json"
+
+
+@pytest.mark.parametrize("name", ["sequence", "actor", "project", "correlationid", "causationid"])
+def test_a_null_attribute_is_absent(name: str) -> None:
+    absent, null = (
+        decoded(message(changed(**{name: ...}))),
+        decoded(message(changed(**{name: None}))),
+    )
+    assert absent.guard == null.guard
+    assert (absent.actor, absent.corr) == (null.actor, null.corr)
+
+
+@pytest.mark.parametrize("name", ["id", "time", "source", "subject", "type", "specversion"])
+def test_a_null_attribute_that_must_be_there_is_missing(name: str) -> None:
+    assert reason(message(changed(**{name: None}))) == reason(message(changed(**{name: ...})))
 
 
 @pytest.mark.parametrize(
@@ -149,9 +167,111 @@ def test_the_subject_on_the_bus_is_that_of_the_entity(entity: str, subject: str)
     assert reason(message(changed(subject=entity), "tasks.t-2.updated")) == "subject_mismatch"
 
 
-@pytest.mark.parametrize(("sent", "version"), [(7, 7), ("7", 7), ("007", 7), (0, 0), (..., 0)])
+@pytest.mark.parametrize(
+    ("sent", "version"), [(7, 7), ("7", 7), ("007", 7), (0, 0), (None, 0), (..., 0)]
+)
 def test_a_sequence_is_a_number_or_its_digits(sent: Any, version: int) -> None:
     assert decoded(message(changed(sequence=sent))).version == version
+
+
+def test_fields_that_a_type_does_not_have_are_told_once_a_second() -> None:
+    told: list[tuple[str, list[str]]] = []
+    window = Window(CATALOGUE, {}, past="unlimited")
+    decoder = Decoder(
+        CATALOGUE,
+        window,
+        max_bytes=10_000,
+        on_unknown=lambda kind, names: told.append((kind, [*names])),
+    )
+    odd = {**DATA, "assignedTo": "a-1", "mood": {}}
+    found = decoder.decode([message(changed()), *[message(changed(data=odd))] * 3])
+    assert [type(one) for one in found] == [Event] * 4
+    assert told == [("tasks.updated", ["assignedTo", "mood"])]
+
+
+def with_value(number: str) -> Message:
+    body = changed(type="agents.state_set", data={"state_key": "k", "value": "HERE"})
+    return message(body.replace(b'"HERE"', number.encode()), "agents.t-1.state_set")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        ("1e400", ""),
+        ("9" * 1000, ""),
+        ("9" * 1001, "out_of_range"),
+        ("9" * 5000, "out_of_range"),
+        ("0." + "3" * 1001, "out_of_range"),
+        ("1e999", ""),
+        ("1E-999", ""),
+        ("1e0999", ""),
+        ("1e1000", "out_of_range"),
+        ("1e-1000", "out_of_range"),
+        ("[0,1E+131071]", "out_of_range"),
+        ("0e99999999999999999999", "out_of_range"),
+        ('"1e131071"', ""),
+        ('{"1e131071,": ":1e131071,"}', ""),
+        ("[" + "1e999," * 100 + "1]", "too_large"),
+    ],
+)
+def test_a_number_may_not_explode(number: str, expected: str) -> None:
+    found = outcome(with_value(number))
+    assert (found.reason if isinstance(found, DeadLetter) else "") == expected
+
+
+def test_what_is_stored_as_sent_is_looked_at_wherever_the_number_stands() -> None:
+    stored = {**DATA, "mood": "HERE"}
+    body = changed(data=stored).replace(b'"HERE"', b"1e131071")
+    assert reason(message(body)) == "out_of_range"
+    quality = changed(data={**DATA, "quality_score": "HERE"}).replace(b'"HERE"', b"1e-131071")
+    assert reason(message(quality)) == "out_of_range"
+
+
+ENDS = ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59.9999999Z"]
+
+
+@pytest.mark.parametrize("kind", CATALOGUE.types)
+@pytest.mark.parametrize("end", [*ENDS, "9999-12-31T23:59:59.999999Z"])
+def test_the_ends_of_the_calendar_are_no_times(kind: str, end: str) -> None:
+    """In every field of every type: NULL where a time may be absent, else a letter."""
+    declared = CATALOGUE.types[kind]
+    maker = EventMaker(random.Random(1), ("t-1",), 60)
+    for name in declared.moments:
+        sent = maker.message(declared, 1)
+        event = json.loads(sent.body)
+        event["data"][name] = end
+        found = outcome(message(json.dumps(event).encode(), sent.subject))
+        if name in declared.required_moments:
+            assert isinstance(found, DeadLetter)
+            assert found.reason in ("out_of_window", "future", "bad_time")
+        else:
+            assert isinstance(found, Event), found
+            cells = [row for part in make_plan([found]).states for row in part.rows]
+            assert not any(
+                isinstance(c, datetime) and c.year in (1, 9999) for r in cells for c in r
+            )
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("2016-12-31T23:59:60Z", "bad_time"),
+        ("9999-12-31T23:59:59.9999999Z", "future"),
+        ("0001-01-01T00:00:00Z", "out_of_window"),
+    ],
+)
+def test_a_time_that_cannot_be_kept_has_its_true_reason(time: str, expected: str) -> None:
+    assert reason(message(changed(time=time))) == expected
+    data = {**DATA, "started_at": "2016-12-31T23:59:60Z"}
+    assert reason(message(changed(data=data))) == "bad_time"
+
+
+def test_nanoseconds_are_rounded_to_what_postgresql_keeps() -> None:
+    first, second = (
+        decoded(message(changed(time=f"2026-03-01T12:00:00.12345{digits}Z")))
+        for digits in ("6001", "6499")
+    )
+    assert first.time == second.time
 
 
 def test_some_events_need_a_sequence() -> None:

@@ -40,6 +40,7 @@ def written(new: int, duplicate: int, *reasons: str) -> Written:
 
 def use_all(metrics: Metrics) -> None:
     metrics.redelivered("TASKS", 1)
+    metrics.unknown_fields("tasks.updated")
     metrics.batch("TASKS", messages(1, stored=time.time()), written(0, 0, "not_json"))
     metrics.stage("write", 0.1)
     metrics.batch_retried("TASKS")
@@ -72,7 +73,7 @@ def test_the_unit_ends_the_name(name: str) -> None:
 
 def test_no_label_is_open_ended() -> None:
     labels = {label for family in FAMILIES for label in family.labels}
-    assert labels == {"source", "outcome", "reason", "stage", "bucket"}
+    assert labels == {"source", "outcome", "reason", "stage", "bucket", "type"}
 
 
 def test_a_batch_is_counted() -> None:

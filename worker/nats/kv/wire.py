@@ -10,6 +10,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.js.api import Header
 
+from penstock.worker.nats.headers import parse_headers, status_of
 from penstock.worker.nats.kv.guard import UNKNOWN, guard_of, held_guard, message_of
 from penstock.worker.nats.requests import (
     ATOMIC_DISABLED,
@@ -22,7 +23,7 @@ from penstock.worker.nats.requests import (
     ack_of,
     unfit,
 )
-from penstock.worker.nats.wire import Frame, parse_headers, status_of
+from penstock.worker.nats.wire import Frame
 from penstock.worker.pipeline.ports import KvRow
 
 _ANSWER_BYTES = 4 * 1024 * 1024

@@ -1,16 +1,22 @@
 """What is wrong with a message that could not be decoded, and what of it can still be told."""
 
-import json
+import base64
 import re
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from penstock.schemas.identity import event_uuid
-from penstock.worker.pipeline.decode.modes import leaves, other_mode, structured
+from penstock.worker.pipeline.decode.modes import other_mode, structured
+from penstock.worker.pipeline.decode.moments import LAST_TICK
 from penstock.worker.pipeline.decode.reasons import Reject
 from penstock.worker.pipeline.ports import DeadLetter, Message
 
+_escape = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL).finditer
+_HIGH, _LOW = (b"d8", b"d9", b"da", b"db"), (b"dc", b"dd", b"de", b"df")
+_TIMES = "send RFC 3339 with an offset, in the years 1 to 9999, no second 60 (a leap second)"
 _bound = re.compile(r"Expected `(?:int|float)` [<>]").search
 
 
@@ -20,6 +26,14 @@ def dead_letter(message: Message, reason: str, error: str) -> DeadLetter:
     return DeadLetter(
         message=message, reason=reason, error=error, event_id=event_id, occurred_at=occurred_at
     )
+
+
+class _Embedded(msgspec.Struct):
+    data_base64: str | None = None
+
+
+class _Times(msgspec.Struct):
+    time: Any = None
 
 
 class _Salvage(msgspec.Struct):
@@ -43,25 +57,49 @@ def diagnose(message: Message, error: Exception) -> tuple[str, str]:
     text = str(error)[:500]
     if isinstance(error, RecursionError):
         return "too_deep", "the body nests deeper than can be read"
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeError):
         return "bad_utf8", text
     if isinstance(error, msgspec.ValidationError):
-        return _diagnose_validation(message, text), text
+        return _diagnose_validation(message, text)
     if _has_lone_surrogate(message.body):
         return "lone_surrogate", "a text contains half of a surrogate pair"
     return "not_json", text
 
 
-def _diagnose_validation(message: Message, text: str) -> str:
+def _diagnose_validation(message: Message, text: str) -> tuple[str, str]:
     if _out_of_range(text):
-        return "out_of_range"
+        return "out_of_range", text
+    if "RFC3339" in text or "timezone component" in text:
+        return _bad_time(message, text)
     if _envelope_is_sound(message):
-        return "invalid_data"
-    if "missing required field `time`" in text:
+        return "invalid_data", text
+    return _bad_attribute(text), text
+
+
+def _bad_attribute(text: str) -> str:
+    if "missing required field `time`" in text or text.endswith("got `null` - at `$.time`"):
         return "missing_time"
     if text.endswith("`$.time`"):
         return "bad_time"
-    return "bad_id" if text.endswith("`$.id`") else "not_cloudevent"
+    named = text.endswith("`$.id`") or "missing required field `id`" in text
+    return "bad_id" if named else "not_cloudevent"
+
+
+def _bad_time(message: Message, text: str) -> tuple[str, str]:
+    if text.endswith("`$.time`") and LAST_TICK.search(b'"%b"' % _time_of(message)):
+        return "future", "the time is the last tick of the year 9999"
+    return "bad_time", f"{text}; {_TIMES}"
+
+
+def _time_of(message: Message) -> bytes:
+    """The time as it stands in the attributes, or in the body."""
+    for decode in (msgspec.json.decode, msgspec.msgpack.decode):
+        try:
+            sent = message.attributes.get("time") or decode(message.body, type=_Times).time
+        except (ValueError, RecursionError):
+            continue
+        return str(sent).encode()
+    return b""
 
 
 def _envelope_is_sound(message: Message) -> bool:
@@ -78,13 +116,26 @@ def _out_of_range(text: str) -> bool:
 
 
 def _has_lone_surrogate(body: bytes) -> bool:
-    if b"\\ud" not in body.lower():
-        return False
+    """Whether an escape stands for half of a pair, in the body or in the base64 inside of it."""
+    return any(_lone(text) for text in (body, *_embedded(body)))
+
+
+def _lone(text: bytes) -> bool:
+    """A high half waits for a low one, which must follow at once."""
+    waits_at = -1
+    for found in _escape(text):
+        half = found[1][:2].lower() if found[1] else b""
+        high, low = half in _HIGH, half in _LOW
+        if (waits_at >= 0 and not (low and found.start() == waits_at)) or (low and waits_at < 0):
+            return True
+        waits_at = found.end() if high else -1
+    return waits_at >= 0
+
+
+def _embedded(body: bytes) -> Iterator[bytes]:
     try:
-        document = json.loads(body)
+        found = msgspec.json.decode(body, type=_Embedded).data_base64
+        if found:
+            yield base64.b64decode(found)
     except (ValueError, RecursionError):
-        return False
-    return any(
-        isinstance(found, str) and any("\ud800" <= char <= "\udfff" for char in found)
-        for found in leaves(document)
-    )
+        return

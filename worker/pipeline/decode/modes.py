@@ -5,7 +5,6 @@ import binascii
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 from msgspec import Raw
@@ -14,10 +13,14 @@ from penstock.schemas.event import Envelope
 from penstock.worker.pipeline.decode.reasons import Reject
 from penstock.worker.pipeline.ports import Message
 
-_decode_envelope = msgspec.json.Decoder(Envelope).decode
+_CLOUDEVENT = "application/cloudevents"
+_document = msgspec.json.Decoder(Raw).decode
+"""The document as it stands, if it is one."""
+
+read_envelope = msgspec.json.Decoder(Envelope).decode
 
 
-def _utf8(body: bytes) -> bytes:
+def utf8(body: bytes) -> bytes:
     """``body``, checked: msgspec does not look at text that it leaves undecoded."""
     if not body.isascii():
         body.decode()
@@ -26,7 +29,7 @@ def _utf8(body: bytes) -> bytes:
 
 def structured(body: bytes) -> Envelope:
     """The envelope of a JSON body. Raises msgspec's errors, UnicodeDecodeError, RecursionError."""
-    return _decode_envelope(_utf8(body))
+    return read_envelope(utf8(body))
 
 
 def data_of(envelope: Envelope) -> Raw:
@@ -48,44 +51,41 @@ def _payload(body: bytes, content_type: str) -> Raw:
     """The data as JSON, from JSON or MessagePack."""
     media = _media_type(content_type)
     if media.endswith(("/json", "+json")):
-        return Raw(_utf8(body) or b"{}")
+        return _document(utf8(body) or b"{}")
     if media in ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack"):
-        return Raw(_to_json(msgspec.msgpack.decode(body)))
+        return Raw(_to_json(body))
     raise Reject("bad_content_type", f"data in {content_type!r}; send JSON or MessagePack")
 
 
 def other_mode(message: Message) -> Envelope:
     """An event in binary mode, or structured in an encoding that the content type names."""
-    headers = {name.lower(): value for name, value in message.headers.items()}
-    attributes = _binary_attributes(headers)
-    content_type = headers.get("content-type", "application/cloudevents+json")
-    if attributes:
-        data = bytes(_payload(message.body, headers.get("content-type", "application/json")))
-        fields = {**attributes, "data": Raw(data)}
-        return _decode_envelope(msgspec.json.encode(fields))
-    media = _media_type(content_type)
+    attributes = message.attributes
+    declared = message.content_type
+    media = _media_type(declared or _CLOUDEVENT)
+    if attributes and (declared is None or not media.startswith(_CLOUDEVENT)):
+        content_type = declared or attributes.get("datacontenttype") or "application/json"
+        return _binary(attributes, _payload(message.body, content_type))
     if media == "application/cloudevents+msgpack":
-        return _decode_envelope(_to_json(msgspec.msgpack.decode(message.body)))
-    if media.endswith(("/json", "+json")):
+        return read_envelope(_to_json(message.body))
+    if media == _CLOUDEVENT or media.endswith(("/json", "+json")):
         return structured(message.body)
-    raise Reject("bad_content_type", f"{content_type!r}; send application/cloudevents+json")
+    raise Reject("bad_content_type", f"{declared!r}; send application/cloudevents+json")
 
 
-def _binary_attributes(headers: Mapping[str, str]) -> dict[str, str]:
-    """CloudEvents attributes in headers: ``ce-*`` on NATS, ``cloudEvents:*`` or ``_*`` on AMQP."""
-    return {
-        name[len(prefix) :]: unquote(value)
-        for name, value in headers.items()
-        for prefix in ("ce-", "cloudevents:", "cloudevents_")
-        if name.startswith(prefix)
-    }
+def _binary(attributes: Mapping[str, str], data: Raw) -> Envelope:
+    named = {name: text for name, text in attributes.items() if not name.startswith("data")}
+    return msgspec.structs.replace(msgspec.convert(named, Envelope), data=data)
 
 
-def _to_json(document: Any) -> bytes:
+def _to_json(body: bytes) -> bytes:
+    document = msgspec.msgpack.decode(body)
     for found in leaves(document):
         if isinstance(found, float) and not math.isfinite(found):
             raise Reject("out_of_range", f"{found} has no JSON form")
-    return msgspec.json.encode(document)
+    try:
+        return msgspec.json.encode(document)
+    except TypeError as error:  # a key that is no text, an extension type
+        raise Reject("invalid_data", f"MessagePack that has no JSON form: {error}") from error
 
 
 def leaves(document: Any) -> Iterator[Any]:

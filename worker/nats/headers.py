@@ -1,0 +1,57 @@
+"""Blocks of headers, as they stand between a control line and the payload.
+
+The format is ADR-4 of https://github.com/nats-io/nats-architecture-and-design, the mapping of
+CloudEvents attributes section 3.1.3 of
+https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/nats-protocol-binding.md
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import unquote_to_bytes
+
+Line = tuple[bytes, bytes]
+"""Name and value of a header, without the blanks around them."""
+
+_PREFIX = b"ce-"
+_quoted = re.compile(rb'"(.*)"', re.DOTALL).fullmatch
+_backslashed = re.compile(rb"\\(.)", re.DOTALL).sub
+
+
+def header_lines(block: bytes) -> Iterator[Line]:
+    """The headers of a block that starts with the line ``NATS/1.0``; never raises."""
+    for line in block.split(b"\r\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            yield name.strip(), value.strip()
+
+
+def parse_headers(block: bytes) -> dict[str, str]:
+    """The headers of a block as text; of a name that is sent twice the first value."""
+    headers: dict[str, str] = {}
+    for name, value in header_lines(block):
+        headers.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
+    return headers
+
+
+def attributes_of(lines: Iterable[Line]) -> dict[str, str]:
+    """The CloudEvents attributes among headers. Raises UnicodeDecodeError if one is no UTF-8."""
+    found: dict[str, str] = {}
+    for name, value in lines:
+        lowered = name.lower()
+        if lowered.startswith(_PREFIX):
+            found.setdefault(lowered[len(_PREFIX) :].decode(), _unescaped(value))
+    return found
+
+
+def _unescaped(value: bytes) -> str:
+    """First without the quotes of older versions of the binding, then percent-decoded, once."""
+    quoted = _quoted(value)
+    return unquote_to_bytes(_backslashed(rb"\1", quoted[1]) if quoted else value).decode()
+
+
+def status_of(header: bytes | None) -> bytes:
+    """The server's status in the first line of a header block, as ``503``; empty if there is none.
+
+    Nobody but the server can set it: what a writer calls ``Status`` stands in a line of its own.
+    """
+    return header[9:12].strip() if header is not None and header.startswith(b"NATS/1.0 ") else b""
