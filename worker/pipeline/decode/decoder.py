@@ -197,7 +197,7 @@ def _reading(kind: EventType, span: Span) -> _Reading:
 
 def _with_checked_numbers(message: Message, outcome: Event | DeadLetter) -> Event | DeadLetter:
     if isinstance(outcome, Event):
-        kind: EventType = outcome.kind
+        kind = outcome.kind
         try:
             for name in ("",) if kind.keeps_raw else kind.free:
                 check_numbers(getattr(outcome.data, name) if name else outcome.raw)
