@@ -100,5 +100,5 @@ docs: .venv/.docs ## these pages as a site with search, in build/docs/site
 
 clean: ## remove what was built or cached, .venv too
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	@find worker schemas tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + \
+	@find penstock worker schemas tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + \
 	  2>/dev/null || true

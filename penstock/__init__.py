@@ -63,13 +63,15 @@ _ROOMS = {
 """Where a name comes from that is not of the publisher."""
 
 
-def __getattr__(name: str) -> Any:
-    """Load the publisher when it is first asked for: the command does without it."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = import_module(_ROOMS.get(name, "penstock.worker.publisher"))
-    found = globals()[name] = getattr(room, name)
-    return found
+if not TYPE_CHECKING:  # checkers would take any name for good
+
+    def __getattr__(name: str) -> Any:
+        """Load the publisher when it is first asked for: the command does without it."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        room = import_module(_ROOMS.get(name, "penstock.worker.publisher"))
+        found = globals()[name] = getattr(room, name)
+        return found
 
 
 def __dir__() -> list[str]:

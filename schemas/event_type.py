@@ -1,6 +1,6 @@
 """One event type, compiled: from its declaration to the functions that make its rows.
 
-`schemas.catalogue` holds all of them.
+`penstock.schemas.catalogue` holds all of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,8 +38,8 @@ from penstock.schemas.streams import STREAM_OF
 class Group(msgspec.Struct, frozen=True, cache_hash=True):
     """Columns of a state table that are decided together.
 
-    ``kind`` is a policy of `schemas.mapping`; ``guard`` the columns that hold the winner's guard;
-    ``order`` the ranks of a ``rank`` column.
+    ``kind`` is a policy of `penstock.schemas.mapping`; ``guard`` the columns that hold the winner's
+    guard; ``order`` the ranks of a ``rank`` column.
     """
 
     table: str
