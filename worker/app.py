@@ -15,8 +15,9 @@ from penstock.worker.brokers import buckets
 from penstock.worker.brokers.ports import Broker, Lent
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
+from penstock.worker.ending import end
 from penstock.worker.errors import MigrationError
-from penstock.worker.lifecycle import end, patiently, stop_on_signals
+from penstock.worker.lifecycle import patiently, stop_on_signals
 from penstock.worker.ops.http import NO_PORT, HealthServer
 from penstock.worker.ops.monitor import Monitor, wait_until_idle
 from penstock.worker.pipeline.budget import Budget

@@ -1,6 +1,4 @@
-"""Starting and stopping: servers are waited for; the first signal asks, the second does not; tasks
-are asked until they end.
-"""
+"""Starting and stopping: servers are waited for; the first signal asks, the second does not."""
 
 import asyncio
 import os
@@ -9,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -22,7 +20,6 @@ Opened = TypeVar("Opened")
 _START_SECONDS = 30.0
 """How long a server that does not answer yet is waited for at start."""
 
-_AGAIN_SECONDS = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -69,16 +66,3 @@ async def patiently(attempt: Callable[[], Awaitable[Opened]]) -> Opened:
         return await attempt()
 
     return await trying()
-
-
-async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until they have ended.
-
-    nats-py and aiormq lose a cancellation that comes at a bad moment; then the task goes on, and
-    whoever waited for it would wait for ever.
-    """
-    left = {task for task in tasks if not task.done()}
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)

@@ -161,7 +161,7 @@ class MemorySender:
             confirmed.set_exception(refused)
         return confirmed
 
-    async def flush(self) -> None:
+    async def flush(self, patience: float | None = None) -> None:
         """Nothing is ever unconfirmed."""
 
 

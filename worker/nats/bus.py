@@ -8,6 +8,7 @@ from nats.aio.client import Client
 
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.lifecycle import patiently
+from penstock.worker.nats.client import close
 from penstock.worker.nats.connection import connect
 from penstock.worker.nats.options import NatsOptions
 from penstock.worker.nats.wire import read_much_at_once
@@ -35,27 +36,21 @@ async def bus(
     try:
         yield nc
     finally:
-        await nc.close()
+        await close(nc)
 
 
 @asynccontextmanager
 async def _of_scope(scope: Scope) -> AsyncIterator[Client]:
-    leaving = False
-
     async def reconnected() -> None:
         scope.reconnected()
 
     async def closed() -> None:
-        if not leaving:
-            log.error("nats_closed")
-            scope.lost("nats")
+        log.error("nats_closed")
+        scope.lost("nats")
 
     read_much_at_once()  # whoever opens a scope has the process for himself
     async with bus(scope.settings, reconnected, closed) as nc:
-        try:
-            yield nc
-        finally:
-            leaving = True
+        yield nc
 
 
 def options_of(settings: Settings) -> NatsOptions:

@@ -2,72 +2,25 @@
 """Connections to NATS that notice a dead server in seconds and never give up on it."""
 
 import asyncio
-import contextlib
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import nats.errors
-import structlog
 from nats.aio.client import Client
-from nats.protocol.parser import ERR_RE, PERMISSIONS_ERR
+from nats.protocol.parser import PERMISSIONS_ERR
 
+from penstock.worker.ending import end
 from penstock.worker.errors import SourceUnavailable
+from penstock.worker.logger import Logger, silent_unless_configured
+from penstock.worker.nats.client import NatsClient, close
 from penstock.worker.nats.options import NatsOptions
 from penstock.worker.wording import unreachable, why
 
-log = structlog.get_logger()
+log = Logger(__name__)
+silent_unless_configured("nats")
 
 PING_SECONDS = 5
 CONNECT_SECONDS = 3
 RECONNECT_WAIT_SECONDS = 0.5
-_CLOSE_SECONDS = 0.5
-_TOO_LARGE = "maximum payload violation"
-"""A word of the protocol, as are all errors of a server there; none of them has a number."""
-
-
-class _Client(Client):
-    """A connection that knows who closed it, keeps to what the server takes, and says what it said.
-
-    nats-py reads ``max_payload`` at a reconnect alone, and ends for good when the server refuses a
-    message for its size: one that was on its way while the server came back with a smaller limit.
-    """
-
-    closed_by_us = False
-
-    async def close(self) -> None:
-        self.closed_by_us = True
-        await super().close()
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002  (nats-py's signature)
-        await super()._process_info(info, initial_connection)
-        self._max_payload = info.get("max_payload", self._max_payload)
-
-    async def _process_err(self, err_msg: str) -> None:
-        if _TOO_LARGE in err_msg.lower():
-            log.warning("nats_message_too_large", takes=self.max_payload)
-            await self._process_op_err(nats.errors.MaxPayloadError())
-        elif PERMISSIONS_ERR in err_msg:
-            # nats-py's parser lowers what the server says, and subjects with it.
-            written = ERR_RE.match(self._ps.buf)
-            text = written[1].decode().strip("'") if written else err_msg
-            self._err = nats.errors.Error(f"nats: {text}")
-            await self._error_cb(self._err)
-        else:
-            await super()._process_err(err_msg)
-
-
-class _TlsClient(_Client):
-    """Refuses a server that offers no TLS before it is sent a password.
-
-    nats-py itself falls back to plain text, even for ``tls://`` urls.
-    """
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002  (nats-py's signature)
-        offered = info.get("tls_required") or self.options.get("tls_handshake_first")
-        if initial_connection and not offered:
-            raise nats.errors.Error("nats: TLS is demanded, but the server does not offer it")
-        await super()._process_info(info, initial_connection)
 
 
 class _Listener:
@@ -75,7 +28,7 @@ class _Listener:
 
     def __init__(
         self,
-        client: _Client,
+        client: NatsClient,
         name: str,
         servers: int,
         on_reconnected: Callable[[], Awaitable[None]] | None,
@@ -122,14 +75,15 @@ async def connect(
 ) -> Client:
     """Connect, trying each server once; afterwards reconnect for ever.
 
-    ``on_reconnected`` is called after each reconnect. ``on_closed`` is called when the
-    server has ended the connection for good, in a way that nats-py does not retry; not after
-    ``close()``. Raises SourceUnavailable, naming the servers and the cause.
+    Credentials and the files of TLS are read again for every connection, so they may be renewed.
+    ``on_reconnected`` is called after each reconnect, ``on_closed`` when the server has ended the
+    connection for good, because we broke the protocol; not after ``close()``. Raises
+    SourceUnavailable, naming the servers and the cause.
     """
-    client = _TlsClient() if options.wants_tls else _Client()
+    client = NatsClient(options)
     listener = _Listener(client, name, len(options.servers), on_reconnected, on_closed)
     try:
-        arguments = _arguments(options, name, listener)
+        arguments = {**_arguments(options, name, listener), **client.identity()}
     except (OSError, ValueError) as exc:
         raise SourceUnavailable(f"TLS files for NATS at {options.redacted}: {why(exc)}") from exc
     listener.attempt = asyncio.ensure_future(client.connect(**arguments))
@@ -137,28 +91,15 @@ async def connect(
         await asyncio.wait({listener.attempt})
         failure = _failure(listener)
     except asyncio.CancelledError:
-        listener.attempt.cancel()
+        await end(listener.attempt)
+        await close(client)
         raise
     if failure is not None:
-        await _abandon(client)
+        await close(client)
         server = f"NATS at {options.redacted}"
         raise SourceUnavailable(unreachable(server, failure)) from failure
     listener.attempt = None
     return client
-
-
-async def _abandon(client: Client) -> None:
-    """Close what a failed attempt has opened; ``close()`` may leave its socket.
-
-    asyncio does not always tell when a socket whose TLS handshake failed is closed.
-    """
-    transport: Any = client._transport
-    with contextlib.suppress(Exception):  # whatever it is, the attempt has failed already
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await client.close()
-            if transport is not None:
-                transport.close()
-                await transport.wait_closed()
 
 
 def _failure(listener: _Listener) -> BaseException | None:
@@ -183,21 +124,9 @@ def _arguments(options: NatsOptions, name: str, listener: _Listener) -> dict[str
         "ping_interval": PING_SECONDS,
         "max_outstanding_pings": 2,
         "inbox_prefix": options.inbox_prefix,
-        "user_credentials": options.credentials,
-        "nkeys_seed": options.nkey,
-        "user": options.user,
-        "password": options.password,
-        "token": options.token,
-        "tls": _tls_context(options) if options.wants_tls else None,
+        "tls": options.tls(),
         "tls_handshake_first": options.tls_first,
     }
-
-
-def _tls_context(options: NatsOptions) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=options.tls_ca)
-    if options.tls_cert:
-        context.load_cert_chain(options.tls_cert, options.tls_key)
-    return context
 
 
 def reads(nc: Client) -> bool:

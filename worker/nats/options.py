@@ -1,9 +1,11 @@
 """Where NATS is: plain values, without its client, for whoever only says where to connect."""
 
+import ssl
 from typing import ClassVar
 
 import msgspec
 
+from penstock.worker.tls import tls_context
 from penstock.worker.wording import redacted
 
 
@@ -38,6 +40,12 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
         """True if a connection without TLS must be refused."""
         named = self.tls_ca or self.tls_cert or self.tls_key or self.tls_first
         return bool(named) or any(url.startswith(("tls://", "wss://")) for url in self.servers)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """As the files are now, or None if TLS is not demanded. Raises OSError, ValueError."""
+        if not self.wants_tls:
+            return None
+        return tls_context(self.tls_ca, self.tls_cert, self.tls_key)
 
     @property
     def redacted(self) -> str:

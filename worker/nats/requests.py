@@ -145,6 +145,10 @@ class Inbox:
             await self._subscription.unsubscribe()
         self._subscription = None
 
+    def hears(self, subject: str) -> bool:
+        """Whether it is this inbox, in any case: nats-py lowers what the server says."""
+        return subject.lower() == f"{self._subject}.*".lower()
+
     def interrupt(self) -> None:
         """End all calls with the answers they have."""
         for call in self._calls.values():

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Unpack
 
 import nats.errors
-import structlog
 from nats.aio.client import Client
 
+from penstock.worker.ending import end
 from penstock.worker.errors import PenstockError
+from penstock.worker.logger import Logger
+from penstock.worker.nats.client import close
 from penstock.worker.nats.connection import connect, reads, revive
 from penstock.worker.nats.options import NatsOptions
 from penstock.worker.nats.requests import (
@@ -37,7 +39,7 @@ from penstock.worker.sending.ports import Outlet, Sending
 from penstock.worker.sending.unconfirmed import Limits, Unconfirmed
 from penstock.worker.wording import why
 
-log = structlog.get_logger()
+log = Logger(__name__)
 
 _BATCH_BYTES = 1024 * 1024
 """Of one write, so that answers come in time to tell a slow stream from a silent one."""
@@ -48,8 +50,13 @@ _PAUSE_SECONDS = 0.5
 _NO_STREAM_SECONDS = 2.0
 """How long no stream for a subject may be a stream that has no leader for a moment."""
 
+_DEAF = (
+    "no answer can be received, so whether it was stored is not known: ask for the permission to "
+    "subscribe to the inbox, _INBOX.> or your inbox_prefix"
+)
 _STREAM_FULL = {10077, 10047, 10023}
 _denied = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE).search
+_deafened = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE).search
 
 
 @asynccontextmanager
@@ -63,7 +70,7 @@ async def open_sender(server: str | NatsOptions, sending: Sending) -> AsyncItera
         yield Outlet(sender, BucketReader(nc, sending.bucket))
     finally:
         await sender.close()
-        await nc.close()
+        await close(nc)
 
 
 class NatsSender:
@@ -82,6 +89,7 @@ class NatsSender:
         self._queues: dict[str, Queue] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._in_flight: dict[str, list[Outgoing]] = {}
+        self._deaf = -1
 
     async def open(self) -> None:
         """Start listening for answers."""
@@ -96,6 +104,8 @@ class NatsSender:
         sent takes the message back.
         """
         message = await self._unconfirmed.take(subject, payload, msg_id)
+        if message.confirmed.done():  # closed meanwhile
+            return message.confirmed
         reason = _malformed(subject, msg_id)
         if reason is None:
             self._queue(subject.partition(".")[0]).put(message)
@@ -103,17 +113,17 @@ class NatsSender:
             message.fail(PublishRefused(f"{subject!r} cannot be sent: {reason}"))
         return message.confirmed
 
-    async def flush(self) -> None:
-        """Wait until every message is confirmed, refused or given up."""
-        await self._unconfirmed.none()
+    async def flush(self, patience: float | None = None) -> None:
+        """Wait until every message is confirmed, refused or given up. See `Unconfirmed.none`."""
+        await self._unconfirmed.none(patience)
 
     async def close(self) -> None:
         """End at once. What is unconfirmed fails with PublishFailed. Idempotent."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        error = PublishFailed("the publisher was closed before this was confirmed")
+        self._unconfirmed.close(error)
+        await end(*self._tasks.values())
         self._tasks.clear()
-        self._fail_all(PublishFailed("the publisher was closed before this was confirmed"))
+        self._fail_all(error)
 
     def _fitting(self, batch: list[Outgoing]) -> list[Outgoing]:
         """What waits still, without what the server would end the connection for.
@@ -178,6 +188,9 @@ class NatsSender:
         if not batch:
             return
         generation = self._nc.stats["reconnects"]
+        if generation == self._deaf:
+            _refuse_all(batch, _DEAF)
+            return
         if self._atomic and len(batch) > 1 and self._singly.get(domain) != generation:
             answer = await self._inbox.ask_atomic([_request(message) for message in batch])
             if answer is None:
@@ -238,6 +251,10 @@ class NatsSender:
             found = _denied(str(error))
             if found:
                 self._deny(found[1])
+            found = _deafened(str(error))
+            if found and self._inbox.hears(found[1]):
+                self._deaf = self._nc.stats["reconnects"]
+                self._inbox.interrupt()
             await report(error)
 
         self._nc._error_cb = listen  # noqa: SLF001
@@ -265,6 +282,11 @@ def _request(message: Outgoing) -> Request:
 
 def _unsettled(batch: Sequence[Outgoing]) -> list[Outgoing]:
     return [message for message in batch if not message.confirmed.done()]
+
+
+def _refuse_all(batch: Sequence[Outgoing], why: str) -> None:
+    for message in batch:
+        message.fail(PublishRefused(f"{message.subject!r}: {why}"))
 
 
 def _confirm_all(batch: Sequence[Outgoing], reply: Ack) -> None:

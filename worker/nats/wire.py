@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import nats.aio.client
-import structlog
 from nats.aio.client import Client
 from nats.errors import ProtocolError
 from nats.protocol.parser import AWAITING_MSG_PAYLOAD, Parser
 
-log = structlog.get_logger()
+from penstock.worker.logger import Logger
+
+log = Logger(__name__)
 
 Frame = tuple[bytes, bytes, bytes | None, bytes]
 """Subject, reply (empty if there is none), header block as sent or None, payload."""

@@ -11,6 +11,8 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
+from penstock.worker.logger import Line
+
 _FIRST = ("timestamp", "level", "event", "logger")
 
 
@@ -35,7 +37,7 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _unfold],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *(_console(colors=out.isatty()) if console else _json()),
@@ -71,6 +73,14 @@ def _console(*, colors: bool) -> list[Processor]:
 
 def _json() -> list[Processor]:
     return [structlog.processors.format_exc_info, _ordered, structlog.processors.JSONRenderer()]
+
+
+def _unfold(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Our own line came through the standard library: its fields are fields again."""
+    written = line["_record"].msg
+    if isinstance(written, Line):
+        line.update(written.fields, event=written.event)
+    return line
 
 
 def _ordered(_logger: object, _method: str, line: EventDict) -> EventDict:

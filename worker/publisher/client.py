@@ -1,7 +1,7 @@
 """`Publisher`: typed events in, confirmations out."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Self, Unpack
 
 from penstock.schemas.event import EventData
@@ -9,7 +9,7 @@ from penstock.schemas.identity import event_uuid
 from penstock.worker.brokers import registry
 from penstock.worker.errors import StateStoreUnavailable
 from penstock.worker.publisher.encoding import Attributes, encode, now, subject_of, uuid7
-from penstock.worker.sending.outgoing import Confirmation
+from penstock.worker.sending.outgoing import Confirmation, PublishFailed
 from penstock.worker.sending.ports import (
     EXCHANGE,
     KV_BUCKET,
@@ -34,7 +34,9 @@ class Publisher:
     that does not name its own. At most ``max_pending`` events and ``max_pending_bytes`` bytes are
     unconfirmed: when the broker is away, publishing waits and nothing is dropped. An event that was
     not confirmed is sent again under the same id until it is, or until ``give_up`` seconds have
-    passed. Leaving the context waits for all confirmations; leaving it cancelled does not.
+    passed. Leaving the context waits for all confirmations, as long as there is one at least every
+    ``drain_timeout`` seconds; otherwise it gives the rest up and raises PublishFailed. Leaving it
+    cancelled does not wait.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Publisher:
         max_pending: int = 10_000,
         max_pending_bytes: int = 64 * 1024 * 1024,
         give_up: float | None = None,
+        drain_timeout: float | None = 30.0,
         atomic: bool = True,
         bucket: str = KV_BUCKET,
         exchange: str = EXCHANGE,
     ) -> None:
         self._server = server
         self._broker = registry.broker_of(server) if isinstance(server, str) else server.broker
+        self._drain_timeout = drain_timeout
         self._source = source
         self._actor = actor
         self._project = project
@@ -80,8 +84,11 @@ class Publisher:
     ) -> None:
         sender = self._sender()
         try:
-            if kind is None or issubclass(kind, Exception):
-                await sender.flush()
+            if kind is None:
+                await sender.flush(self._drain_timeout)
+            elif issubclass(kind, Exception):
+                with suppress(PublishFailed):  # the error that is under way says more
+                    await sender.flush(self._drain_timeout)
         finally:
             await self._stack.aclose()
             self._outlet = None

@@ -10,9 +10,13 @@ import aiormq
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
+from penstock.worker.ending import within
 from penstock.worker.errors import SourceUnavailable
+from penstock.worker.logger import silent_unless_configured
 from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.wording import failed, unreachable
+
+silent_unless_configured("aio_pika", "aiormq")
 
 CONNECT_SECONDS = 5.0
 RECONNECT_WAIT_SECONDS = 0.5
@@ -149,8 +153,6 @@ class Socket(aiormq.TransportFactory):
 
 async def close_quickly(connection: Any, socket: Socket | None = None) -> None:
     """Close a connection of aio-pika or aiormq, also if the server does not answer."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await connection.close()
+    await within(_CLOSE_SECONDS, connection.close())
     if socket is not None and socket.transport is not None:
         socket.transport.abort()

@@ -1,14 +1,12 @@
 """Where RabbitMQ is: plain values, without its client, for whoever only says where to connect."""
 
-import functools
 import ssl
-from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from penstock.worker.errors import SettingsError
+from penstock.worker.tls import tls_context
 from penstock.worker.wording import redacted, why
 
 if TYPE_CHECKING:
@@ -56,9 +54,8 @@ class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):
             if named:
                 raise SettingsError(f"TLS files are given, but {self.redacted} is not amqps://")
             return None
-        files = (self.tls_ca, self.tls_cert, self.tls_key)
         try:
-            return _tls_context(*files, _stamps(files))
+            return tls_context(self.tls_ca, self.tls_cert, self.tls_key)
         except (OSError, ValueError) as exc:
             raise SettingsError(f"TLS files for RabbitMQ at {self.redacted}: {why(exc)}") from exc
 
@@ -67,23 +64,3 @@ def _parsed(url: str) -> "URL":
     from yarl import URL  # noqa: PLC0415  (the client brings it; options do without the client)
 
     return URL(url)
-
-
-def _stamps(files: Iterable[str | None]) -> tuple[int, ...]:
-    return tuple(Path(file).stat().st_mtime_ns for file in files if file)
-
-
-@functools.lru_cache(maxsize=4)
-def _tls_context(
-    ca: str | None,
-    cert: str | None,
-    key: str | None,
-    stamps: tuple[int, ...],  # noqa: ARG001  (files that have changed are read again)
-) -> ssl.SSLContext:
-    """One for all connections: it holds nearly a megabyte, and every attempt would leave one behind
-    until the garbage collector comes by.
-    """
-    context = ssl.create_default_context(cafile=ca)
-    if cert:
-        context.load_cert_chain(cert, key)
-    return context

@@ -8,11 +8,12 @@ from typing import Any, Unpack
 
 import aio_pika
 import aiormq
-import structlog
 from pamqp.commands import Basic
 
+from penstock.worker.ending import end
 from penstock.worker.errors import PenstockError, SourceUnavailable
-from penstock.worker.rabbitmq.connection import connect, open_channel, translated
+from penstock.worker.logger import Logger
+from penstock.worker.rabbitmq.connection import close_quickly, connect, open_channel, translated
 from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.sending.outgoing import (
     Confirmation,
@@ -24,7 +25,7 @@ from penstock.worker.sending.outgoing import (
 from penstock.worker.sending.ports import Outlet, Sending
 from penstock.worker.sending.unconfirmed import Limits, Unconfirmed
 
-log = structlog.get_logger()
+log = Logger(__name__)
 
 _AT_ONCE = 500
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -44,7 +45,7 @@ async def open_sender(server: str | RabbitOptions, sending: Sending) -> AsyncIte
         yield Outlet(sender)
     finally:
         await sender.close()
-        await connection.close()
+        await close_quickly(connection)
 
 
 class RabbitSender:
@@ -81,20 +82,21 @@ class RabbitSender:
         if len(subject.encode()) > _LONGEST_KEY or len(msg_id.encode()) > _LONGEST_KEY:
             text = f"its routing key and id may have {_LONGEST_KEY} bytes each"
             message.fail(PublishRefused(f"{subject!r} cannot be sent: {text}"))
-        else:
+        elif not message.confirmed.done():  # else closed meanwhile
             self._queue.put(message)
         return message.confirmed
 
-    async def flush(self) -> None:
-        """Wait until every message is confirmed, refused or given up."""
-        await self._unconfirmed.none()
+    async def flush(self, patience: float | None = None) -> None:
+        """Wait until every message is confirmed, refused or given up. See `Unconfirmed.none`."""
+        await self._unconfirmed.none(patience)
 
     async def close(self) -> None:
         """End at once. What is unconfirmed fails with PublishFailed. Idempotent."""
+        error = PublishFailed("the publisher was closed before this was confirmed")
+        self._unconfirmed.close(error)
         if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.wait({self._worker})
-        self._fail_all(PublishFailed("the publisher was closed before this was confirmed"))
+            await end(self._worker)
+        self._fail_all(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A defect of ours must not leave callers waiting."""

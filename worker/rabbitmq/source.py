@@ -12,8 +12,8 @@ from typing import Any, Self
 import aio_pika
 import structlog
 
+from penstock.worker.ending import end
 from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError
-from penstock.worker.lifecycle import end
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake

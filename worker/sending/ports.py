@@ -39,8 +39,11 @@ class Sender(Protocol):
         sent takes the message back.
         """
 
-    async def flush(self) -> None:
-        """Wait until every message is confirmed, refused or given up."""
+    async def flush(self, patience: float | None = None) -> None:
+        """Wait until every message is confirmed, refused or given up.
+
+        Raises PublishFailed if for ``patience`` seconds none of them was.
+        """
 
 
 class StateReader(Protocol):

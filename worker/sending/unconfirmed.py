@@ -32,6 +32,7 @@ class Unconfirmed:
         self._pending = 0
         self._bytes = 0
         self._settled = asyncio.Event()
+        self._closed: PublishFailed | None = None
 
     async def take(self, subject: str, payload: bytes, msg_id: str) -> Outgoing:
         """A message that counts until its future is done, once there is room for it."""
@@ -46,16 +47,31 @@ class Unconfirmed:
         self._pending += 1
         self._bytes += size
         message.confirmed.add_done_callback(lambda _: self._release(size))
+        if self._closed is not None:
+            message.fail(self._closed)
         if deadline is not None:
             late = PublishFailed(f"{subject!r} was not confirmed in {self._give_up:g} s")
             timer = loop.call_at(deadline, message.fail, late)
             message.confirmed.add_done_callback(lambda _: timer.cancel())
         return message
 
-    async def none(self) -> None:
-        """Wait until every message is confirmed, refused or given up."""
+    def close(self, error: PublishFailed) -> None:
+        """Fail what is handed over from now on, by callers too that waited for room."""
+        self._closed = error
+
+    async def none(self, patience: float | None = None) -> None:
+        """Wait until every message is confirmed, refused or given up.
+
+        Raises PublishFailed if for ``patience`` seconds none of them was.
+        """
         while self._pending:
-            await self._change()
+            try:
+                async with asyncio.timeout(patience):
+                    await self._change()
+            except TimeoutError:
+                raise PublishFailed(
+                    f"{self._pending} events are not confirmed, and none was for {patience:g} s"
+                ) from None
 
     async def _change(self) -> None:
         self._settled.clear()

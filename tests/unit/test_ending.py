@@ -2,7 +2,7 @@
 
 import asyncio
 
-from penstock.worker.lifecycle import end
+from penstock.worker.ending import end
 from tests.support.waiting import PATIENCE
 
 
