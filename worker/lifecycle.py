@@ -1,5 +1,5 @@
-"""Starting and stopping: servers are waited for; the first signal asks, the second does not; tasks
-are asked until they end.
+"""Starting and stopping: waiting for servers at start, stopping in order on the first signal and at
+once on the second, cancelling tasks until they end.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 Opened = TypeVar("Opened")
 
 _START_SECONDS = 30.0
-"""How long a server that does not answer yet is waited for at start."""
+"""How long to wait at start for a server that does not answer yet."""
 
 _AGAIN_SECONDS = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -28,9 +28,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def stop_on_signals() -> Iterator[asyncio.Event]:
-    """Give an event that SIGTERM or SIGINT sets; a second signal ends the process with 128+signal.
+    """An event that SIGTERM or SIGINT sets; a second signal ends the process with 128+signal.
 
-    Call it in the main thread, inside a running loop. Former handlers are put back at the end.
+    Call it in the main thread, inside a running loop. Restores the previous handlers at the end.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -54,7 +54,10 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
 
 
 async def patiently(attempt: Callable[[], Awaitable[Opened]]) -> Opened:
-    """Try until the server is there: at start, servers and workers come up together."""
+    """Retry until the server answers, since servers and workers may start together.
+
+    Raises the last error after half a minute.
+    """
 
     @retry(
         retry=retry_if_exception_type(Unavailable),
@@ -72,10 +75,10 @@ async def patiently(attempt: Callable[[], Awaitable[Opened]]) -> Opened:
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until they have ended.
+    """Cancel tasks again and again until they have ended.
 
-    nats-py and aiormq lose a cancellation that comes at a bad moment; then the task goes on, and
-    whoever waited for it would wait for ever.
+    nats-py and aiormq swallow a cancellation that comes at a bad moment; the task then continues,
+    and waiting for it would never return.
     """
     left = {task for task in tasks if not task.done()}
     while left:
