@@ -37,7 +37,12 @@ class Family(msgspec.Struct, frozen=True):
 
 
 FAMILIES = (
-    Family("penstock_received_total", Counter, ("source",), "Messages settled, including redelivered ones."),
+    Family(
+        "penstock_received_total",
+        Counter,
+        ("source",),
+        "Messages settled, including redelivered ones.",
+    ),
     Family(
         "penstock_events_total",
         Counter,
