@@ -27,9 +27,9 @@ def contradictions(s: "Settings", written: Callable[["Settings", str], str]) -> 
             "a batch in progress would be delivered again"
         )
     if s.max_event_bytes > s.batch_bytes:
-        yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: no batch could hold it"
+        yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: no batch can hold it"
     if s.batch_bytes > s.memory_limit:
-        yield f"{text('batch_bytes')} is more than {text('memory_limit')}: no batch could be full"
+        yield f"{text('batch_bytes')} is more than {text('memory_limit')}: no batch can be full"
     if s.lock_timeout > s.statement_timeout:
         yield f"{text('lock_timeout')} is more than {text('statement_timeout')}: it has no effect"
     yield from _credentials(s)
