@@ -115,6 +115,24 @@ async def penstock(
         "streams": ",".join(drained.starts),
         **(settings or {}),
     }
+    born, figures = await _run_workers(servers, environment, processes, durable, drained)
+    await _check(dsn, drained, letters=drained.unreadable)
+    if not found.bucket:
+        await servers.js.delete_key_value(bucket)
+    if found.name != "heartbeats":
+        return figures
+    startup = round(await ask(dsn, _FIRST_COMMIT) - born, 3)
+    return msgspec.structs.replace(figures, startup_s=startup)
+
+
+async def _run_workers(
+    servers: Servers,
+    environment: Mapping[str, str],
+    processes: int,
+    durable: str,
+    drained: Drained,
+) -> tuple[float, Figures]:
+    """Run workers until everything is drained. Returns when the first was started, and figures."""
     async with contextlib.AsyncExitStack() as stack:
         workers = [await stack.enter_async_context(worker(environment)) for _ in range(processes)]
         meter = Meter([one.pid for one in workers], servers.pids)
@@ -124,13 +142,7 @@ async def penstock(
         for one in workers:
             if code := await one.stop():
                 raise Failed(f"a worker ended with {code}")
-    await _check(dsn, drained, letters=drained.unreadable)
-    if not found.bucket:
-        await servers.js.delete_key_value(bucket)
-    if found.name != "heartbeats":
-        return figures
-    startup = round(await ask(dsn, _FIRST_COMMIT) - workers[0].born, 3)
-    return msgspec.structs.replace(figures, startup_s=startup)
+    return workers[0].born, figures
 
 
 async def _rival(servers: Servers, found: Prepared, dsn: str, way: str) -> Figures:

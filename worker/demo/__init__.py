@@ -20,7 +20,7 @@ from penstock.worker.demo.agents import Crowd
 from penstock.worker.demo.figures import Counted, kv_keys
 from penstock.worker.demo.stage import Stage, open_stage
 from penstock.worker.demo.traffic import Sent, Traffic
-from penstock.worker.demo.view import Moment, Screen, how_to_look, line, summary
+from penstock.worker.demo.view import Kept, Moment, Screen, how_to_look, line, summary
 from penstock.worker.errors import PenstockError
 from penstock.worker.publisher import Publisher
 
@@ -59,10 +59,8 @@ async def demo(
     console = Console(stderr=as_json, highlight=False, quiet=as_json)
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(open_stage(_BROKERS[broker], keep=keep))
-        buses = [
-            await stack.enter_async_context(Publisher(address, source=_SOURCE))
-            for address in stage.addresses
-        ]
+        publishers = (Publisher(address, source=_SOURCE) for address in stage.addresses)
+        buses = [await stack.enter_async_context(publisher) for publisher in publishers]
         traffic = Traffic(buses, Crowd(agents), rate or _RATE)
         begun = time.monotonic()
         await _watched(stage, traffic, seconds, console)
@@ -74,8 +72,7 @@ async def demo(
         kept = stage.kept if keep else None
     result = _result(traffic.sent, counted, keys, elapsed)
     if as_json:
-        found = {**result, "kept": msgspec.structs.asdict(kept)} if kept else result
-        print(json.dumps(found))  # noqa: T201  (the command's answer)
+        _print_json(result, kept)
     else:
         summary(console, result, counted, tables, state)
         if kept:
@@ -147,6 +144,11 @@ async def _state(stage: Stage) -> dict[str, Any]:
         except PenstockError:  # it has not finished its first task
             return found
     return {**found, f"{_ONE_AGENT} cursor (version {cursor.version})": cursor.value}
+
+
+def _print_json(result: Mapping[str, float], kept: Kept | None) -> None:
+    found = {**result, "kept": msgspec.structs.asdict(kept)} if kept else result
+    print(json.dumps(found))  # noqa: T201  (the command's answer)
 
 
 def _result(sent: Sent, counted: Counted, keys: int, elapsed: float) -> dict[str, float]:

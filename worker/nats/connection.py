@@ -23,14 +23,16 @@ CONNECT_SECONDS = 3
 RECONNECT_WAIT_SECONDS = 0.5
 _CLOSE_SECONDS = 0.5
 _TOO_LARGE = "maximum payload violation"
-"""A word of the protocol, as are all errors of a server there; none of them has a number."""
+"""Part of the protocol: NATS errors have texts, and no numbers."""
 
 
 class _Client(Client):
-    """A connection that knows who closed it, keeps to what the server takes, and says what it said.
+    """A connection that knows who closed it, follows the server's current ``max_payload``, and
+    reports the server's errors unchanged.
 
-    nats-py reads ``max_payload`` at a reconnect alone, and ends for good when the server refuses a
-    message for its size: one that was on its way while the server came back with a smaller limit.
+    nats-py reads ``max_payload`` only at a reconnect. It also closes the connection for good when
+    the server refuses a message for its size, such as one that was on its way when the server came
+    back with a smaller limit.
     """
 
     closed_by_us = False
@@ -48,7 +50,7 @@ class _Client(Client):
             log.warning("nats_message_too_large", takes=self.max_payload)
             await self._process_op_err(nats.errors.MaxPayloadError())
         elif PERMISSIONS_ERR in err_msg:
-            # nats-py's parser lowers what the server says, and subjects with it.
+            # nats-py's parser converts the server's text to lower case, including subjects.
             written = ERR_RE.match(self._ps.buf)
             text = written[1].decode().strip("'") if written else err_msg
             self._err = nats.errors.Error(f"nats: {text}")
@@ -58,20 +60,20 @@ class _Client(Client):
 
 
 class _TlsClient(_Client):
-    """Refuses a server that offers no TLS before it is sent a password.
+    """Refuses a server without TLS before sending it a password.
 
-    nats-py itself falls back to plain text, even for ``tls://`` urls.
+    nats-py itself falls back to plain text, even for ``tls://`` addresses.
     """
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002  (nats-py's signature)
         offered = info.get("tls_required") or self.options.get("tls_handshake_first")
         if initial_connection and not offered:
-            raise nats.errors.Error("nats: TLS is demanded, but the server does not offer it")
+            raise nats.errors.Error("nats: TLS is required, but the server does not offer it")
         await super()._process_info(info, initial_connection)
 
 
 class _Listener:
-    """Logs what nats-py reports, and ends the first attempt when every server has failed."""
+    """Logs what nats-py reports, and ends the initial attempt when every server has failed."""
 
     def __init__(
         self,
@@ -120,11 +122,11 @@ async def connect(
     on_reconnected: Callable[[], Awaitable[None]] | None = None,
     on_closed: Callable[[], Awaitable[None]] | None = None,
 ) -> Client:
-    """Connect, trying each server once; afterwards reconnect for ever.
+    """Connect, trying each server once; later reconnect for ever.
 
-    ``on_reconnected`` is called after each reconnect. ``on_closed`` is called when the
-    server has ended the connection for good, in a way that nats-py does not retry; not after
-    ``close()``. Raises SourceUnavailable, naming the servers and the cause.
+    ``on_reconnected`` is called after each reconnect. ``on_closed`` is called when the server has
+    closed the connection in a way that nats-py does not retry; not after ``close()``. Raises
+    SourceUnavailable, naming the servers and the cause.
     """
     client = _TlsClient() if options.wants_tls else _Client()
     listener = _Listener(client, name, len(options.servers), on_reconnected, on_closed)
@@ -148,12 +150,12 @@ async def connect(
 
 
 async def _abandon(client: Client) -> None:
-    """Close what a failed attempt has opened; ``close()`` may leave its socket.
+    """Close what a failed attempt has opened, including a socket that ``close()`` may leave open.
 
-    asyncio does not always tell when a socket whose TLS handshake failed is closed.
+    asyncio does not always report that a socket is closed after its TLS handshake failed.
     """
     transport: Any = client._transport
-    with contextlib.suppress(Exception):  # whatever it is, the attempt has failed already
+    with contextlib.suppress(Exception):  # the attempt has failed already
         async with asyncio.timeout(_CLOSE_SECONDS):
             await client.close()
             if transport is not None:
@@ -201,13 +203,13 @@ def _tls_context(options: NatsOptions) -> ssl.SSLContext:
 
 
 def reads(nc: Client) -> bool:
-    """False if the task that reads the socket has ended, though `is_connected` may say True."""
+    """False if the task that reads the socket has ended, even if `is_connected` is True."""
     task = nc._reading_task
     return task is not None and not task.done()
 
 
 async def revive(nc: Client) -> None:
-    """Leave the present socket, or take up the attempts again if their task has died."""
+    """Drop the current socket, or resume reconnecting if that task has died."""
     task = nc._reconnection_task
     if nc.is_connected:
         await nc.force_reconnect()
