@@ -105,6 +105,7 @@ class Worker:
         )
         names = self._scope.streams
         self.budget = Budget(settings.memory_limit, len(brokers) * len(names), settings.batch_bytes)
+        self._metrics.memory(lambda: self.budget.used, settings.memory_limit)
         self.pipelines = [
             await self._pipeline(broker, name, window) for broker in brokers for name in names
         ]

@@ -6,7 +6,7 @@ bounded, whatever agents send.
 
 import time
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -109,6 +109,12 @@ FAMILIES = (
         ("bucket",),
         "Failures to mirror a key into its bucket; the log names the key.",
     ),
+    Family(
+        "penstock_memory_bytes",
+        Gauge,
+        ("kind",),
+        "Bytes of messages that all streams use together (used), and memory_limit (limit).",
+    ),
     Family("penstock_source_healthy", Gauge, ("source",), "1 while the stream's server answers."),
     Family("penstock_sink_healthy", Gauge, (), "1 while PostgreSQL answers."),
 )
@@ -176,6 +182,11 @@ class Metrics:
     def kv_left_out(self, bucket: str, keys: int) -> None:
         """Count keys that cannot be mirrored."""
         self._count("penstock_kv_left_out_total", keys, bucket)
+
+    def memory(self, used: Callable[[], int], limit: int) -> None:
+        """Serve what all streams use together, asked at each scrape, and the limit."""
+        self._series("penstock_memory_bytes", ("used",)).set_function(used)
+        self._set("penstock_memory_bytes", limit, "limit")
 
     def source_healthy(self, source: str, *, healthy: bool) -> None:
         """Set whether a source's server answers."""
