@@ -1,5 +1,5 @@
 # `make demo` shows Penstock at work, `make test` checks everything. Both create .venv themselves.
-# Progress goes to standard error, so that tools can read the output of `make demo`.
+# Progress goes to standard error, so that programs can read the output of `make demo`.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -10,10 +10,10 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-# The demo needs less than the tests; if everything is installed already, it uses that.
+# The demo needs fewer packages than the tests; if all are installed already, it uses those.
 DEMO_READY := $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.embedded)
 
-# $(call install,extra): make .venv with the first Python that will do, and install into it.
+# $(call install,extra): create .venv with the first suitable Python, and install into it.
 define install
 	@set -eu; \
 	if [ ! -x $(BIN)/python ]; then \
@@ -28,11 +28,11 @@ define install
 	    exit 1; \
 	  fi; \
 	  if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
-	    echo "$$found cannot make virtual environments. On Debian and Ubuntu:" >&2; \
+	    echo "$$found cannot create virtual environments. On Debian and Ubuntu:" >&2; \
 	    echo "  apt-get install python3-venv" >&2; \
 	    exit 1; \
 	  fi; \
-	  echo "making .venv with $$("$$found" --version)" >&2; \
+	  echo "creating .venv with $$("$$found" --version)" >&2; \
 	  "$$found" -m venv .venv >&2; \
 	fi; \
 	echo "installing penstock[$(1)]" >&2; \
@@ -52,8 +52,8 @@ endef
 .venv/.embedded: pyproject.toml constraints.txt
 	$(call install,embedded)
 
-# RabbitMQ for the tests, where apt and root allow; elsewhere the tests say what they skip. They start a
-# node of their own, so the package must not start its service meanwhile.
+# RabbitMQ for the tests, if there are apt and root; otherwise the tests say what they skip. They start
+# their own node, so the package must not start its service.
 .venv/.rabbitmq: .venv/.dev
 	@if [ ! -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && command -v apt-get >/dev/null \
 	    && [ "$$(id -u)" = 0 ]; then \
@@ -73,32 +73,32 @@ endef
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-demo: $(DEMO_READY) ## watch it work; ARGS="--seconds 20 --json" passes arguments
+demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20 --json" passes arguments
 	@$(BIN)/penstock demo $(ARGS)
 
-test: lint types imports .venv/.docs .venv/.rabbitmq ## all a change has to pass; ARGS go to pytest
+test: lint types imports .venv/.docs .venv/.rabbitmq ## everything a change must pass; ARGS go to pytest
 	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
-lint: .venv/.dev ## ruff: rules and format
+lint: .venv/.dev ## ruff: rules and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
 types: .venv/.dev ## mypy, strict
 	@$(BIN)/mypy penstock tests $(wildcard benchmarks/*.py)
 
-imports: .venv/.dev ## who may import whom
+imports: .venv/.dev ## the import rules
 	@$(BIN)/lint-imports --no-cache
 
 test-faults: .venv/.dev ## the long runs: servers killed, stopped, starved
 	@$(BIN)/python -m pytest -m faults $(ARGS)
 
-bench: .venv/.bench .venv/.rabbitmq ## the benchmarks; results name date, machine and commit
+bench: .venv/.bench .venv/.rabbitmq ## benchmarks; results include date, machine and commit
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-docs: .venv/.docs ## these pages as a site with search, in build/docs/site
+docs: .venv/.docs ## build the documentation as a site with search, in build/docs/site
 	@$(BIN)/python -m tests.docs.site
 
-clean: ## remove what was built or cached, .venv too
+clean: ## remove everything that was built or cached, including .venv
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find penstock worker schemas tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + \
 	  2>/dev/null || true

@@ -1,1 +1,1 @@
-"""Benchmarks: Penstock beside the limit and beside the stock way, in one run."""
+"""Benchmarks: Penstock compared with PostgreSQL's limit and with other ways, in one run."""

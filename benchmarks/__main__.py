@@ -22,13 +22,15 @@ _COUNT = WORKLOADS["heartbeats"].count
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of each way.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each way."
+)
 @click.option(
     "--count",
     type=click.IntRange(1),
     default=_COUNT,
     show_default=True,
-    help="Stored heartbeats; the other counts are scaled with it.",
+    help="Number of heartbeats; the other counts are scaled accordingly.",
 )
 @click.option(
     "--only",
@@ -36,7 +38,9 @@ _COUNT = WORKLOADS["heartbeats"].count
     multiple=True,
     help="Only this section; may be repeated.",
 )
-@click.option("--quick", is_flag=True, help=f"One round of {_QUICK_COUNT:,}: does it run at all?")
+@click.option(
+    "--quick", is_flag=True, help=f"One round of {_QUICK_COUNT:,} events, as a smoke test."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--plots", type=click.Path(path_type=Path, file_okay=False), help="Write SVG files there."
@@ -52,7 +56,7 @@ def main(
 ) -> None:
     """Compare Penstock with other ways, on servers that are started for it on this machine."""
     logs.configure("warning", "console")
-    # Ended like by Ctrl-C, so that the workers under test end too.
+    # Treat it like Ctrl-C, so that the workers under test end too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(
         sections=tuple(name for name in SECTIONS if not only or name in only),
@@ -72,7 +76,7 @@ def main(
         print(json.dumps({**about, "rounds": plan.rounds, "ratios": ratios(results), **found}))
     else:
         console = Console(width=None if sys.stdout.isatty() else 160)
-        heading = f"Medians of {plan.rounds} rounds in turn; {json.dumps(about)}"
+        heading = f"Medians of {plan.rounds} interleaved rounds; {json.dumps(about)}"
         console.print(heading, markup=False, soft_wrap=True)
         show(results, console)
     sys.exit(1 if any("failed" in trouble for trouble in results.troubles) else 0)

@@ -1,4 +1,4 @@
-"""Drains stored events in every way, in turn, and checks that all of them arrived."""
+"""Drains stored events in each of the ways in turn, and checks that all events arrived."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,7 +24,7 @@ _FIRST_COMMIT = """
 SELECT extract(epoch FROM min(pg_xact_commit_timestamp(xmin)))::float FROM agents.heartbeat
 """
 _WHOLE = frozenset({"penstock", "copy"})
-"""Ways that drain everything; the others are slow enough to be measured on the last part."""
+"""Ways that drain everything; the others are slow, and are measured on the last part."""
 
 _numbers = count(1)
 
@@ -33,14 +33,14 @@ Outcome = Figures | str
 
 
 def new_consumer(name: str) -> str:
-    """A name that no consumer or bucket has yet."""
+    """A name that is not used yet, for a consumer or a bucket."""
     return f"{name}_{next(_numbers)}"
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A workload in the streams, and the database that its measured runs begin with.
+    """A workload in the streams, and the database with which each measured run begins.
 
-    ``bucket`` is the one to use; if there is none every run has its own, which is empty.
+    ``bucket`` is the bucket to use; if it is empty, every run has its own, empty bucket.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextlib.asynccontextmanager
 async def prepared(servers: Servers, name: str, workload: Workload) -> AsyncIterator[Prepared]:
-    """Publish a workload into empty streams; where it is replayed, store it once too."""
+    """Publish a workload into empty streams; if it is a replay, also store it once."""
     await servers.forget()
     async with worker({"nats_url": servers.nats.url, "kv": "false"}, "provision") as process:
         await process.done()
@@ -98,9 +98,9 @@ async def penstock(
     processes: int = 1,
     part: bool = False,
 ) -> Figures:
-    """Workers with a consumer of their own; everything is drained, written, mirrored and acked.
+    """Measure workers with their own consumer, until everything is written, mirrored and acked.
 
-    With ``part`` that is the last part of the workload alone.
+    With ``part``, drain only the last part of the workload.
     """
     durable = new_consumer("penstock")
     drained = found.stored.part if part else found.stored.whole
@@ -115,6 +115,24 @@ async def penstock(
         "streams": ",".join(drained.starts),
         **(settings or {}),
     }
+    born, figures = await _run_workers(servers, environment, processes, durable, drained)
+    await _check(dsn, drained, letters=drained.unreadable)
+    if not found.bucket:
+        await servers.js.delete_key_value(bucket)
+    if found.name != "heartbeats":
+        return figures
+    startup = round(await ask(dsn, _FIRST_COMMIT) - born, 3)
+    return msgspec.structs.replace(figures, startup_s=startup)
+
+
+async def _run_workers(
+    servers: Servers,
+    environment: Mapping[str, str],
+    processes: int,
+    durable: str,
+    drained: Drained,
+) -> tuple[float, Figures]:
+    """Run workers until everything is drained. Returns when the first was started, and figures."""
     async with contextlib.AsyncExitStack() as stack:
         workers = [await stack.enter_async_context(worker(environment)) for _ in range(processes)]
         meter = Meter([one.pid for one in workers], servers.pids)
@@ -124,13 +142,7 @@ async def penstock(
         for one in workers:
             if code := await one.stop():
                 raise Failed(f"a worker ended with {code}")
-    await _check(dsn, drained, letters=drained.unreadable)
-    if not found.bucket:
-        await servers.js.delete_key_value(bucket)
-    if found.name != "heartbeats":
-        return figures
-    startup = round(await ask(dsn, _FIRST_COMMIT) - workers[0].born, 3)
-    return msgspec.structs.replace(figures, startup_s=startup)
+    return workers[0].born, figures
 
 
 async def _rival(servers: Servers, found: Prepared, dsn: str, way: str) -> Figures:
@@ -171,7 +183,7 @@ async def _make_consumers(servers: Servers, durable: str, drained: Drained) -> N
 
 
 async def _check(dsn: str, drained: Drained, letters: int | None = None) -> None:
-    """A way that did not store everything has not been measured."""
+    """Raise Failed if not everything was stored: such a run does not count."""
     events = await ask(dsn, _EVENTS)
     if events != drained.events:
         raise Failed(f"it stored {events} of {drained.events} events")

@@ -1,4 +1,4 @@
-"""How the rate of heartbeats changes with one thing at a time, the rest at its default."""
+"""How the rate of heartbeats changes with one parameter at a time, the others at their defaults."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
@@ -12,7 +12,7 @@ from benchmarks.servers import Servers, ask
 from benchmarks.workloads import WORKLOADS, Workload, heartbeats
 
 COUNT = 100_000
-"""Events in the backlog of every point but the longest."""
+"""Events in the backlog, except for the long backlog."""
 
 SETTINGS: Mapping[str, tuple[int, ...]] = {
     "batch_size": (500, 1_000, 2_500, 5_000, 10_000),
@@ -20,11 +20,11 @@ SETTINGS: Mapping[str, tuple[int, ...]] = {
 }
 PROCESSES = (1, 2)
 PARTITIONS = (0, 90, 365)
-"""Daily partitions of the past, besides those that a new database has."""
+"""Daily partitions of the past, in addition to those of a new database."""
 AGENTS = (10, 50_000)
-"""Besides the 500 of the workload."""
+"""In addition to the 500 of the workload."""
 BACKLOG = 10
-"""The long backlog has so many times as many events."""
+"""How many times as many events the long backlog has."""
 
 _ENSURE = """
 SELECT count(partitions.ensure_for('agents', 'heartbeat', now() - day * interval '1 day'))
@@ -33,7 +33,7 @@ FROM generate_series(1, $1) AS day
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcomes at one value of what grows."""
+    """The outcomes at one value of a parameter."""
 
     what: str
     value: int
@@ -74,7 +74,7 @@ async def _points(servers: Servers, workload: Workload, rounds: int) -> AsyncIte
 
 
 async def _backlogs(servers: Servers, found: Prepared, rounds: int) -> list[Point]:
-    """The long one between two that are the last part of it, so that each is as well off."""
+    """The long backlog between two runs of its last part, so that both have the same conditions."""
     outcomes: dict[int, list[Outcome]] = {found.workload.part: [], found.workload.count: []}
     for _ in range(rounds):
         for count in (found.workload.part, found.workload.count, found.workload.part):
@@ -93,7 +93,7 @@ async def _point(
 async def _once(
     servers: Servers, found: Prepared, *, partitions: int = 0, **differing: Any
 ) -> Outcome:
-    """A drain into a table with so many more partitions; the rest is for `penstock`."""
+    """A drain into a table with ``partitions`` more; the other arguments are for `penstock`."""
     async with servers.database() as dsn:
         await ask(dsn, _ENSURE, partitions)
         try:

@@ -1,7 +1,7 @@
-"""From the hand-over to the bus until the commit, at even rates, with default settings.
+"""The time from publishing to the commit, at even rates, with default settings.
 
-The publisher writes the time of the hand-over into the event; PostgreSQL keeps the time of every
-commit. Both are clocks of this machine.
+The publisher writes the time of publishing into the event; PostgreSQL keeps the time of every
+commit. Both use the clock of this machine.
 """
 
 import msgspec
@@ -27,7 +27,7 @@ SELECT percentile_cont(ARRAY[0.5, 0.99, 1.0]) WITHIN GROUP (ORDER BY ms)::float[
 
 
 class Paced(msgspec.Struct):
-    """What the publisher says; see `benchmarks.pace`."""
+    """What the publisher reports; see `benchmarks.pace`."""
 
     sent: int
     confirm_p50_ms: float
@@ -36,9 +36,9 @@ class Paced(msgspec.Struct):
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds at one rate. ``paced`` tells how fast the bus itself was.
+    """Milliseconds at one rate. ``paced`` says how fast the bus itself was.
 
-    ``cpu`` is in microseconds an event, over the whole time, by process.
+    ``cpu`` is in microseconds per event, over the whole time, by process.
     """
 
     rate: int
@@ -50,7 +50,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def latency(servers: Servers, rate: int, seconds: float) -> Latency:
-    """Publish for ``seconds`` to a running worker; the first are left out."""
+    """Publish for ``seconds`` to a running worker; the first seconds are left out."""
     await servers.forget()
     durable = new_consumer("latency")
     async with servers.database() as dsn:

@@ -1,4 +1,4 @@
-"""Time, processor time and memory of processes, read from outside."""
+"""Time, CPU time and memory of processes, measured from outside."""
 
 import contextlib
 import time
@@ -11,10 +11,10 @@ import psutil  # type: ignore[import-untyped]
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """One measured run. CPU is user and system time in microseconds an event.
+    """One measured run. CPU is user and system time, in microseconds per event.
 
-    ``cpu`` is by process: `worker` and the servers. ``startup_s`` is from the start of the process
-    to the commit of its first batch, where that was measured.
+    ``cpu`` is by process: `worker` and the servers. ``startup_s`` is the time from the start of the
+    process to the commit of its first batch, if that was measured.
     """
 
     events: int
@@ -26,32 +26,32 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(NamedTuple):
-    """Seconds of a clock, and CPU seconds by name."""
+    """The time in seconds, and CPU seconds by name."""
 
     at: float
     cpu: dict[str, float]
 
 
 class Meter:
-    """Reads what ``workers`` and the ``servers``, by their process ids, have used so far."""
+    """Reads what ``workers`` and ``servers``, given by process id, have used so far."""
 
     def __init__(self, workers: Sequence[int], servers: Mapping[str, int]) -> None:
         self._workers = [psutil.Process(pid) for pid in workers]
         self._servers = {name: psutil.Process(pid) for name, pid in servers.items()}
 
     def read(self) -> Reading:
-        """Now. A server is counted with its children, ended ones too."""
+        """The values now. A server is counted with its children, including ended ones."""
         cpu = {"worker": sum(_own(process) for process in self._workers)}
         at = time.perf_counter()
         cpu.update({name: _tree(process) for name, process in self._servers.items()})
         return Reading(at, cpu)
 
     def peak_mb(self) -> float:
-        """The greatest resident memory that a worker has had."""
+        """The largest resident memory of any worker so far."""
         return max(_peak_mb(process.pid) for process in self._workers)
 
     def figures(self, begin: Reading, end: Reading, events: int) -> Figures:
-        """What lies between two readings, in which ``events`` were drained."""
+        """The figures between two readings, while ``events`` were drained."""
         seconds = end.at - begin.at
         used = {name: end.cpu[name] - begin.cpu[name] for name in end.cpu}
         return Figures(
@@ -69,11 +69,11 @@ def _own(process: psutil.Process) -> float:
 
 
 def _tree(process: psutil.Process) -> float:
-    """Of a server, its children, and those of its children that it has seen end."""
+    """CPU seconds of a server and its children, including those that have ended."""
     times = process.cpu_times()
     total = times.user + times.system + times.children_user + times.children_system
     for child in process.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # then its parent has it in its own times
+        with contextlib.suppress(psutil.NoSuchProcess):  # its parent's times include it then
             total += _own(child)
     return float(total)
 

@@ -1,4 +1,4 @@
-"""What real agents say: the proportions, order and sizes of recorded runs, with other words.
+"""What real agents publish: the proportions, order and sizes of recorded runs, with other words.
 
 Counted in 740 events of 13 runs of a software engineering agent (``agent-runs.ndjson``): 13
 `agents.registered`, 13 `tasks.created`, 161 `tasks.updated`, 135 `agents.heartbeat`, 270
@@ -7,8 +7,9 @@ three of these, ends with an update of the task and a change of status, and has 
 steps as `_STEPS` says. A step is a heartbeat, an action with a thought, an observation, the agent's
 state and an update of the task.
 
-The lengths of texts, in characters, are those of each kind sorted and cut into 15 equal parts: the
-mean of each part. So the sums are those of the record; the longest observation had 24,498.
+The lengths of texts are in characters: those of each kind were sorted and cut into 15 equal parts,
+and each length is the mean of a part. So the totals are those of the recording, whose longest
+observation had 24,498.
 """
 
 import random
@@ -30,7 +31,7 @@ WORDS = (
 
 
 class Said(NamedTuple):
-    """An event before it has an id and a time. ``task`` is what the run is about."""
+    """An event before it has an id and a time. ``task`` is the task of the run."""
 
     kind: str
     subject: str
@@ -117,7 +118,9 @@ def _draw(chosen: random.Random, lengths: tuple[int, ...]) -> str:
 
 
 def _text(chosen: random.Random, length: int) -> str:
-    """A piece of one long text, which has a line break every 53 characters and quotes, as there."""
+    """A piece of one long text. Like the recording, it has quotes, and a line break about every 53
+    characters.
+    """
     begin = chosen.randrange(len(_PROSE) - length)
     return _PROSE[begin : begin + length]
 

@@ -1,4 +1,4 @@
-"""Publishes heartbeats at an even rate, each with the time at which it is handed to the bus.
+"""Publishes heartbeats at an even rate, each with the time at which it was published.
 
 ``python -m benchmarks.pace NATS_URL RATE SECONDS`` prints one JSON object when all are confirmed.
 """
@@ -24,14 +24,16 @@ _EVENT = (
     '"subject":"{name}","time":"{time}","data":{{"status":"busy","load":0.25,'
     '"metrics":{{"queue":3.0,"rss_mb":212.5}}}}}}'
 )
-"""Ready but for what differs: the load must not take the cores from what is measured."""
+"""A template, because producing the load must not take CPU time from what is measured."""
 
 LEFT_OUT_SECONDS = 2.0
 """The first seconds are not counted: both sides are still warming up."""
 
 
 class Pace:
-    """What was sent; in seconds, how long the bus took to confirm it and how late it was sent."""
+    """Sends at a rate, and records in seconds how late each event was, and how long its
+    confirmation took.
+    """
 
     def __init__(self, sender: NatsSender, rate: float) -> None:
         self._sender = sender

@@ -1,4 +1,4 @@
-"""Growth and latency as SVG; the same results give the same bytes."""
+"""Growth and latency as SVG; equal results give equal bytes."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def _growth(points: list[Grown]) -> Any:
         axes.set(xlabel=label)
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.grid(axis="y", alpha=0.3)
-    axes.set_ylim(bottom=0)  # of all of them, once all is drawn
+    axes.set_ylim(bottom=0)  # of all plots, which share their axis, once all are drawn
     figure.supylabel("heartbeats per second")
     return figure
 

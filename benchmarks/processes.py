@@ -1,4 +1,4 @@
-"""Workers and rivals as processes, which work until they are ended."""
+"""Workers and rivals as processes that run until they are stopped."""
 
 import asyncio
 import contextlib
@@ -18,11 +18,11 @@ _STOP_SECONDS = 30.0
 
 
 class Failed(Exception):
-    """A way did not do what it was to do: its figures are not reported."""
+    """A way did not do its job, so its figures are not reported."""
 
 
 class Running:
-    """A process under measurement. ``born`` is the wall clock when it was started."""
+    """A process under measurement. ``born`` is when it was started, in Unix seconds."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path, born: float) -> None:
         self._process = process
@@ -34,7 +34,7 @@ class Running:
         return self._process.pid
 
     def check(self) -> None:
-        """Raise Failed, with the end of its log, if it has ended."""
+        """Raise Failed with the end of its log if it has ended."""
         if self._process.returncode is not None:
             raise Failed(f"it ended with {self._process.returncode}: {self._end_of_log()}")
 
@@ -48,12 +48,12 @@ class Running:
         return line.decode().strip()
 
     async def done(self) -> None:
-        """Wait until it has ended by itself. Raises Failed if that was in trouble."""
+        """Wait until it has ended by itself. Raises Failed if its exit code is not 0."""
         if await self._process.wait():
             self.check()
 
     async def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
-        """End it; its exit code."""
+        """Stop it. Returns its exit code."""
         if self._process.returncode is None:
             self._process.send_signal(sign)
         return await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
@@ -66,7 +66,7 @@ class Running:
 async def running(
     *arguments: str, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Running]:
-    """``python ARGUMENTS`` of this very tree; killed at the end if it still runs."""
+    """``python ARGUMENTS`` with the code of this tree; killed at the end if it is still running."""
     inherited = {name: text for name, text in os.environ.items() if "PENSTOCK_" not in name}
     paths = os.pathsep.join(filter(None, sys.path))
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
@@ -96,5 +96,5 @@ def worker(
 
 
 def rival(job: Job) -> contextlib.AbstractAsyncContextManager[Running]:
-    """A rival at its job."""
+    """A rival, doing ``job``."""
     return running("-m", "benchmarks.rival", msgspec.json.encode(job).decode())

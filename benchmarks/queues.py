@@ -1,4 +1,4 @@
-"""RabbitMQ: Penstock and the home-made workers drain quorum queues with the same events."""
+"""RabbitMQ: Penstock and hand-written workers drain quorum queues with the same events."""
 
 from typing import Any
 
@@ -22,8 +22,8 @@ _QUEUE = "AGENT_STATE"
 async def compare_queues(
     servers: Servers, url: str, count: int, rounds: int
 ) -> dict[str, list[Outcome]]:
-    """Every way ``rounds`` times in turn. A queue is empty once it is drained, so each round
-    publishes again, to one queue for every way.
+    """Every way ``rounds`` times in turn. Draining empties a queue, so each round publishes again,
+    to one queue per way.
     """
     await servers.forget()
     settings = {"brokers": "rabbitmq", "rabbitmq_url": url, "kv": "false"}

@@ -1,4 +1,4 @@
-"""Results as tables, which are Markdown too."""
+"""Results as tables in Markdown."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ _BUSES = ("nats", "rabbitmq")
 
 
 def ratios(results: Results) -> dict[str, float]:
-    """Rates of Penstock against other rates of the same run."""
+    """Rates of Penstock relative to other rates of the same run."""
     found: dict[str, float | None] = {
         "heartbeats: FastStream": _against(results, "heartbeats", "faststream"),
         "heartbeats: limit": _against(results, "heartbeats", "copy"),
@@ -62,7 +62,7 @@ def _against(results: Results, name: str, way: str) -> float | None:
 
 
 def _grown(results: Results, what: str) -> float | None:
-    """The rate at the greatest value against that at the least."""
+    """The rate at the greatest value relative to that at the least."""
     points = sorted((p for p in results.growth if p.what == what), key=lambda p: p.value)
     rates = [p.summary.median.events_per_second for p in points if p.summary.median]
     return _ratio(rates[-1], rates[0]) if len(rates) > 1 else None
@@ -82,7 +82,7 @@ def show(results: Results, console: Console) -> None:
 
 
 def tables(results: Results) -> Iterator[tuple[str, Table]]:
-    """Title and table of everything that was measured."""
+    """A title and a table for everything that was measured."""
     for name, compared in results.compared.items():
         yield f"{name}: {compared.title}", _compared(compared)
     if results.latency:

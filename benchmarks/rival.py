@@ -1,7 +1,7 @@
-"""The ways that Penstock is compared with. Each runs in a process of its own.
+"""The ways that Penstock is compared with. Each runs in its own process.
 
-``python -m benchmarks.rival JOB``, where JOB is a `Job` as JSON. A rival works until it is ended.
-One that cannot be watched from outside prints a line ``begin`` and a line ``end``.
+``python -m benchmarks.rival JOB``, where JOB is a `Job` as JSON. A rival runs until it is stopped.
+If it cannot be watched from outside, it prints a line ``begin`` and a line ``end``.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rival is to do: drain ``count`` messages into the database.
+    """What a rival has to do: drain ``count`` messages into the database.
 
     ``durable`` is its consumer on each of ``streams``, or its queue on RabbitMQ.
     """
@@ -36,7 +36,7 @@ WAYS = {
     "callback": "benchmarks.ways_rabbitmq",
     "consume": "benchmarks.ways_rabbitmq",
 }
-"""Way to the module with a coroutine of that name, which takes the `Job`."""
+"""For each way, the module with a coroutine of that name, which takes the `Job`."""
 
 SELF_TIMED = frozenset({"copy", "callback", "consume"})
 """Those that print when they begin and end."""
@@ -50,7 +50,7 @@ def missing(way: str) -> str | None:
 
 
 def mark(word: str) -> None:
-    """Tell whoever started this rival that the measured part begins or ends."""
+    """Tell the process that started this rival that the measured part begins or ends."""
     print(word, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""Rows of the rival ways: what a user would write by hand for these events.
+"""Rows for the rivals: what a user would write by hand for these events.
 
-Only the history is made, and for `messages.sent`, which has none, the message's row. Nothing is
-checked but the types of the envelope.
+Only history rows are made, and for `messages.sent`, which has no history, the message's row. Only
+the types of the envelope are checked.
 """
 
 from collections import defaultdict
@@ -61,7 +61,7 @@ _message = msgspec.json.Decoder(_Message).decode
 
 
 def row(body: bytes) -> tuple[str, Record]:
-    """Table and row of an event. Raises ValueError for one that cannot be read."""
+    """Table and row of an event. Raises ValueError if it cannot be read."""
     e = _envelope(body)
     if e.type == "agents.heartbeat":
         h = _heartbeat(e.data)
@@ -80,7 +80,7 @@ def row(body: bytes) -> tuple[str, Record]:
 
 
 def tables(bodies: Iterable[bytes]) -> dict[str, list[Record]]:
-    """Rows by table; what cannot be read is left out."""
+    """Rows by table; events that cannot be read are left out."""
     found: dict[str, list[Record]] = defaultdict(list)
     for body in bodies:
         try:
@@ -92,7 +92,7 @@ def tables(bodies: Iterable[bytes]) -> dict[str, list[Record]]:
 
 
 async def insert(connection: Any, found: dict[str, list[Record]]) -> None:
-    """`executemany` with ON CONFLICT DO NOTHING, table by table; each is a transaction."""
+    """`executemany` with ON CONFLICT DO NOTHING, in one transaction per table."""
     for table, records in found.items():
         await connection.executemany(_INSERTS[table], records)
 
@@ -100,7 +100,7 @@ async def insert(connection: Any, found: dict[str, list[Record]]) -> None:
 async def copy(
     connection: asyncpg.Connection, table: str, records: list[Record], schema: str | None = None
 ) -> None:
-    """Binary COPY of rows of ``table`` into it, or into that of the same name in ``schema``."""
+    """Binary COPY into ``table``, or into the table of that name in ``schema``."""
     named, _, name = table.partition(".")
     await connection.copy_records_to_table(
         name, schema_name=schema or named, columns=COLUMNS[table], records=records
@@ -108,7 +108,7 @@ async def copy(
 
 
 async def stage(connection: asyncpg.Connection, found: dict[str, list[Record]]) -> None:
-    """COPY to temporary tables of `prepare_staging`, then merge; one transaction."""
+    """COPY to the temporary tables of `prepare_staging`, then merge, in one transaction."""
     async with connection.transaction():
         for table, records in found.items():
             await copy(connection, table, records, schema="pg_temp")
@@ -116,7 +116,7 @@ async def stage(connection: asyncpg.Connection, found: dict[str, list[Record]]) 
 
 
 async def prepare_staging(connection: asyncpg.Connection) -> None:
-    """Make the temporary tables, which every commit empties."""
+    """Create the temporary tables, which every commit empties."""
     for table, columns in COLUMNS.items():
         await connection.execute(
             f"CREATE TEMP TABLE {table.partition('.')[2]} ON COMMIT DELETE ROWS AS "

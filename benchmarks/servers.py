@@ -1,4 +1,4 @@
-"""The servers of a run: PostgreSQL with fsync, NATS that syncs always, RabbitMQ while needed."""
+"""The servers of a run: PostgreSQL with fsync, NATS with sync always, RabbitMQ while needed."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -14,12 +14,12 @@ from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.migrate import up
 
 EMPTY = "empty"
-"""The database that others are copies of."""
+"""The database that the others are copied from."""
 
 
 @dataclass
 class Servers:
-    """What is running. ``js`` is a connection of this process, for administration."""
+    """The running servers. ``js`` is a connection for administration."""
 
     nats: EmbeddedNats
     postgres: EmbeddedPostgres
@@ -29,7 +29,7 @@ class Servers:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Of the servers' main processes."""
+        """The ids of the servers' main processes."""
         found: dict[str, EmbeddedServer] = {"postgres": self.postgres, "nats": self.nats}
         if self.rabbitmq is not None:
             found["rabbitmq"] = self.rabbitmq
@@ -45,7 +45,7 @@ class Servers:
 
     @contextlib.asynccontextmanager
     async def database(self, template: str = EMPTY) -> AsyncIterator[str]:
-        """A database of its own, a copy of ``template``; its DSN. Copying makes a checkpoint."""
+        """The address of a new database, a copy of ``template``. Copying makes a checkpoint."""
         self._databases += 1
         name = f"bench_{self._databases}"
         yield await self.postgres.create_database(name, template)
@@ -62,7 +62,7 @@ async def started() -> AsyncIterator[Servers]:
     """NATS and PostgreSQL, for one run of the benchmarks."""
     async with contextlib.AsyncExitStack() as stack:
         bus = await stack.enter_async_context(EmbeddedNats())
-        settings = {"track_commit_timestamp": "on"}  # the latency is taken from them
+        settings = {"track_commit_timestamp": "on"}  # for the latency
         postgres = await stack.enter_async_context(EmbeddedPostgres(settings=settings))
         await up(await postgres.create_database(EMPTY))
         client = await stack.enter_async_context(await nats.connect(bus.url))

@@ -1,4 +1,4 @@
-"""One run of the benchmarks: what is asked for, one after the other, on one set of servers."""
+"""One run of the benchmarks: its sections one after the other, on one set of servers."""
 
 from collections.abc import Callable, Mapping
 from operator import attrgetter
@@ -21,11 +21,11 @@ SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth")
 _LATENCY_SECONDS = 6.0
 _QUICK_SECONDS = 3.0
 _GROWTH_ROUNDS = 5
-"""So many rounds of the ways are one of the growth, which has many points."""
+"""Growth has many points, so it takes one round for this many rounds of the ways."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run: which sections, how often, and by how much the counts of events are scaled."""
+    """Which sections to run, how often, and by which factor to scale the counts of events."""
 
     sections: tuple[str, ...]
     rounds: int
@@ -34,9 +34,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """All runs of one way, and the median of each figure; of the memory it is the greatest.
+    """All runs of one way, and the median of each figure; for memory, the maximum.
 
-    ``trouble`` is why a run gave no figures, if one did not.
+    ``trouble`` says why a run gave no figures, if there was such a run.
     """
 
     median: Figures | None
@@ -45,7 +45,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """A workload, drained in every way. ``part`` is what slow ways drained of the ``count``."""
+    """A workload, drained in every way. Slow ways drained ``part`` of ``count`` messages."""
 
     title: str
     count: int
@@ -54,7 +54,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grown(msgspec.Struct, frozen=True, kw_only=True):
-    """The rate at one value of what grows."""
+    """The rate at one value of a parameter."""
 
     what: str
     value: int
@@ -62,7 +62,7 @@ class Grown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Results(msgspec.Struct, kw_only=True):
-    """Everything that was measured. ``troubles`` says what was not."""
+    """Everything that was measured. ``troubles`` says what could not be."""
 
     compared: dict[str, Compared] = {}
     latency: list[Latency] = []
@@ -71,7 +71,7 @@ class Results(msgspec.Struct, kw_only=True):
 
 
 async def run(plan: Plan, say: Callable[[str], None]) -> Results:
-    """Run the sections of a plan. ``say`` is told what comes next."""
+    """Run the sections of a plan. ``say`` is called with the name of each."""
     results = Results()
     async with started() as servers:
         for section in plan.sections:
@@ -119,7 +119,7 @@ async def _queues(servers: Servers, plan: Plan, results: Results) -> None:
 
 
 async def _latency(servers: Servers, rate: int, plan: Plan) -> Latency:
-    """Of half as many runs as there are rounds the one whose p99 is in the middle."""
+    """Half as many runs as there are rounds; the result is the run with the median p99."""
     seconds = _QUICK_SECONDS if plan.quick else _LATENCY_SECONDS
     runs = [await latency(servers, rate, seconds) for _ in range((plan.rounds + 1) // 2)]
     return sorted(runs, key=attrgetter("p99_ms"))[len(runs) // 2]
@@ -130,12 +130,12 @@ def _grown(point: Point) -> Grown:
 
 
 def summarize_all(outcomes: Mapping[str, list[Outcome]]) -> dict[str, Summary]:
-    """By way."""
+    """A summary for each way."""
     return {way: summarize(runs) for way, runs in outcomes.items()}
 
 
 def summarize(runs: list[Outcome]) -> Summary:
-    """The median of each figure. No figure at all if any run failed."""
+    """The median of each figure; no figures at all if any run failed."""
     measured = [one for one in runs if isinstance(one, Figures)]
     trouble = next((one for one in runs if isinstance(one, str)), None)
     middle = _median(measured) if measured and trouble is None else None

@@ -1,4 +1,4 @@
-"""Where and with what a run was measured."""
+"""The machine and the versions of a run."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ _PACKAGES = (
 
 
 def setting() -> dict[str, Any]:
-    """Date, machine, versions and commit. A commit ends in ``+`` if files differ from it."""
+    """Date, machine, versions and commit. The commit ends in ``+`` if files differ from it."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _processor(),

@@ -1,4 +1,4 @@
-"""Publishes a workload, confirmed, before it is drained."""
+"""Publishes a workload, and waits for all confirmations, before it is drained."""
 
 import asyncio
 from collections import Counter
@@ -19,10 +19,10 @@ _AT_ONCE = 5_000
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to drain. ``starts`` is the sequence in each stream that it begins at.
+    """What there is to drain. ``starts`` has the first offset in each stream.
 
-    ``events`` is how many different ones can be stored of ``messages``, ``unreadable`` how many of
-    these nobody can read.
+    Of ``messages``, ``events`` different ones can be stored, and ``unreadable`` ones cannot be
+    read.
     """
 
     messages: int
@@ -67,7 +67,7 @@ class _Ledger:
 
 
 async def store(url: str, made: Iterator[Made], count: int, part: int) -> Stored:
-    """Publish ``count`` messages to JetStream, of which the last ``part`` are counted apart."""
+    """Publish ``count`` messages to JetStream; the last ``part`` are counted separately as well."""
     whole, rest = _Ledger(0), _Ledger(count - part)
     async with await nats.connect(url) as client:
         sender = NatsSender(client, max_pending=_AT_ONCE, max_pending_bytes=32 << 20)
@@ -87,7 +87,7 @@ def _counted(made: Iterator[Made], sequences: Counter[str], *ledgers: _Ledger) -
 
 
 async def store_on_rabbitmq(url: str, made: Iterator[Made]) -> None:
-    """Publish to the exchange of events; every queue that is bound gets all of them."""
+    """Publish to the exchange; every bound queue gets all messages."""
     connection = await aio_pika.connect_robust(url)
     async with connection:
         assert isinstance(connection, aio_pika.RobustConnection)
@@ -98,7 +98,7 @@ async def store_on_rabbitmq(url: str, made: Iterator[Made]) -> None:
 
 
 async def _send_all(sender: Any, made: Iterator[Made]) -> None:
-    """Every message has an id of its own, so that the broker takes repeated events too."""
+    """Give every message its own id, so that the broker stores repeated events too."""
     number = 0
     while chunk := list(islice(made, _AT_ONCE)):
         waiting = []

@@ -19,18 +19,18 @@ _SECONDS = 120.0
 
 _FIRST_POLL_SECONDS = 0.005
 _POLL_SECONDS = 0.05
-"""Asking takes CPU from what is measured; of a drain of seconds this is little."""
+"""Polling takes CPU time from what is measured, but little compared with a drain of seconds."""
 
 
 class Watch:
-    """Polls until a deadline, while all of the processes live."""
+    """Polls until a deadline, as long as all processes are running."""
 
     def __init__(self, processes: Sequence[Running]) -> None:
         self._processes = processes
         self._deadline = time.monotonic() + _SECONDS
 
     async def pause(self, seconds: float) -> None:
-        """Wait. Raises Failed if a process has ended or the time is over."""
+        """Wait. Raises Failed if a process has ended or the deadline has passed."""
         for process in self._processes:
             process.check()
         if time.monotonic() > self._deadline:
@@ -45,7 +45,7 @@ async def consumers(
     processes: Sequence[Running],
     meter: Meter,
 ) -> Figures:
-    """A drain of JetStream streams. The server says how much is left."""
+    """Measure a drain of JetStream streams. The server says how much is left."""
     watch = Watch(processes)
     while not _delivering(found := await _infos(js, durable, streams)):
         await watch.pause(_FIRST_POLL_SECONDS)
@@ -58,14 +58,14 @@ async def consumers(
 async def until_drained(
     js: JetStreamContext, durable: str, streams: Sequence[str], processes: Sequence[Running]
 ) -> None:
-    """Until the consumers are there and nothing is left for them."""
+    """Wait until the consumers exist and nothing is left for them."""
     watch = Watch(processes)
     while not (found := await _infos(js, durable, streams)) or _left(found):
         await watch.pause(_POLL_SECONDS)
 
 
 async def _infos(js: JetStreamContext, durable: str, streams: Sequence[str]) -> list[ConsumerInfo]:
-    """None at all until every stream has the consumer."""
+    """The consumers' descriptions; empty until every stream has its consumer."""
     try:
         return [await js.consumer_info(stream, durable) for stream in streams]
     except nats.js.errors.NotFoundError:
@@ -83,9 +83,9 @@ def _left(infos: Sequence[ConsumerInfo]) -> int:
 async def queue(
     url: str, name: str, count: int, stored: Stored, process: Running, meter: Meter
 ) -> Figures:
-    """A drain of a queue of ``count`` messages by a worker, until all are ``stored``.
+    """Measure a worker's drain of a queue of ``count`` messages, until all are ``stored``.
 
-    RabbitMQ tells how many are ready, but not how many are unacknowledged.
+    RabbitMQ says how many messages are ready, but not how many are unacknowledged.
     """
     watch = Watch([process])
     async with await aio_pika.connect(url) as connection:
@@ -106,7 +106,7 @@ async def queue(
 
 
 async def lines(process: Running, meter: Meter, events: int) -> Figures:
-    """A rival that says itself when it begins and when it has drained ``events``."""
+    """Measure a rival that prints when it begins and when it has drained ``events``."""
     begin = await _at(process, "begin", meter)
     end = await _at(process, "end", meter)
     return meter.figures(begin, end, events)
@@ -115,5 +115,5 @@ async def lines(process: Running, meter: Meter, events: int) -> Figures:
 async def _at(process: Running, word: str, meter: Meter) -> Reading:
     line = await asyncio.wait_for(process.line(), _SECONDS)
     if line != word:
-        raise Failed(f"it printed {line!r} for {word!r}")
+        raise Failed(f"it printed {line!r} instead of {word!r}")
     return meter.read()

@@ -1,4 +1,4 @@
-"""The limit: binary COPY of ready rows from memory into the same tables."""
+"""PostgreSQL's limit: binary COPY of prepared rows from memory into the same tables."""
 
 import asyncio
 

@@ -1,7 +1,7 @@
-"""A worker on FastStream with ``batch=True``, as its documentation has it.
+"""A worker on FastStream with ``batch=True``, as in its documentation.
 
-Its own decoding (JSON to a dict, then to the handler's types) is replaced by one that hands the
-bytes on to msgspec. That is in FastStream's favour: it spares the dict.
+Its own decoding (JSON to a dict, then to the handler's types) is replaced by msgspec. That is in
+FastStream's favour, because it avoids the dict.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from penstock.worker.postgres.pool import prepare_connection
 
 _BATCH = 500
 _COLLECT_SECONDS = 0.1
-"""How long a batch that is not full waits; a drain of a backlog waits once, at its end."""
+"""How long a batch that is not full waits; draining a backlog waits only once, at its end."""
 
 
 async def faststream(job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Home-made workers on nats-py: `fetch`, write the history, acknowledge."""
+"""Hand-written workers on nats-py: `fetch`, write the history, acknowledge."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,9 +14,9 @@ from benchmarks.rows import Record, insert, prepare_staging, stage, tables
 from penstock.worker.postgres.pool import prepare_connection
 
 _FETCH = 500
-"""`executemany` gains nothing from larger ones."""
+"""`executemany` gains nothing from larger batches."""
 _FETCH_STAGED = 2_000
-"""A merge does."""
+"""A merge gains from larger batches."""
 
 Write = Callable[[Any, dict[str, list[Record]]], Awaitable[None]]
 

@@ -1,4 +1,4 @@
-"""Home-made workers on aio-pika: a callback for every delivery."""
+"""Hand-written workers on aio-pika: a callback for every delivery."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ _FLUSH_SECONDS = 0.1
 
 
 class _Buffer:
-    """Gathers deliveries; full or after a while they are written and acknowledged at once."""
+    """Collects deliveries; when full, or after a while, writes and acknowledges them together."""
 
     def __init__(self, connection: asyncpg.Connection, count: int) -> None:
         self._connection = connection

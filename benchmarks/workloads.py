@@ -1,4 +1,4 @@
-"""What is published: valid events as bytes, made from a number, so that every run has the same."""
+"""What is published: events as bytes, generated from a number, so that all runs have the same."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ from penstock.schemas.streams import STREAM_OF
 _TASKS = 50_000
 _AGENTS = 500
 _PAYLOADS = 200
-"""So many different texts; making one for every event would take longer than storing it."""
+"""Number of different texts; making one for every event would take longer than storing it."""
 
 
 class Made(NamedTuple):
-    """A message to publish. ``event_id`` is None if nobody can read it."""
+    """A message to publish. ``event_id`` is None if it cannot be read."""
 
     subject: str
     body: bytes
@@ -32,9 +32,9 @@ class Made(NamedTuple):
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """``make`` gives so many messages; ``count`` is the default, of which slow ways drain the last
-    ``part``. ``ways`` are those that it is drained in. With ``replayed`` the database holds
-    everything before the measured ways begin.
+    """``make`` generates a number of messages, by default ``count``; slow ways drain only the last
+    ``part``. ``ways`` lists the ways to compare. With ``replayed`` the database has everything
+    before the measured runs begin.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     replayed: bool = False
 
     def scaled(self, factor: float) -> "Workload":
-        """The same with other counts, in whole fetches of the ways that fetch 500."""
+        """The same with other counts, in multiples of the 500 messages that some ways fetch."""
         count = max(500, round(self.count * factor / 500) * 500)
         part = max(500, round(self.part * factor / 500) * 500)
         return msgspec.structs.replace(self, count=count, part=part)
@@ -57,7 +57,7 @@ def agent(number: int) -> str:
 
 
 class Writer:
-    """Makes events with ids and times that grow with their number, since half an hour ago."""
+    """Makes events whose ids and times grow with their number, from half an hour ago on."""
 
     def __init__(self) -> None:
         self._began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
@@ -105,7 +105,7 @@ def task_updates(count: int) -> Iterator[Made]:
 
 
 def messages(count: int) -> Iterator[Made]:
-    """`messages.sent`: a row each in a partitioned state table, which is the record."""
+    """`messages.sent`: one row each in a partitioned state table, which is the only record."""
     writer = Writer()
     for n in range(count):
         recipient = agent((n + 1) % _AGENTS)
@@ -122,7 +122,7 @@ def messages(count: int) -> Iterator[Made]:
 
 
 def mix(count: int) -> Iterator[Made]:
-    """What agents say while they solve issues; see `benchmarks.mix`. 100 agents at a time."""
+    """What 100 agents at a time publish while they solve issues; see `benchmarks.mix`."""
     writer, chosen = Writer(), random.Random(2)
     runs = [run(chosen, agent(n), str(UUID(int=(9 << 100) + n))) for n in range(100)]
     begun = len(runs)
@@ -139,7 +139,7 @@ def mix(count: int) -> Iterator[Made]:
 
 
 def repeated(count: int) -> Iterator[Made]:
-    """Heartbeats, of which every tenth message is one of the last 10,000 events once more."""
+    """Heartbeats; every tenth message repeats one of the last 10,000 events."""
     chosen, sent = random.Random(3), list[Made]()
     fresh = heartbeats(count)
     for n in range(count):
@@ -151,7 +151,7 @@ def repeated(count: int) -> Iterator[Made]:
 
 
 def poisoned(count: int) -> Iterator[Made]:
-    """Heartbeats, of which every hundredth message is cut off in the middle."""
+    """Heartbeats; every hundredth message is cut off in the middle."""
     for n, made in enumerate(heartbeats(count)):
         torn = Made(made.subject, made.body[: len(made.body) // 2], None)
         yield torn if n % 100 == 99 else made
@@ -180,7 +180,7 @@ WORKLOADS: dict[str, Workload] = {
         ways=_ALL,
     ),
     "mix": Workload(
-        title="everything that real agents say",
+        title="everything that real agents publish",
         make=mix,
         count=80_000,
         part=15_000,
@@ -237,4 +237,4 @@ WORKLOADS: dict[str, Workload] = {
         ways=_FEW,
     ),
 }
-"""By the name that ``--only`` takes."""
+"""The workloads, by their names for ``--only``."""

@@ -1,8 +1,8 @@
--- The words of the domain. Domains over text, not enum types: a word can be retired, and a NULL is
--- always allowed, because the table decides about that.
+-- The words of the domain, as domains over text and not as enum types: a word can be retired. NULL is
+-- always allowed; NOT NULL is for the table to decide.
 
 CREATE SCHEMA vocab;
-COMMENT ON SCHEMA vocab IS 'The words that columns may hold';
+COMMENT ON SCHEMA vocab IS 'The values that columns may have';
 
 CREATE DOMAIN vocab.agent_status AS text CHECK (VALUE IN (
     'unknown', 'initializing', 'active', 'idle', 'busy', 'learning', 'paused',

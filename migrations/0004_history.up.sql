@@ -1,7 +1,7 @@
--- The generic histories: events.log of the domains, audit.log of administration. Append-only.
+-- The generic histories, append-only: events.log for the domains, audit.log for administration.
 
 CREATE SCHEMA events;
-COMMENT ON SCHEMA events IS 'What happened, as it was sent';
+COMMENT ON SCHEMA events IS 'Events as they were sent';
 
 CREATE TABLE events.log (
     domain      text NOT NULL,
@@ -19,8 +19,8 @@ CREATE TABLE events.log (
     recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (domain, event_id, occurred_at)
 ) PARTITION BY LIST (domain);
-COMMENT ON COLUMN events.log.occurred_at IS 'The producer''s time, which also picks the partition';
-COMMENT ON COLUMN events.log.recorded_at IS 'When the batch was committed, by this server''s clock';
+COMMENT ON COLUMN events.log.occurred_at IS 'The producer''s time, which also determines the partition';
+COMMENT ON COLUMN events.log.recorded_at IS 'When the batch was written, by this server''s clock';
 CREATE INDEX log_entity ON events.log (entity_id, occurred_at DESC);
 CREATE INDEX log_occurred_at ON events.log USING brin (occurred_at);
 

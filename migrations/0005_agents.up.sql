@@ -1,8 +1,8 @@
--- Agents: what each is, does, can do and remembers.
+-- Agents: profile, status, activity, capabilities and state.
 --
--- Columns of state tables are nullable and without default: a row may be made by any of its events,
--- and must not depend on which came first. last_heartbeat and last_active have no index on purpose:
--- the busiest updates then stay within their page.
+-- Columns of state tables are nullable and have no defaults: any event may create a row, and the row
+-- must not depend on which event came first. last_heartbeat and last_active have no index on purpose,
+-- so that the most frequent updates stay within their page.
 
 CREATE SCHEMA agents;
 COMMENT ON SCHEMA agents IS 'Agents: profile, status, skills, state, heartbeats, output';
@@ -104,8 +104,8 @@ CREATE TABLE agents.capability (
     PRIMARY KEY (agent_id, name)
 );
 COMMENT ON TABLE agents.capability IS
-    'What an agent can do. Whether it can (deleted_at) and how well are decided apart, so that '
-    'registering again does not forget how well';
+    'What an agent can do. Having a capability (deleted_at) and its level are decided separately, '
+    'so that registering again does not reset the level';
 CREATE INDEX capability_match ON agents.capability (name, proficiency DESC NULLS LAST)
     WHERE deleted_at IS NULL;
 
@@ -139,7 +139,7 @@ CREATE TABLE agents.state (
     PRIMARY KEY (agent_id, state_key)
 ) PARTITION BY HASH (agent_id);
 COMMENT ON TABLE agents.state IS
-    'What each agent remembers, key by key; mirrored into the KV bucket';
+    'The state of each agent, by key; mirrored into the KV bucket';
 
 DO $$
 BEGIN
@@ -210,8 +210,8 @@ CREATE TABLE agents.stats (
     updated_at      timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE agents.stats IS
-    'Sums over tasks.task, kept by its triggers. Exact numbers, so that the order of adding and '
-    'taking away leaves no trace';
+    'Sums over tasks.task, maintained by its triggers. The numbers are exact, so the result does not '
+    'depend on the order of additions and subtractions';
 
 INSERT INTO partitions.policy
     (schema_name, table_name, column_name, "interval", premake, retention, archive)
@@ -243,7 +243,7 @@ LEFT JOIN agents.stats AS s ON s.agent_id = a.agent_id
 WHERE NOT a.is_stub
   AND (a.deleted_at IS NULL OR a.registered_at > a.deleted_at)
   AND coalesce(a.status, 'unknown') NOT IN ('offline', 'terminated');
-COMMENT ON VIEW agents.v_active IS 'Agents that are neither retired nor offline, with their record';
+COMMENT ON VIEW agents.v_active IS 'Agents that are neither retired nor offline, with their statistics';
 
 CREATE VIEW agents.v_instance AS
 SELECT i.*, beat.occurred_at AS last_heartbeat

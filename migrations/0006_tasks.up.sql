@@ -1,7 +1,7 @@
--- Tasks: what was asked for, what became of it, and the record of the agents that did it.
+-- Tasks: what was requested, the results, and the statistics of the agents that worked on them.
 
 CREATE SCHEMA tasks;
-COMMENT ON SCHEMA tasks IS 'Tasks, what they wait for, and the attempts at them';
+COMMENT ON SCHEMA tasks IS 'Tasks, their dependencies, and attempts at them';
 
 CREATE TABLE tasks.task (
     task_id               uuid PRIMARY KEY,
@@ -91,10 +91,10 @@ CREATE INDEX execution_task ON tasks.execution (task_id, started_at DESC);
 CREATE INDEX execution_agent ON tasks.execution (agent_id, started_at DESC);
 CREATE INDEX execution_started_at ON tasks.execution USING brin (started_at);
 
--- An agent's record changes by what the statement's rows contribute now, less what they did before.
--- That stays right when a task is inserted finished, reopened, corrected or given to another agent,
--- and it is one statement for a whole batch. Records are written in the agents' order: two batches
--- never wait for each other in a circle.
+-- An agent's statistics change by what the statement's rows contribute now, minus what they
+-- contributed before. That stays right when a task is inserted as finished, reopened, corrected or
+-- assigned to another agent, and it is one statement for a whole batch. Rows are written in the order
+-- of the agents, so that two batches never deadlock.
 CREATE FUNCTION tasks.apply_stats() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -217,7 +217,7 @@ WHERE t.status IN ('pending', 'queued')
         END
   )
 ORDER BY t.priority DESC, t.created_at;
-COMMENT ON VIEW tasks.ready IS 'Waiting tasks whose time has come and whose dependencies are met';
+COMMENT ON VIEW tasks.ready IS 'Waiting tasks that are due and whose dependencies are met';
 
 CREATE VIEW tasks.v_queue_summary AS
 SELECT
@@ -230,4 +230,4 @@ SELECT
 FROM tasks.task AS t
 WHERE NOT t.is_stub AND t.deleted_at IS NULL
 GROUP BY t.task_type, t.status;
-COMMENT ON VIEW tasks.v_queue_summary IS 'How many tasks of each type stand where';
+COMMENT ON VIEW tasks.v_queue_summary IS 'How many tasks of each type have which status';

@@ -1,7 +1,7 @@
--- Messages between agents, users and hooks, and the channels that carry them.
+-- Messages between agents, users and webhooks, and their channels.
 
 CREATE SCHEMA messages;
-COMMENT ON SCHEMA messages IS 'Messages, how far each has come, channels and who listens';
+COMMENT ON SCHEMA messages IS 'Messages and their delivery, channels and subscriptions';
 
 CREATE TABLE messages.message (
     message_id      uuid NOT NULL,
@@ -42,7 +42,7 @@ CREATE TABLE messages.message (
 ) PARTITION BY RANGE (sent_at);
 COMMENT ON COLUMN messages.message.recipient IS 'The second token of the subject it was sent on';
 COMMENT ON COLUMN messages.message.status IS
-    'The furthest of pending, sent, failed, expired, delivered, processed';
+    'The latest in the order pending, sent, failed, expired, delivered, processed';
 CREATE INDEX message_recipient ON messages.message (recipient, sent_at DESC);
 CREATE INDEX message_channel ON messages.message (channel_id, sent_at DESC)
     WHERE channel_id IS NOT NULL;

@@ -1,4 +1,4 @@
--- Votes: the question, the ballots that count, and the trail of all of them.
+-- Votes: the question, the ballots that count, and the trail of all ballots.
 
 CREATE SCHEMA collab;
 COMMENT ON SCHEMA collab IS 'What agents decide together';
@@ -31,7 +31,7 @@ CREATE TABLE collab.vote_session (
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON COLUMN collab.vote_session.results IS
-    'Derived from the ballots by a tally; NULL until then';
+    'Computed from the ballots by a tally; NULL until then';
 CREATE INDEX vote_session_external_id ON collab.vote_session (external_id)
     WHERE external_id IS NOT NULL;
 CREATE INDEX vote_session_open ON collab.vote_session (deadline) WHERE status = 'open';

@@ -2,11 +2,11 @@
 
 The servers come from wheels, one of each per test process. `PENSTOCK_TEST_POSTGRES_DSN` and
 `PENSTOCK_TEST_NATS_URL` name servers to use instead; every stream on that NATS server is deleted.
-Without wheels and addresses, containers are started where Docker answers.
+Without wheels and addresses, containers are started if Docker is running.
 
-RabbitMQ comes from Debian's package, as a private node, or from `PENSTOCK_TEST_RABBITMQ_URL`, where
-queues of Penstock are deleted, or from a container. Without any of them its tests are skipped, with
-one loud line at the end of the run; where `CI` is set they fail instead.
+RabbitMQ comes from Debian's package, as a private node, from `PENSTOCK_TEST_RABBITMQ_URL`, where
+Penstock's queues are deleted, or from a container. Without any of these its tests are skipped, with
+one conspicuous line at the end of the run; if `CI` is set, they fail instead.
 """
 
 import os
@@ -48,9 +48,9 @@ from penstock.worker.rabbitmq.topology import (
 GIVEN_POSTGRES = os.environ.get("PENSTOCK_TEST_POSTGRES_DSN")
 GIVEN_NATS = os.environ.get("PENSTOCK_TEST_NATS_URL")
 GIVEN_RABBITMQ = os.environ.get("PENSTOCK_TEST_RABBITMQ_URL")
-NO_RABBITMQ = "RabbitMQ is not to be had"
+NO_RABBITMQ = "RabbitMQ is not available"
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
-"""What a test database may lose does not matter; that of the fault tests has its own server."""
+"""A test database need not be durable. The fault tests have their own server."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -161,7 +161,7 @@ async def shaky_rabbit(rabbitmq_package: None) -> AsyncIterator[EmbeddedRabbit]:
 
 @pytest.fixture(scope="session")
 def rabbit_address(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A server, with whatever other tests have left there."""
+    """A server, with what other tests may have left there."""
     if GIVEN_RABBITMQ:
         yield GIVEN_RABBITMQ
         return
@@ -192,7 +192,7 @@ def rabbit_container(stack: ExitStack, missing: ServerFailed) -> str:
 
 @pytest.fixture(scope="session")
 def rabbitmq_package() -> None:
-    """For tests that need a server as a child of their own, to kill it or to configure it."""
+    """For tests that need their own server, to kill it or to configure it."""
     try:
         rabbitmq_programs()
     except ServerFailed as missing:
@@ -209,7 +209,7 @@ def without_rabbitmq(reason: str) -> NoReturn:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter,
 ) -> Generator[None]:
-    """Last of all, so that it is read."""
+    """Write the line last, so that it is noticed."""
     yield
     skipped = terminalreporter.stats.get("skipped", [])
     missed = [report for report in skipped if NO_RABBITMQ in str(report.longrepr)]
@@ -248,7 +248,7 @@ def retry_queues(stream: str) -> list[str]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of the loopback that nobody listens on at this moment."""
+    """A port of the loopback interface that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

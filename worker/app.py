@@ -1,4 +1,4 @@
-"""The composition root of `run`: what one worker runs, put together as the settings say."""
+"""The composition root of `run`: puts a worker together as the settings say."""
 
 import asyncio
 import gc
@@ -45,7 +45,10 @@ _SHOWN = 40
 
 
 async def run(settings: Settings, until_idle: float | None = None) -> int:
-    """Work until told to stop, or until nothing came for ``until_idle`` seconds. Exit code."""
+    """Work until told to stop, or until nothing has arrived for ``until_idle`` seconds.
+
+    Returns the exit code.
+    """
     with stop_on_signals() as stopping:
         _calm_collector()
         async with Worker(settings, stopping) as worker:
@@ -53,16 +56,16 @@ async def run(settings: Settings, until_idle: float | None = None) -> int:
 
 
 def _calm_collector() -> None:
-    """Let the cyclic collector look rarely: batches are many objects and no cycles.
+    """Make the cyclic garbage collector run rarely: batches are many objects without cycles.
 
-    By default it would walk all the rows in flight again and again, a quarter of the time.
+    By default it scans all rows in flight again and again, which costs a quarter of the CPU time.
     """
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
 
 
 class Worker:
-    """Everything that one process runs, opened in order and closed in reverse."""
+    """Everything that one process runs, opened in order and closed in reverse order."""
 
     def __init__(self, settings: Settings, stopping: asyncio.Event) -> None:
         self._settings = settings
@@ -108,6 +111,7 @@ class Worker:
         )
         names = self._scope.streams
         self.budget = Budget(settings.memory_limit, len(brokers) * len(names), settings.batch_bytes)
+        self._metrics.memory(lambda: self.budget.used, settings.memory_limit)
         self.pipelines = [
             await self._pipeline(broker, name, window) for broker in brokers for name in names
         ]
@@ -124,7 +128,7 @@ class Worker:
             raise MigrationError(f"{problems}; run `penstock migrate up`, or set migrate = true")
 
     async def _open_broker(self, name: str) -> Broker:
-        """Connect, and see that what is there is as it has to be."""
+        """Connect, and create or check the broker's topology."""
         broker = await self._scope.broker(name)
         self._tell(await patiently(partial(self._settle_topology, broker)))
         return broker
@@ -148,7 +152,7 @@ class Worker:
             log.info("topology", difference=str(difference))
 
     def _lost(self, server: str) -> None:
-        """It refused us for good: end, so that whoever runs us starts again with fresh eyes."""
+        """The server has closed our connection for good: stop, so that a supervisor restarts us."""
         if not self._stopping.is_set():
             self._failed.append(server)
             self._stopping.set()
@@ -158,7 +162,7 @@ class Worker:
         transport, worker_id = broker.transport, settings.worker_id
         offsets = PostgresOffsets(self._pool, transport=transport, worker_id=worker_id)
         lent = Lent(self.budget.share(), offsets)
-        source = await patiently(  # another each time
+        source = await patiently(  # a new source for each attempt
             lambda: self._stack.enter_async_context(broker.source(stream, lent))
         )
         name = stream if len(settings.brokers) == 1 else f"{source.transport} {stream}"
@@ -237,7 +241,7 @@ class Worker:
         return 1 if late or self._failed else 0
 
     def _spawn(self, work: Any, name: str) -> asyncio.Task[None]:
-        """A task whose failure stops the worker: half a worker would look alive."""
+        """A task whose failure stops the worker: a worker that is half dead would look healthy."""
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
         return task

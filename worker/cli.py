@@ -1,4 +1,4 @@
-"""The command line: parsing only. Every command hands over to a function elsewhere.
+"""The command line: parsing only. Each command calls a function of another module.
 
 Imports are inside the commands, so that `penstock --help` does not load drivers.
 """
@@ -26,7 +26,7 @@ def main() -> None:
     "--until-idle",
     type=click.FloatRange(min=0.1),
     metavar="SECONDS",
-    help="Stop when nothing is pending and nothing has come for that long.",
+    help="Stop once nothing is pending and nothing has arrived for this long.",
 )
 def run(settings: Settings, until_idle: float | None) -> int:
     """Run the worker until SIGTERM, then finish the work in progress."""
@@ -56,17 +56,17 @@ def run(settings: Settings, until_idle: float | None) -> int:
     "--rate",
     type=click.FloatRange(min=1),
     metavar="N",
-    help="Events per second, all agents together.",
+    help="Events per second over all agents.",
 )
 @click.option(
     "--broker",
     type=click.Choice([*BROKERS, "both"]),
     default="nats",
     show_default=True,
-    help="What carries the events; RabbitMQ has to be installed.",
+    help="Broker for the events; RabbitMQ must be installed.",
 )
 def demo(**options: Any) -> int:
-    """Watch it work: embedded servers, simulated agents, a worker."""
+    """Watch Penstock work: embedded servers, simulated agents, a worker."""
     from penstock.worker import demo as show  # noqa: PLC0415
 
     configure_logs("warning", "auto")
@@ -76,7 +76,7 @@ def demo(**options: Any) -> int:
 @main.command(cls=SettingsCommand)
 @click.argument("path", metavar="FILE|-", type=click.Path(allow_dash=True))
 @click.option("--rate", type=click.FloatRange(min=0.1), metavar="N", help="Events per second.")
-@click.option("--again", is_flag=True, help="Send also what the streams have seen just before.")
+@click.option("--again", is_flag=True, help="Also send events that the streams saw recently.")
 def publish(settings: Settings, path: str, rate: float | None, again: bool) -> int:  # noqa: FBT001
     """Publish CloudEvents, one JSON document a line, from FILE or standard input."""
     from penstock.worker.commands import publish as publishing  # noqa: PLC0415
@@ -85,9 +85,9 @@ def publish(settings: Settings, path: str, rate: float | None, again: bool) -> i
 
 
 @main.command(cls=SettingsCommand)
-@click.option("--dry-run", is_flag=True, help="Only list what is missing or differs.")
+@click.option("--dry-run", is_flag=True, help="Only list what is missing or different.")
 def provision(settings: Settings, *, dry_run: bool) -> int:
-    """Create streams or queues and the KV bucket where missing, and list what differs."""
+    """Create missing streams, queues and the KV bucket, and list what differs."""
     from penstock.worker.commands import provision as provisioning  # noqa: PLC0415
 
     return asyncio.run(provisioning.provision(settings, dry_run=dry_run))
@@ -104,7 +104,7 @@ def hydrate(settings: Settings, agent: str | None) -> int:
 
 @main.command(cls=SettingsCommand)
 def doctor(settings: Settings) -> int:
-    """Reach every server, check what matters, and say what to do."""
+    """Connect to every server, check its setup, and say what to do."""
     from penstock.worker.commands.doctor import examine  # noqa: PLC0415
 
     return asyncio.run(examine(settings))
@@ -117,10 +117,10 @@ def doctor(settings: Settings) -> int:
     type=click.Choice(["table", "json-schema", "markdown"]),
     default="table",
     show_default=True,
-    help="How to print it.",
+    help="Output format.",
 )
 def events(settings: Settings, form: str) -> None:
-    """Print the catalogue of events, those of your own packages included."""
+    """Print the catalogue of events, including those of your own packages."""
     from penstock.worker.commands.events import show  # noqa: PLC0415
 
     click.echo(show(form, settings.event_packages), nl=False)
@@ -133,7 +133,7 @@ def events(settings: Settings, form: str) -> None:
     type=click.Choice(["effective", "example", "markdown"]),
     default="effective",
     show_default=True,
-    help="What is in effect, the commented example file, or tables of all keys.",
+    help="The current values, the commented example file, or tables of all keys.",
 )
 def config(settings: Settings, form: str) -> None:
     """Print the settings in effect, secrets masked."""
@@ -144,13 +144,13 @@ def config(settings: Settings, form: str) -> None:
 
 @main.group()
 def migrate() -> None:
-    """Bring the database schema up or down."""
+    """Apply, revert, list or start migrations of the database schema."""
 
 
 @migrate.command(cls=SettingsCommand, reads="migrate")
 @click.option("--to", type=click.IntRange(min=1), metavar="VERSION", help="Stop at this version.")
 def up(settings: Settings, to: int | None) -> None:
-    """Apply all pending migrations. Any number of these may start at once."""
+    """Apply all pending migrations. Safe to run from many processes at once."""
     from penstock.worker.commands import migrate as migrating  # noqa: PLC0415
 
     asyncio.run(migrating.up(settings, to))
@@ -165,7 +165,7 @@ def up(settings: Settings, to: int | None) -> None:
     help="How many migrations to revert.",
 )
 @click.option(
-    "--package", default="penstock", show_default=True, help="Whose: ours, or an event package."
+    "--package", default="penstock", show_default=True, help="penstock, or an event package."
 )
 def down(settings: Settings, steps: int, package: str) -> None:
     """Revert the last migrations. The data of their tables is lost."""
@@ -176,7 +176,7 @@ def down(settings: Settings, steps: int, package: str) -> None:
 
 @migrate.command(cls=SettingsCommand, reads="migrate")
 def status(settings: Settings) -> None:
-    """List all migrations and whether they are applied."""
+    """List all migrations, and whether each is applied."""
     from penstock.worker.commands import migrate as migrating  # noqa: PLC0415
 
     asyncio.run(migrating.status(settings))
@@ -189,10 +189,10 @@ def status(settings: Settings) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default="migrations",
     show_default=True,
-    help="Where the files go.",
+    help="Where to create the files.",
 )
 def new(name: str, folder: Path) -> None:
-    """Start a migration: an up file and a down file with the next free version."""
+    """Create the up and down files of a migration with the next free version."""
     from penstock.worker.commands import migrate as migrating  # noqa: PLC0415
 
     migrating.new(name, folder)

@@ -1,4 +1,4 @@
-"""What is not as planned on a broker or in a store, in words for whoever runs it."""
+"""What differs from the plan on a broker or in a store, in words for an operator."""
 
 from typing import Self
 
@@ -6,10 +6,10 @@ import msgspec
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is not as planned, or was not.
+    """One thing that differs from the plan, or did.
 
-    ``safe`` if it can be changed in place and loses nothing, ``fixed`` if that was done, ``fatal``
-    if a worker cannot run with it, ``note`` if nobody has to do anything about it.
+    ``safe``: it can be changed in place without losing anything. ``fixed``: that was done.
+    ``fatal``: a worker cannot run with it. ``note``: no action is needed.
     """
 
     what: str
@@ -24,7 +24,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def absence(cls, what: str, *, fixed: bool) -> Self:
-        """A stream or consumer that is not there, or was not."""
+        """A stream or consumer that is missing, or was."""
         return cls(
             what=what,
             found="missing",
@@ -37,7 +37,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def done(self) -> "Difference":
-        """The same after it was mended."""
+        """The same difference after it was fixed."""
         return msgspec.structs.replace(self, fixed=True, fatal=False, remedy="changed")
 
     def __str__(self) -> str:

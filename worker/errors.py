@@ -14,7 +14,7 @@ class SourceUnavailable(Unavailable):
 
 
 class SinkUnavailable(Unavailable):
-    """PostgreSQL does not answer, or asks to be tried again (lock, deadlock, disk, shutdown)."""
+    """PostgreSQL does not answer, or cannot do it now (lock, deadlock, disk, shutdown)."""
 
 
 class StateStoreUnavailable(Unavailable):
@@ -24,8 +24,8 @@ class StateStoreUnavailable(Unavailable):
 class RowRejected(PenstockError):
     """PostgreSQL refuses the data itself. Never retry; find the row and keep it as a dead letter.
 
-    ``code`` is the SQLSTATE, or the class name of a driver error that has none; ``reason`` the one
-    of `decode.REASONS` that says most about it.
+    ``code`` is the SQLSTATE, or the class name of a driver error without one; ``reason`` is the one
+    of `decode.REASONS` that describes it best.
     """
 
     def __init__(self, code: str, message: str, reason: str = "row_rejected") -> None:

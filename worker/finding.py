@@ -1,4 +1,4 @@
-"""What a look at a server found, in words for whoever runs it."""
+"""What `penstock doctor` found, in words for an operator."""
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -9,7 +9,7 @@ from penstock.worker.difference import Difference
 
 
 class Verdict(StrEnum):
-    """How a finding looks."""
+    """How serious a finding is."""
 
     GOOD = "ok"
     NOTE = "note"
@@ -17,7 +17,7 @@ class Verdict(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing looked at; ``remedy`` says what to do about it."""
+    """The result of one check; ``remedy`` says what to do about it."""
 
     verdict: Verdict
     text: str
@@ -25,7 +25,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def compared(found: Sequence[Difference], what: str) -> Iterator[Finding]:
-    """Differences as findings, and a good one for ``what`` if none of them needs a person."""
+    """The differences as findings; a good one for ``what`` if none of them needs action."""
     for difference in found:
         if difference.note:
             yield Finding(Verdict.NOTE, str(difference))

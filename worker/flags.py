@@ -1,4 +1,4 @@
-"""The settings as flags: parsed, shown in help under their headings, completed by the shell."""
+"""The settings as flags: parsing, help by section, shell completion."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +22,15 @@ command accepts all of them as flags: `penstock config --help` lists them."""
 
 
 class Failure(click.ClickException):
-    """An error of ours: its message on standard error, exit code 2, no traceback."""
+    """One of our own errors: its text on standard error, exit code 2, no traceback."""
 
     exit_code = 2
 
 
 class Command(click.Command):
-    """A command whose errors end as messages, and whose result is the exit code.
+    """A command whose errors are printed as messages, and whose result is the exit code.
 
-    ``extra`` names the optional dependencies that it cannot do without.
+    ``extra`` names the optional dependencies that it needs.
     """
 
     def __init__(self, *args: Any, extra: str | None = None, **kwargs: Any) -> None:
@@ -54,7 +54,7 @@ class Command(click.Command):
 class SettingsCommand(Command):
     """A command that accepts every setting as a flag and is called with ``settings``.
 
-    Its help shows the settings that list it, or ``reads``, among their commands.
+    Its help shows the settings that are declared for this command, or for the one named ``reads``.
     """
 
     def __init__(self, *args: Any, reads: str | None = None, **kwargs: Any) -> None:
@@ -77,7 +77,7 @@ class SettingsCommand(Command):
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the command's own options first, then its settings by section."""
+        """Write the command's own options, then its settings by section."""
         own = [option for option in self.get_params(ctx) if not isinstance(option, _SettingOption)]
         _write_section(ctx, formatter, "Options", own)
         for title, settings in sections():
@@ -87,14 +87,14 @@ class SettingsCommand(Command):
 
 
 def configure_logs(level: str, form: str) -> None:
-    """Log as the settings say; loaded late, so that help does without."""
+    """Set up logging. Imported only here, so that ``--help`` does not load it."""
     from penstock.worker.ops import logs  # noqa: PLC0415
 
     logs.configure(level, form)
 
 
 class _Value(click.types.StringParamType):
-    """The text as it was typed: `settings.keys.load` judges it, together with all others."""
+    """The text as it was typed; `settings.keys.load` checks it together with all others."""
 
     name = "value"
 

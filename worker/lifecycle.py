@@ -1,4 +1,6 @@
-"""Starting and stopping: servers are waited for; the first signal asks, the second does not."""
+"""Starting and stopping: waiting for servers at start, stopping in order on the first signal and at
+once on the second.
+"""
 
 import asyncio
 import os
@@ -18,16 +20,16 @@ log = structlog.get_logger()
 Opened = TypeVar("Opened")
 
 _START_SECONDS = 30.0
-"""How long a server that does not answer yet is waited for at start."""
+"""How long to wait at start for a server that does not answer yet."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[asyncio.Event]:
-    """Give an event that SIGTERM or SIGINT sets; a second signal ends the process with 128+signal.
+    """An event that SIGTERM or SIGINT sets; a second signal ends the process with 128+signal.
 
-    Call it in the main thread, inside a running loop. Former handlers are put back at the end.
+    Call it in the main thread, inside a running loop. Restores the previous handlers at the end.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -51,7 +53,10 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
 
 
 async def patiently(attempt: Callable[[], Awaitable[Opened]]) -> Opened:
-    """Try until the server is there: at start, servers and workers come up together."""
+    """Retry until the server answers, since servers and workers may start together.
+
+    Raises the last error after half a minute.
+    """
 
     @retry(
         retry=retry_if_exception_type(Unavailable),

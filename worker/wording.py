@@ -1,4 +1,4 @@
-"""Failures in words: what a person can read where an exception would show its insides."""
+"""Failures in words: messages for people, where the text of an exception would not help them."""
 
 import os
 import re
@@ -8,12 +8,12 @@ _LOGIN = re.compile(r"(?<=//).*@")
 _QUERY = re.compile(r"\?.*")
 _ERRNO = re.compile(r"\[Errno (-?\d+)\]")
 _DRIVERS = {"unexpected connection_lost() call": "it closed the connection"}
-"""What drivers say about themselves, and what that means."""
+"""Internal messages of drivers, and what they mean."""
 
 
 def why(error: BaseException) -> str:
-    """The reason that ``error`` gives: the system's words for its errors, else those of the driver,
-    else the name of its class.
+    """The reason for ``error``: the operating system's text if it is one of its errors, else the
+    driver's text, else the name of the class.
     """
     error = _below(error)
     if isinstance(error, TimeoutError):
@@ -33,7 +33,7 @@ def failed(what: str, error: BaseException) -> str:
 
 
 def unreachable(server: str, error: BaseException) -> str:
-    """That a server cannot be reached, why, and what to do. ``server`` says which and where."""
+    """That ``server`` (its kind and address) cannot be reached, why, and what to do."""
     return f"cannot connect to {server}: {why(error)}; {_remedy(_below(error))}"
 
 
@@ -44,21 +44,21 @@ def redacted(url: str) -> str:
 
 def _remedy(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return "name the CA that signed it, and the host that it is for"
+        return "configure the CA that signed it, and use a host name that it covers"
     if isinstance(error, TimeoutError) or _numbers(error):
         return "start it or correct its address"
     return "check the address and the login"
 
 
 def _below(error: BaseException) -> BaseException:
-    """The system's error that a driver has wrapped into one of its own, with the same arguments."""
+    """The operating system's error, where a driver has wrapped it into an error of its own."""
     cause = error.__cause__
     return cause if isinstance(error, OSError) and isinstance(cause, OSError) else error
 
 
 def _numbers(error: BaseException) -> list[int]:
-    """Of the system's errors, below zero those of name resolution; asyncio puts the errors of
-    several addresses into one text.
+    """The errnos of an operating system's error; those of name resolution are negative. If several
+    addresses failed, asyncio has put all their errors into one text.
     """
     if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
         return []

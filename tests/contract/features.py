@@ -26,9 +26,9 @@ class Features:
     first_offset: int | None = 1
     """Of the first message; None if a queue has no offsets."""
     names_epochs: bool = True
-    """A queue that is made anew under the same name is another epoch."""
+    """A queue that is recreated under the same name is another epoch."""
     notices_remakes: bool = True
-    """A queue that is made anew between two fetches is noticed."""
+    """A queue that is recreated between two fetches is noticed."""
     eager: bool = True
     """A message that comes alone is not kept waiting for others."""
     shares: bool = True

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from penstock.worker.embedded import EmbeddedNats, EmbeddedServer, ServerFailed
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.nats import topology
-from penstock.worker.nats.client_source import StockJetStreamSource
+from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.connection import connect
 from penstock.worker.nats.options import NatsOptions
 from penstock.worker.nats.source import JetStreamSource
@@ -104,8 +104,8 @@ class JetStreamBus:
 JETSTREAM: dict[str, Any] = {"bus": JetStreamBus, "address": "nats_url", "server": "shaky_nats"}
 FAST = Features(name="jetstream", make=JetStreamSource, **JETSTREAM)
 STOCK = Features(
-    name="jetstream-stock",
-    make=StockJetStreamSource,
+    name="jetstream-client",
+    make=ClientJetStreamSource,
     status_headers_are_data=False,
     notices_remakes=False,
     eager=False,

@@ -1,6 +1,6 @@
 """The parts of the pages that are made from the code.
 
-``python -m tests.docs.sections`` writes them anew; `test_generated` fails where they lag behind.
+``python -m tests.docs.sections`` rewrites them; `test_generated` fails if they are out of date.
 """
 
 import re
@@ -102,7 +102,7 @@ def marked(name: str) -> re.Pattern[str]:
 
 
 def refresh() -> None:
-    """Write every section anew."""
+    """Rewrite every section."""
     for name, (page, make) in SECTIONS.items():
         before, begin, _, end, after = marked(name).split(page.read_text("utf-8"))
         page.write_text(f"{before}{begin}\n{make()}\n{end}{after}", "utf-8")

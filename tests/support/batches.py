@@ -11,7 +11,7 @@ from penstock.worker.pipeline.ports import DeadLetter, Message
 
 
 class Nobody:
-    """Delivers nothing, and notes what is settled: the bodies."""
+    """Delivers nothing, and records the bodies of what is settled."""
 
     name = "test"
     transport = "test"
@@ -39,12 +39,12 @@ def batch_of(
 
 
 def stored_as(events: Sequence[Event]) -> Batch:
-    """Decoded events, whatever they were sent as."""
+    """Decoded events as a batch."""
     return batch_of([Message(subject="", body=bytes(event.raw)) for event in events], events)
 
 
 class Placed(Message, kw_only=True):
-    """A message that stands somewhere in its stream."""
+    """A message with a given offset."""
 
     place: int | None = None
 

@@ -1,4 +1,4 @@
-"""The brokers as tests use them: what a worker needs to be told, and bytes put onto them."""
+"""The brokers as tests use them: settings for a worker, and publishing of bytes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,18 +19,18 @@ class Carrier(Protocol):
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """What a worker has to be told."""
+        """The settings that a worker needs for this broker."""
 
     @property
     def numbered(self) -> bool:
-        """True if messages have a position that lasts."""
+        """True if messages have offsets that outlive the connection."""
 
     async def publish(self, messages: Sequence[Sent]) -> None:
-        """Put messages where the worker finds them, in this order, confirmed."""
+        """Publish messages for the worker, in this order, and await confirmation."""
 
 
 class Nats:
-    """JetStream; no message ids, so nothing is deduplicated on the way."""
+    """JetStream, without message ids, so that the stream does not remove duplicates."""
 
     settings: Mapping[str, str] = {}
     numbered = True
@@ -93,7 +93,7 @@ def _chunks(messages: Sequence[Sent]) -> list[Sequence[Sent]]:
 
 
 def _amqp(body: bytes, headers: Mapping[str, str]) -> aio_pika.Message:
-    """CloudEvents attributes go with the AMQP prefix, the content type as a property."""
+    """CloudEvents attributes get the AMQP prefix; the content type is a property."""
     lowered = {name.lower(): value for name, value in headers.items()}
     content_type = lowered.pop("content-type", None)
     attributes = {

@@ -11,7 +11,7 @@ from tests.support.waiting import PATIENCE
 
 
 async def patient_fetch(source: Source) -> Batch:
-    """The next batch, however often the source says before that it is unavailable."""
+    """The next batch, however often the source is unavailable before."""
     while True:
         try:
             return await source.fetch()
@@ -22,7 +22,7 @@ async def patient_fetch(source: Source) -> Batch:
 async def fetch_all(
     source: Source, bodies: Collection[bytes], seconds: float = PATIENCE
 ) -> list[Message]:
-    """Fetch and acknowledge until all of these came; everything that came."""
+    """Fetch and acknowledge until all ``bodies`` have arrived. Returns everything that arrived."""
     found: list[Message] = []
     async with asyncio.timeout(seconds):
         while not set(bodies) <= {message.body for message in found}:

@@ -1,7 +1,7 @@
 """Valid events of every type in the catalogue, made from the types of their fields.
 
-Whatever is declared is covered, a user's own types included. All choices come from one ``Random``,
-which Hypothesis may control.
+Every declared type is covered, including a user's own. All choices come from one ``Random``, which
+Hypothesis may control.
 """
 
 import random
@@ -23,9 +23,9 @@ DOCUMENTS: tuple[Any, ...] = (None, 1, "text", [1, 2], {"a": {"b": [True, None]}
 
 
 class EventMaker:
-    """Makes events about ``entities`` within ``seconds`` from an hour ago.
+    """Makes events about ``entities``, in a span of ``seconds`` that begins an hour ago.
 
-    That is recent, so that every time lies inside every table's window.
+    That is recent enough for every table's window.
     """
 
     def __init__(self, rng: random.Random, entities: Sequence[str], seconds: int) -> None:

@@ -1,4 +1,4 @@
-"""Crash markers that no database keeps."""
+"""Crash markers without a database."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from penstock.worker.pipeline.ports import Message
 
 
 class Markers:
-    """Crash markers in memory, with what was done to them in order."""
+    """Crash markers in memory; ``done`` lists what was done to them, in order."""
 
     def __init__(self, crashes: Mapping[bytes, int] = {}) -> None:
         self._crashes = dict(crashes)

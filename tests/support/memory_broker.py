@@ -1,4 +1,4 @@
-"""The room of a third broker: all that Penstock needs to read from it, provision it and send to it.
+"""The room of a third broker: all that Penstock needs for reading, provisioning and sending.
 
 The broker itself is `tests.support.memory_server`.
 """
@@ -29,7 +29,7 @@ _AHEAD = 2
 
 
 SERVER = MemoryServer()
-"""Of this process, for every address."""
+"""The one server of this process, for every address."""
 
 
 class MemorySource:
@@ -98,7 +98,7 @@ class MemorySource:
         return Backlog(pending=len(self._stream.waiting), ack_pending=len(held), redelivered=again)
 
     def pull(self) -> None:
-        """Take what there is, as far as there is room."""
+        """Take what is waiting, as far as there is room."""
         intake, stream = self._intake, self._stream
         while self.healthy and stream.waiting and not intake.stopped and self._has_room():
             message = stream.take()
@@ -111,7 +111,7 @@ class MemorySource:
         return room and intake.share.allows(size)
 
     def attach(self, stream: Stream) -> None:
-        """Read another stream of that name; what is held of the old one has gone with it."""
+        """Read another stream of that name; what is held of the old one is gone."""
         self._intake.drain()
         self._mine.clear()
         self._stream = stream
@@ -119,7 +119,7 @@ class MemorySource:
         self.pull()
 
     def let_go(self) -> None:
-        """Give back all that is not settled, as a server does that loses a connection."""
+        """Return everything unsettled, as a server does when it loses a connection."""
         self._intake.drain()
         mine, self._mine = list(self._mine.values()), {}
         self._stream.put_back(mine)
@@ -142,7 +142,7 @@ class MemorySource:
         return mine
 
     async def _watch(self) -> None:
-        """Take up reading again if the server has forgotten this reader."""
+        """Resume reading if the server has forgotten this reader."""
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             if not self._lost and self not in self._stream.readers:

@@ -1,5 +1,5 @@
-"""A broker in this process: it keeps what it is given as long as the process lives, shares a stream
-among its readers, and loses connections when it is told to.
+"""A broker in this process: it keeps messages as long as the process runs, shares a stream among
+its readers, and loses connections on demand.
 """
 
 import time
@@ -13,20 +13,20 @@ from penstock.worker.sending.outgoing import Confirmation, PublishRefused
 
 
 class Reader(Protocol):
-    """Who reads a stream, as the server sees him."""
+    """A reader of a stream, as the server sees it."""
 
     def pull(self) -> None:
         """There may be something to take."""
 
     def attach(self, stream: "Stream") -> None:
-        """The stream was made anew."""
+        """The stream was recreated."""
 
     def let_go(self) -> None:
-        """The connection is lost: give back what is not settled."""
+        """The connection is lost: return what is not settled."""
 
 
 class MemoryMessage(Message):
-    """A message in its place; ``times`` counts deliveries."""
+    """A stored message: ``place`` is its offset, ``times`` counts deliveries."""
 
     place: int
     sent: Mapping[str, str]
@@ -51,7 +51,7 @@ class MemoryMessage(Message):
 
 
 class Stream:
-    """What is not acknowledged: it waits, is held by a reader, or is kept back for a while."""
+    """The unacknowledged messages: waiting, held by a reader, or delayed for redelivery."""
 
     def __init__(self) -> None:
         self.epoch = uuid4().hex
@@ -61,7 +61,7 @@ class Stream:
         self._last = 0
 
     def store(self, subject: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Append a message; its offset."""
+        """Append a message. Returns its offset."""
         self._last += 1
         plain = not any(name.lower().startswith(("ce-", "content-type")) for name in headers)
         message = MemoryMessage(
@@ -77,19 +77,19 @@ class Stream:
         return self._last
 
     def take(self) -> MemoryMessage:
-        """The next message, held from now on. There must be one."""
+        """The next message, which is held from now on. There must be one."""
         message = self.waiting.popleft()
         message.times += 1
         self.held[message.place] = message
         return message
 
     def forget(self, message: Message) -> None:
-        """It is settled. Nothing happens if it is another stream's."""
+        """Settle a message. Does nothing if it belongs to another stream."""
         if self.holds(message):
             del self.held[message.offset or 0]
 
     def put_back(self, messages: Sequence[Message]) -> None:
-        """Let others have them, the oldest first."""
+        """Return messages for redelivery, the oldest first."""
         back = [message for message in messages if self.holds(message)]
         for message in back:
             del self.held[message.offset or 0]
@@ -97,11 +97,11 @@ class Stream:
         self.wake()
 
     def holds(self, message: Message) -> bool:
-        """True if it was delivered from here and is not settled."""
+        """True if the message was delivered from this stream and is not settled."""
         return self.held.get(message.offset or 0) is message
 
     def wake(self) -> None:
-        """Let every reader look."""
+        """Let every reader look for messages."""
         for reader in self.readers:
             reader.pull()
 
@@ -115,7 +115,7 @@ class MemoryServer:
         self._subjects: dict[str, tuple[str, ...]] = {}
 
     def make(self, name: str, subjects: Sequence[str]) -> None:
-        """An empty stream in the place of one that may have been there."""
+        """Create an empty stream, in place of an earlier one if there is one."""
         old = self.streams.get(name)
         self.streams[name] = Stream()
         self._subjects[name] = tuple(subject.removesuffix(">") for subject in subjects)
@@ -137,7 +137,7 @@ class MemoryServer:
                 reader.let_go()
 
     def come_back(self) -> None:
-        """Take connections again."""
+        """Accept connections again."""
         self.up = True
         for stream in self.streams.values():
             stream.wake()

@@ -1,4 +1,4 @@
-"""The bucket, and what PostgreSQL says that it should hold."""
+"""What a bucket holds, and what it should hold according to PostgreSQL."""
 
 import json
 from typing import Any
@@ -8,8 +8,8 @@ import nats
 
 
 async def bucket(url: str, name: str = "AGENT_STATE") -> dict[str, Any]:
-    """Every key of a bucket with its document, read key by key: nats-py's watcher may say that
-    there is nothing when it has only just begun.
+    """Every key of a bucket with its document, read key by key, because nats-py's watcher may
+    report an empty bucket when it has just begun.
     """
     prefix = f"$KV.{name}."
     found: dict[str, Any] = {}
@@ -24,7 +24,7 @@ async def bucket(url: str, name: str = "AGENT_STATE") -> dict[str, Any]:
 
 
 async def expected_bucket(dsn: str) -> dict[str, Any]:
-    """The rows of the KV views that are live, under their keys."""
+    """The live rows of the KV views, by key."""
     connection = await asyncpg.connect(dsn)
     rows = await connection.fetch("SELECT key, value FROM agents.kv WHERE live")
     await connection.close()

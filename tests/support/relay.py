@@ -1,4 +1,4 @@
-"""A TCP relay between a client and an AMQP server, to be cut in the middle of a frame."""
+"""A TCP relay between a client and an AMQP server that can be cut in the middle of a frame."""
 
 import asyncio
 import contextlib
@@ -58,8 +58,8 @@ class Relay:
         await self._server.wait_closed()
 
     def cut_after(self, size: int, *, answers: bool = True) -> None:
-        """Once ``size`` more bytes have passed and a frame has begun, end every connection without
-        a word. Counted is what the server sends, or without ``answers`` what clients send.
+        """Abort every connection in the middle of a frame, once ``size`` more bytes have passed:
+        bytes from the server, or, without ``answers``, from clients.
         """
         self._cut_after, self._cut_answers = size, answers
 
@@ -104,7 +104,7 @@ class Relay:
         writer.write_eof()
 
     def _passing(self, data: bytes, frames: Frames, *, answers: bool) -> int:
-        """How much of ``data`` goes through: less than all of it where the cut is."""
+        """How many bytes of ``data`` to forward: fewer than all if the cut is in it."""
         if self._cut_after is None or answers is not self._cut_answers:
             frames.follow(data)
             return len(data)

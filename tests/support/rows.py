@@ -5,7 +5,7 @@ from typing import Any
 import asyncpg
 
 CLOCKS = ("recorded_at", "updated_at", "last_run")
-"""Columns that hold the time of recording: they may differ between two equal runs."""
+"""Columns with the time of recording, which may differ between two equal runs."""
 
 _TABLES = """
 SELECT n.nspname || '.' || c.relname

@@ -24,7 +24,7 @@ def settings_for(nats_url: str, dsn: str, **more: str) -> Settings:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Worker]:
-    """A worker at work; drained and checked at the end."""
+    """A running worker; at the end it is drained, and must exit with 0."""
     stopping = asyncio.Event()
     async with Worker(settings, stopping) as worker:
         task = asyncio.create_task(worker.work(None))

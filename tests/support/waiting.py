@@ -1,7 +1,7 @@
-"""Waiting: a condition and a deadline, never a sleep of a guessed length.
+"""Waiting for a condition with a deadline, never for a guessed time.
 
-Deadlines are generous, because they only say when to give up: no test is faster for a short one,
-and a slow machine fails none that it should pass.
+Deadlines are generous, because they only say when to give up: a shorter one makes no test faster,
+and with a long one a slow machine fails no test that should pass.
 """
 
 import asyncio
@@ -10,18 +10,18 @@ from collections.abc import Callable
 from inspect import isawaitable
 
 PATIENCE = 60.0
-"""Seconds after which nobody need hope any more."""
+"""Seconds after which a test gives up."""
 
 _AGAIN_SECONDS = 0.02
 
 Condition = Callable[[], object]
-"""Gives something true once it holds; may be async. An assertion that fails in it means not yet,
-and its words are what the failure tells.
+"""Returns something true once it holds; may be async. A failing assertion in it means "not yet",
+and its text appears in the failure.
 """
 
 
 async def until(condition: Condition, seconds: float = PATIENCE) -> None:
-    """Wait until ``condition`` holds; fail with what was last seen of it."""
+    """Wait until ``condition`` holds; fail with its last value."""
     seen: object = "no answer"
     try:
         async with asyncio.timeout(seconds) as limit:
@@ -34,7 +34,7 @@ async def until(condition: Condition, seconds: float = PATIENCE) -> None:
 
 
 async def stays(condition: Condition, seconds: float) -> None:
-    """Fail as soon as ``condition`` does not hold within ``seconds``, for what must not happen."""
+    """Fail as soon as ``condition`` does not hold during ``seconds``: for what must not change."""
     over = time.monotonic() + seconds
     while time.monotonic() < over:
         assert _holds(seen := await _ask(condition)), f"it did not last: {seen!r}"

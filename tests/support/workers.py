@@ -1,4 +1,4 @@
-"""Worker processes, as an operator runs them."""
+"""Worker processes, run as an operator runs them."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class WorkerProcess:
-    """One ``penstock run`` in a process of its own; its log goes to ``log``."""
+    """One ``penstock run`` in its own process; its log goes to ``log``."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class WorkerProcess:
         return self._process.pid
 
     def said(self, word: str) -> bool:
-        """True if ``word`` is in its log since it was started last."""
+        """True if ``word`` is in its log since the last start."""
         with self._log.open("rb") as log:
             log.seek(self._log_before)
             return word.encode() in log.read()
@@ -62,20 +62,20 @@ class WorkerProcess:
         await self.kill()
 
     async def kill(self) -> None:
-        """End it without a chance to say goodbye."""
+        """Kill it."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
 
     async def stop(self, seconds: float = 30) -> int:
-        """Ask it to drain; its exit code."""
+        """Ask it to drain. Returns its exit code."""
         assert self._process is not None
         if self._process.returncode is None:
             self._process.terminate()
         return await asyncio.wait_for(self._process.wait(), seconds)
 
     async def wait(self, seconds: float) -> int:
-        """Its exit code, once it ends by itself."""
+        """Wait until it ends by itself. Returns its exit code."""
         assert self._process is not None
         return await asyncio.wait_for(self._process.wait(), seconds)
 

@@ -1,1 +1,1 @@
-"""Brokers by name: what a worker and a Publisher need of each, and where its room is."""
+"""Brokers by name: what a worker and a Publisher need from each, and where its room is."""

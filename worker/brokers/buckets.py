@@ -1,4 +1,4 @@
-"""Writing to the buckets that the mappings declare, as one."""
+"""All buckets that the mappings declare: provisioning them, and writing to them as one."""
 
 import asyncio
 from functools import partial
@@ -11,13 +11,13 @@ from penstock.worker.pipeline.mirror import LeftOut, Mirror, Store
 
 
 async def provision(scope: Scope, *, dry_run: bool) -> list[Difference]:
-    """Make what is missing of all buckets; as `Broker.provision`."""
+    """Create and correct all buckets; see `Broker.provision`."""
     buckets = (await scope.buckets()).values()
     return [found for bucket in buckets for found in await bucket.provision(dry_run=dry_run)]
 
 
 async def open_mirror(scope: Scope, metrics: Metrics, due: asyncio.Event) -> Mirror:
-    """One store for each bucket; ``due`` is set when one was missing and has to be filled."""
+    """One store per bucket. ``due`` is set when a bucket was missing and has to be refilled."""
     left_out = LeftOut(metrics)
     stores = {
         declared: _store(bucket, metrics, due, left_out)

@@ -1,4 +1,4 @@
-"""What a broker's room promises. Its `broker` module serves the worker, its `sender` an agent."""
+"""What a broker's room provides: a `broker` module for the worker, a `sender` module for agents."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 
 class Offsets(Protocol):
-    """Where reading a log goes on, kept where the events are: committed with each batch."""
+    """Where reading a log continues. Kept with the events: each batch commits its own offsets."""
 
     async def resume(self, stream: str) -> tuple[str, int | None]:
-        """The newest epoch of ``stream``, and the first of its offsets that is not committed; None
-        if none is. Raises Unavailable.
+        """The newest epoch of ``stream``, and the first of its offsets that is not committed, or
+        None if nothing is committed. Raises Unavailable.
         """
 
     async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
-        """Remember that ``stream`` holds nothing from ``first`` to before ``after``."""
+        """Record that ``stream`` has no messages from ``first`` up to, but without, ``after``."""
 
     async def begin(self, stream: str) -> int | None:
-        """Note that reading begins. After the last committed offset of ``stream``, or 0, if a
-        reader before this one never came to its `end`; None if all did. Raises Unavailable.
+        """Record that reading begins. Returns None if every earlier reader reached its `end`; else
+        the offset after the last committed one of ``stream``, or 0. Raises Unavailable.
         """
 
     async def end(self, stream: str) -> None:
-        """Note that reading ended in order. Raises Unavailable."""
+        """Record that reading ended in an orderly way. Raises Unavailable."""
 
 
 class Lent(msgspec.Struct, frozen=True):
-    """What a worker lends the source of a stream: a ``share`` of its memory, and a place to keep
-    ``offsets`` for a broker that keeps none.
+    """What a worker lends to the source of a stream: a ``share`` of its memory, and a place to keep
+    ``offsets`` if the broker keeps none.
     """
 
     share: Share
@@ -47,40 +47,40 @@ class Lent(msgspec.Struct, frozen=True):
 
 
 class Broker(Protocol):
-    """Where messages come from, connected. ``transport`` names it in rows, logs and metrics."""
+    """A connected broker. ``transport`` is its name in rows, logs and metrics."""
 
     transport: str
 
     async def provision(self, *, dry_run: bool) -> list[Difference]:
-        """Make what is missing, as far as that loses nothing; say what was done or differs.
+        """Create what is missing, and correct what can be corrected without losing anything.
 
-        With ``dry_run`` nothing is changed. Raises SourceUnavailable, or TopologyError if the
-        server refuses.
+        Returns what was done and what still differs. With ``dry_run`` nothing is changed. Raises
+        SourceUnavailable, or TopologyError if the server refuses.
         """
 
     async def check(self) -> list[Difference]:
-        """What differs; raises TopologyError if the worker cannot work with it."""
+        """What differs from the plan. Raises TopologyError if a worker cannot run with it."""
 
     async def examine(self) -> list[Finding]:
-        """What there is to say of the server itself, such as its version."""
+        """Findings about the server itself, such as its version."""
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         """The source of one stream, not started yet."""
 
     def sender(self) -> AbstractAsyncContextManager[Sender]:
-        """Publishes to the streams over this connection. Leaving fails what is unconfirmed."""
+        """A sender over this connection. On leaving, what is unconfirmed fails."""
 
 
 class Bucket(Protocol):
-    """Where rows are mirrored. ``name`` is the server's name of it."""
+    """A bucket that mirrors rows. ``name`` is its name on the server."""
 
     name: str
 
     async def provision(self, *, dry_run: bool) -> list[Difference]:
-        """Make it if it is missing; as `Broker.provision`."""
+        """Create or correct the bucket; see `Broker.provision`."""
 
     async def examine(self) -> list[Finding]:
-        """As `Broker.examine`."""
+        """See `Broker.examine`."""
 
     def store(
         self,
@@ -89,30 +89,33 @@ class Bucket(Protocol):
         on_missing: Callable[[], Awaitable[None]] | None = None,
         on_refused: Callable[[str, str], None] | None = None,
     ) -> Store:
-        """To write to it. ``on_conflict`` is told how many writes came second, ``on_missing`` is
-        called when the bucket is gone, before another attempt, ``on_refused`` is told the key and
-        the reason of a row that it will not take.
+        """A store that writes to the bucket. ``on_conflict`` is called with the number of writes
+        that lost against another writer; ``on_missing`` when the bucket is gone, before the next
+        attempt; ``on_refused`` with the key and the reason of each row that is rejected.
         """
 
 
 class BrokerModule(Protocol):
-    """The module of a room that serves the worker and its commands."""
+    """The module of a broker's room for the worker and its commands."""
 
     async def open_broker(self, scope: "Scope", /) -> Broker:
-        """Connect, as the scope's settings say. Raises SourceUnavailable, SettingsError."""
+        """Connect by the scope's settings. Raises SourceUnavailable, SettingsError."""
 
 
 class BucketModule(Protocol):
     """The module that opens the buckets."""
 
     async def open_buckets(self, scope: "Scope", /) -> Mapping[str, Bucket]:
-        """Connect, as the scope's settings say; by declared name. Raises SourceUnavailable."""
+        """Connect by the scope's settings. Buckets by declared name. Raises SourceUnavailable."""
 
 
 class SenderModule(Protocol):
-    """The module of a room that serves the Publisher, and loads nothing that it has no use for."""
+    """The module of a broker's room for the Publisher. It imports nothing that sending does not
+    need.
+    """
 
     def open_sender(self, server: Any, sending: Sending, /) -> AbstractAsyncContextManager[Outlet]:
-        """Connect to ``server``, a url or options of this broker's own; leaving closes it and fails
-        what is unconfirmed. Raises SourceUnavailable, SettingsError.
+        """Connect to ``server``, an address or this broker's own options. On leaving, the
+        connection is closed, and what is unconfirmed fails. Raises SourceUnavailable,
+        SettingsError.
         """

@@ -1,7 +1,7 @@
 """The registry: each broker's name, and where its room is.
 
-A room is loaded when its broker is used, so that a client that is not installed is only missed
-then. Another broker is one more entry.
+A room is imported when its broker is used, so its client need not be installed before. Another
+broker is one more entry.
 """
 
 import difflib
@@ -13,13 +13,13 @@ import msgspec
 
 from penstock.worker.errors import SettingsError
 
-if TYPE_CHECKING:  # an agent needs none of it
+if TYPE_CHECKING:  # an agent needs none of these
     from penstock.worker.brokers.ports import BrokerModule, BucketModule, SenderModule
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One broker. ``broker`` and ``sender`` are names of modules, see `brokers.ports`; ``schemes``
-    are those of its addresses, ``client`` is the package to install.
+    """One broker. ``broker`` and ``sender`` are module names (see `brokers.ports`), ``schemes``
+    those of its addresses, ``client`` the package to install.
     """
 
     title: str
@@ -47,10 +47,10 @@ BROKERS: dict[str, Entry] = {
 }
 
 BUCKET = "penstock.worker.nats.kv.bucket"
-"""Rows are mirrored into buckets of NATS, whichever broker carries the events."""
+"""Rows are mirrored into NATS buckets, whichever broker the events come from."""
 
 WITHOUT_SCHEME = "nats"
-"""Whose an address is that names no scheme, such as ``localhost:4222``."""
+"""The broker of an address without a scheme, such as ``localhost:4222``."""
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -64,33 +64,33 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def broker_module(name: str) -> "BrokerModule":
-    """The worker's half of a broker's room. Raises SettingsError."""
+    """The worker's module of a broker's room. Raises SettingsError."""
     return cast("BrokerModule", _load(name, _entry(name).broker))
 
 
 def sender_module(name: str) -> "SenderModule":
-    """The Publisher's half of a broker's room. Raises SettingsError."""
+    """The Publisher's module of a broker's room. Raises SettingsError."""
     return cast("SenderModule", _load(name, _entry(name).sender))
 
 
 def bucket_module() -> "BucketModule":
-    """Of the buckets that rows are mirrored to. Raises SettingsError."""
+    """The module that opens the buckets. Raises SettingsError."""
     return cast("BucketModule", _load("nats", BUCKET))
 
 
 def title(name: str) -> str:
-    """How to write the broker's name. Raises SettingsError."""
+    """The broker's name as people write it. Raises SettingsError."""
     return _entry(name).title
 
 
 def broker_of(url: str) -> str:
-    """The name of the broker that an address belongs to. Raises SettingsError."""
+    """The name of the broker for an address. Raises SettingsError."""
     scheme, separator, _ = url.partition("://")
     if not separator:
         return WITHOUT_SCHEME
     owners = {known: name for name, entry in BROKERS.items() for known in entry.schemes}
     if scheme not in owners:
-        raise SettingsError(f"no broker has addresses of {scheme}://; {_hint(scheme, owners)}")
+        raise SettingsError(f"no broker has {scheme}:// addresses; {_hint(scheme, owners)}")
     return owners[scheme]
 
 

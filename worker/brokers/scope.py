@@ -1,4 +1,4 @@
-"""What one command or one worker opens, each connection once."""
+"""What one command or one worker opens; each connection is opened once."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -15,10 +15,10 @@ Opened = TypeVar("Opened")
 
 
 class Scope:
-    """Settings, catalogue, and the connections that whoever needs them shares; closed in reverse.
+    """Settings, catalogue and shared connections, which are closed in reverse order.
 
-    ``reconnected`` is called after a connection came back; ``lost``, with the server's name, when
-    one has ended for good without having been closed.
+    ``reconnected`` is called each time a connection is back; ``lost`` is called with the server's
+    name when the server has ended a connection for good.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Scope:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """The streams to work on. Raises SettingsError for one that no event travels on."""
+        """The streams to read. Raises SettingsError if the catalogue has no such stream."""
         return stream_names(self.settings, self.catalogue)
 
     async def broker(self, name: str) -> Broker:
-        """A broker by its name, connected. Raises SourceUnavailable, SettingsError."""
+        """The named broker, connected. Raises SourceUnavailable, SettingsError."""
         return await broker_module(name).open_broker(self)
 
     async def buckets(self) -> Mapping[str, Bucket]:
-        """Every bucket that a mapping declares, by the name that it has there.
+        """Every bucket that a mapping declares, by its declared name.
 
         Raises SourceUnavailable, SettingsError.
         """
@@ -61,7 +61,7 @@ class Scope:
     async def once(
         self, opener: Callable[["Scope"], AbstractAsyncContextManager[Opened]]
     ) -> Opened:
-        """What ``opener`` opens, however many ask for it; it is closed with the scope."""
+        """What ``opener`` opens: opened on the first call, closed with the scope."""
         if opener not in self._opened:
             self._opened[opener] = await self._stack.enter_async_context(opener(self))
         found: Opened = self._opened[opener]
@@ -69,7 +69,7 @@ class Scope:
 
 
 def stream_names(settings: Settings, catalogue: Catalogue) -> tuple[str, ...]:
-    """The streams to work on. Raises SettingsError for one that no event travels on."""
+    """The streams to read. Raises SettingsError if the catalogue has no such stream."""
     for name in settings.streams:
         if name not in catalogue.streams:
             near = difflib.get_close_matches(name, catalogue.streams, n=1, cutoff=0)

@@ -1,4 +1,4 @@
-"""``penstock config``: the settings in effect, as an example file, or as tables."""
+"""``penstock config``: the current settings, an example file, or tables of all keys."""
 
 from penstock.worker.settings.keys import Settings
 from penstock.worker.settings.text import effective, example, markdown

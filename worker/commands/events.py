@@ -34,7 +34,7 @@ def _rows(catalogue: Catalogue) -> Iterator[tuple[str, ...]]:
 
 
 def table(catalogue: Catalogue) -> str:
-    """Columns for a terminal, or for tools that work line by line."""
+    """Aligned columns, for a terminal and for tools that work line by line."""
     rows = [_TITLES, *_rows(catalogue)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = (map(str.ljust, row, widths) for row in rows)
@@ -50,7 +50,7 @@ def markdown(catalogue: Catalogue) -> str:
 
 
 def json_schema(catalogue: Catalogue) -> str:
-    """JSON Schema 2020-12 of every event as it travels, structured mode, under ``$defs``."""
+    """JSON Schema 2020-12 of every event as it is sent in structured mode, under ``$defs``."""
     definitions: dict[str, Any] = {}
     for kind in catalogue.types.values():
         definitions[kind.name] = event_schema(kind)
@@ -64,7 +64,7 @@ def json_schema(catalogue: Catalogue) -> str:
 
 
 def event_schema(kind: EventType) -> dict[str, Any]:
-    """The schema of one event type: CloudEvents attributes and its data, references resolved."""
+    """The schema of one event type: CloudEvents attributes and data, with references resolved."""
     (found,), parts = msgspec.json.schema_components(
         [kind.spec.struct], ref_template="#/$defs/{name}"
     )

@@ -16,7 +16,7 @@ from penstock.worker.settings.keys import Settings
 
 
 async def hydrate(settings: Settings, agent: str | None) -> int:
-    """Fill the buckets from PostgreSQL, for one agent or with all there is. Exit code."""
+    """Fill the buckets from PostgreSQL, for one agent or completely. Returns the exit code."""
     catalogue = Catalogue.load(settings.event_packages)
     async with database(settings) as pool, Scope(settings, catalogue) as scope:
         await buckets.provision(scope, dry_run=False)
@@ -27,13 +27,15 @@ async def hydrate(settings: Settings, agent: str | None) -> int:
         found = views.all() if agent is None else views.read(_rows_of(agent, catalogue))
         seen, written = await hydrate_buckets(found, mirror)
     if agent is not None and not seen:
-        raise PenstockError(f"PostgreSQL knows no agent {agent!r}; nothing was hydrated")
+        raise PenstockError(
+            f"PostgreSQL has no agent {agent!r}, so nothing was hydrated; check the id"
+        )
     print(f"{seen} keys compared, {written} written to {names}")  # noqa: T201
     return 0
 
 
 def _rows_of(agent: str, catalogue: Catalogue) -> dict[KvTouch, list[tuple[str]]]:
-    """The rows of one agent, in every view that is asked by agent."""
+    """The rows of one agent, in every view that can be looked up by agent."""
     by_agent, key = ("agent_id",), (entity_uuid("agent", agent),)
     views = [view for view in catalogue.hydrated.values() if by_agent in view.lookups]
     return {KvTouch(view.name, by_agent): [key] for view in views}

@@ -1,4 +1,4 @@
-"""``penstock migrate``: each step is printed as it ends."""
+"""``penstock migrate``: prints each step when it ends."""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ async def down(settings: Settings, steps: int, package: str) -> None:
 
 
 async def status(settings: Settings) -> None:
-    """Print where every migration stands."""
+    """Print the status of every migration."""
     for line in await migrate.status(settings.postgres_dsn, settings.event_packages):
         click.echo(line)
 
 
 def new(name: str, folder: Path) -> None:
-    """Write the two files of a new migration."""
+    """Create the two files of a new migration."""
     for path in migrate.new(name, folder):
         click.echo(path)
 

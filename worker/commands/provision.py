@@ -1,4 +1,4 @@
-"""``penstock provision``: make what is missing on the brokers, and list what differs."""
+"""``penstock provision``: create what is missing on the brokers, and list what differs."""
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.brokers import buckets
@@ -7,7 +7,7 @@ from penstock.worker.settings.keys import Settings
 
 
 async def provision(settings: Settings, *, dry_run: bool) -> int:
-    """Create what is missing on the brokers and print what differs. Exit code."""
+    """Create what is missing on the brokers and print what differs. Returns the exit code."""
     found = []
     async with Scope(settings, Catalogue.load(settings.event_packages)) as scope:
         for name in settings.brokers:

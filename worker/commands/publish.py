@@ -1,4 +1,4 @@
-"""``penstock publish``: CloudEvents from a file or standard input to their streams, confirmed."""
+"""``penstock publish``: send CloudEvents from a file or standard input, and await confirmation."""
 
 import asyncio
 import re
@@ -26,7 +26,7 @@ from penstock.worker.wording import why
 
 _CHUNK_BYTES = 256 * 1024
 _SHOWN = 20
-"""Lines that are reported one by one; the rest is counted."""
+"""Lines that are reported one by one; further ones are only counted."""
 _CLEAR_LINE = "\r\x1b[K"
 
 _decode = msgspec.json.Decoder(Envelope).decode
@@ -34,7 +34,7 @@ _type_parts = re.compile(r"([A-Za-z0-9_-]+)((?:\.[A-Za-z0-9_-]+)+)").fullmatch
 
 
 class _Tally:
-    """What became of the lines."""
+    """Counts what happened to the lines."""
 
     def __init__(self) -> None:
         self.published = self.duplicates = self.refused = self.broken = 0
@@ -53,7 +53,7 @@ class _Tally:
             self.published += 1
 
     def skipped(self, number: int, error: str) -> None:
-        """Count a line that is no event."""
+        """Count a line that is not an event."""
         self.broken += 1
         self._report(number, f"skipped: {error}")
 
@@ -74,12 +74,12 @@ class _Tally:
 async def publish_file(
     settings: Settings, path: str, rate: float | None, *, again: bool = False
 ) -> int:
-    """Publish every line of ``path``, ``-`` for standard input, as it stands. Exit code.
+    """Publish every line of ``path`` as it is; ``-`` is standard input. Returns the exit code.
 
-    ``rate`` is in events per second. With ``again`` the streams take events that they have seen
-    lately once more, under another Nats-Msg-Id. Streams are created first if
-    ``settings.provision``.
-    1 if a line was no event or was refused; the others are published.
+    ``rate`` is in events per second. With ``again``, events that the streams saw recently are
+    stored again, because they get another Nats-Msg-Id. Streams are created first if
+    ``settings.provision``. The exit code is 1 if a line was not an event or was refused; the others
+    are published.
     """
     tally = _Tally()
     prefix = f"{uuid7()}-" if again else ""
@@ -93,7 +93,7 @@ async def publish_file(
 
 @asynccontextmanager
 async def _sender(settings: Settings) -> AsyncIterator[Sender]:
-    """To the broker that is named first, where streams are made if they should be."""
+    """A sender to the first broker in the settings; creates its streams if ``provision`` is set."""
     async with Scope(settings, Catalogue.load(settings.event_packages)) as scope:
         broker = await scope.broker(settings.brokers[0])
         if settings.provision:
@@ -128,9 +128,9 @@ def _address(line: bytes) -> tuple[str, str]:
 async def _lines(
     file: BufferedReader, advance: Callable[[int], object]
 ) -> AsyncIterator[tuple[int, bytes]]:
-    """Lines with their numbers, from 1, as they come; without empty ones."""
+    """Lines with their numbers, from 1, as they arrive; without empty lines."""
     number, rest = 0, b""
-    # read1 does not wait for a full buffer: a pipe is published as it is written to.
+    # read1 does not wait for a full buffer: what is written to a pipe is published at once.
     while chunk := await asyncio.to_thread(file.read1, _CHUNK_BYTES):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
@@ -167,7 +167,9 @@ def _opened(path: str) -> BufferedReader:
 
 @contextmanager
 def _progress(path: str) -> Iterator[Callable[[int], object]]:
-    """What takes the number of bytes read; it draws a bar if there is an end and a watcher."""
+    """A function to call with the number of bytes read. It draws a progress bar if the size is
+    known and standard error is a terminal.
+    """
     if path == "-" or not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -1,8 +1,8 @@
-"""``penstock demo``: servers of its own, a worker, simulated agents, and what came of it.
+"""``penstock demo``: its own servers, a worker, simulated agents, and the result.
 
-Everything is real but the agents: the worker is a process of its own and the events travel over
-the Publisher that agents import. What is printed at the end was counted in PostgreSQL and KV; only
-how many messages of RabbitMQ were duplicates follows from the worker's own count of them.
+Everything but the agents is real: the worker is a separate process, and the events go through the
+Publisher that agents import. What is printed at the end was counted in PostgreSQL and KV; only the
+number of duplicates from RabbitMQ is based on the worker's own count of messages.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from penstock.worker.demo.agents import Crowd
 from penstock.worker.demo.figures import Counted, kv_keys
 from penstock.worker.demo.stage import Stage, open_stage
 from penstock.worker.demo.traffic import Sent, Traffic
-from penstock.worker.demo.view import Moment, Screen, how_to_look, line, summary
+from penstock.worker.demo.view import Kept, Moment, Screen, how_to_look, line, summary
 from penstock.worker.errors import PenstockError
 from penstock.worker.publisher import Publisher
 
 __all__ = ["demo"]
 
 _RATE = 1_000.0
-"""Events per second unless asked for: leaves two cores room for the servers and the view."""
+"""Default events per second: on two cores it leaves room for the servers and the view."""
 
 _DRAIN_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -47,22 +47,20 @@ async def demo(
     rate: float | None,
     broker: str = "nats",
 ) -> int:
-    """Run ``agents`` for ``seconds`` at ``rate`` events per second, all together. Exit code.
+    """Run ``agents`` for ``seconds`` at ``rate`` events per second in total. Returns the exit code.
 
     ``broker`` is ``nats``, ``rabbitmq``, or ``both``: then each agent uses both, and some events
-    go over both at once. ``as_json`` prints one JSON object and nothing else; ``keep`` leaves the
-    servers and the worker up, and says where they are.
+    go over both at once. ``as_json`` prints one JSON object and nothing else. ``keep`` leaves the
+    servers and the worker running, and prints their addresses.
 
-    0 if every message that was published was found again: stored once, or as a duplicate or a dead
-    letter where it was meant to be one.
+    The exit code is 0 if every published message was found again: stored once, or as a duplicate or
+    dead letter if it was meant to be one.
     """
     console = Console(stderr=as_json, highlight=False, quiet=as_json)
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(open_stage(_BROKERS[broker], keep=keep))
-        buses = [
-            await stack.enter_async_context(Publisher(address, source=_SOURCE))
-            for address in stage.addresses
-        ]
+        publishers = (Publisher(address, source=_SOURCE) for address in stage.addresses)
+        buses = [await stack.enter_async_context(publisher) for publisher in publishers]
         traffic = Traffic(buses, Crowd(agents), rate or _RATE)
         begun = time.monotonic()
         await _watched(stage, traffic, seconds, console)
@@ -74,8 +72,7 @@ async def demo(
         kept = stage.kept if keep else None
     result = _result(traffic.sent, counted, keys, elapsed)
     if as_json:
-        found = {**result, "kept": msgspec.structs.asdict(kept)} if kept else result
-        print(json.dumps(found))  # noqa: T201  (the command's answer)
+        _print_json(result, kept)
     else:
         summary(console, result, counted, tables, state)
         if kept:
@@ -84,7 +81,7 @@ async def demo(
 
 
 async def _watched(stage: Stage, traffic: Traffic, seconds: float, console: Console) -> None:
-    """Run the traffic, and show how it goes to whoever watches."""
+    """Run the traffic, and show its progress unless the console is quiet."""
     running = asyncio.create_task(traffic.run(seconds), name="demo traffic")
     try:
         if console.quiet:
@@ -119,7 +116,7 @@ async def _moments(
 
 
 async def _drained(stage: Stage, sent: Sent) -> Counted:
-    """Wait until the worker has dealt with all that was published, then count."""
+    """Wait until the worker has settled everything that was published, then count."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     while (settled := await stage.settled()) < sent.confirmed and time.monotonic() < deadline:
         _ = stage.worker.pid  # raises with the end of its log if it has died
@@ -128,7 +125,7 @@ async def _drained(stage: Stage, sent: Sent) -> Counted:
 
 
 async def _kv_caught_up(stage: Stage, counted: Counted) -> int:
-    """The keys in the bucket, which is written after the commit."""
+    """The number of keys in the bucket, once it has caught up with the committed rows."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     while True:
         keys = await kv_keys(stage.bus, stage.settings.kv_bucket)
@@ -138,7 +135,7 @@ async def _kv_caught_up(stage: Stage, counted: Counted) -> int:
 
 
 async def _state(stage: Stage) -> dict[str, Any]:
-    """What one agent would find after a restart; the bucket is in NATS in any case."""
+    """What one agent would read after a restart. The bucket is always in NATS."""
     async with Publisher(stage.nats.url, source=_SOURCE) as bus:
         status = await bus.status(_ONE_AGENT)
         found = {f"{_ONE_AGENT} _status": status.value}
@@ -147,6 +144,11 @@ async def _state(stage: Stage) -> dict[str, Any]:
         except PenstockError:  # it has not finished its first task
             return found
     return {**found, f"{_ONE_AGENT} cursor (version {cursor.version})": cursor.value}
+
+
+def _print_json(result: Mapping[str, float], kept: Kept | None) -> None:
+    found = {**result, "kept": msgspec.structs.asdict(kept)} if kept else result
+    print(json.dumps(found))  # noqa: T201  (the command's answer)
 
 
 def _result(sent: Sent, counted: Counted, keys: int, elapsed: float) -> dict[str, float]:
@@ -163,10 +165,10 @@ def _result(sent: Sent, counted: Counted, keys: int, elapsed: float) -> dict[str
 
 
 def _verdict(sent: Sent, counted: Counted, keys: int, worker_exit: int | None) -> int:
-    """Say on standard error what does not add up. The exit code."""
+    """Report on standard error what does not add up. Returns the exit code."""
     expected: Mapping[str, tuple[object, object]] = {
         "refused publishes": (len(sent.failures), 0),
-        "messages dealt with": (counted.settled, sent.confirmed),
+        "settled messages": (counted.settled, sent.confirmed),
         "duplicates": (counted.duplicates, sent.twice),
         "dead letters": (counted.rejected, sent.broken),
         "KV keys": (keys, counted.kv_rows),

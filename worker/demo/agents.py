@@ -1,4 +1,4 @@
-"""Simulated agents: what a hundred of them might say, and what they get wrong."""
+"""Simulated agents: what a hundred agents might publish, including mistakes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ _PER_VOTE = 25
 
 
 class Said(msgspec.Struct, frozen=True):
-    """An event of an agent. ``sequence`` 0: it does not count. ``time`` None: the present."""
+    """An event of an agent. ``sequence`` 0: not counted. ``time`` None: now."""
 
     agent: str
     event: EventData
@@ -47,7 +47,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class Crowd:
-    """Agents that live side by side, deterministic for a seed but for ids and times."""
+    """Agents that run concurrently. For a given seed, all but ids and times is deterministic."""
 
     def __init__(self, count: int, seed: int = 7) -> None:
         self._random = Random(seed)
@@ -58,7 +58,7 @@ class Crowd:
         self._ballots = _PER_VOTE
 
     def next(self) -> Said:
-        """What is said next: first each agent registers, then anyone may speak."""
+        """The next event: first each agent registers, then a random agent continues."""
         if self._started < len(self._lives):
             self._started += 1
             return next(self._lives[self._started - 1])
@@ -86,7 +86,7 @@ class Crowd:
             yield from self._task(name, turn)
 
     def _task(self, name: str, turn: int) -> Iterator[Said]:
-        """One task from its creation to its end, with what happens beside."""
+        """One task from creation to end, with other events in between."""
         random, task = self._random, f"{name}-task-{turn}"
         created = TaskCreated(
             task_id=task,
@@ -202,6 +202,6 @@ _BROKEN: tuple[tuple[str, Callable[[], bytes]], ...] = (
 
 
 def broken(number: int) -> tuple[str, bytes]:
-    """Subject and body of a message that no worker can turn into rows; kinds take turns."""
+    """Subject and body of a message that cannot become rows; the kinds take turns."""
     subject, body = _BROKEN[number % len(_BROKEN)]
     return subject, body()

@@ -1,4 +1,4 @@
-"""What can be counted: in PostgreSQL, in the bucket and in the worker's metrics."""
+"""Counts and latencies, from PostgreSQL and the bucket."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,25 +13,25 @@ SELECT coalesce(sum(upper(one) - lower(one)), 0)::bigint FROM (
     SELECT unnest(range_agg(seqs)) AS one FROM bus.position GROUP BY transport, stream, epoch
 ) AS ranges
 """
-"""Messages of streams that a committed batch has dealt with, redeliveries counted once."""
+"""Messages of streams that committed batches have settled; redeliveries count once."""
 
 _LETTERS = "SELECT reason, count(*) FROM bus.dead_letter GROUP BY reason ORDER BY 2 DESC, 1"
 _KV_ROWS = "SELECT count(*) FROM agents.kv WHERE live"
 _MESSAGES = """
 SELECT count(created_event) + count(delivered_at) FROM messages.message
 """
-"""Messages have no history: an event about one is a column of its row that is set."""
+"""Messages have no history: each event about a message sets a column of its row."""
 
 _LATENCY = """
 SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY
     extract(epoch FROM pg_xact_commit_timestamp(xmin) - occurred_at) * 1000)
 FROM {table} WHERE occurred_at > now() - make_interval(secs => $1)
 """
-"""From the time in the event, taken as it is published, to the commit of its row, in ms."""
+"""In ms, from the event's time (when it was published) to the commit of its row."""
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """The database at one moment. ``settled`` messages were stored, duplicates or dead letters."""
+    """Counts at one moment. ``settled`` is the sum of stored, duplicates and dead letters."""
 
     settled: int
     stored: int
@@ -42,17 +42,17 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rejected(self) -> int:
-        """Dead letters of all reasons."""
+        """Dead letters, for all reasons together."""
         return sum(self.dead_letters.values())
 
     @property
     def duplicates(self) -> int:
-        """Messages that were dealt with and left no trace: their event was there already."""
+        """Messages that were settled without a trace, because their event was stored already."""
         return self.settled - self.stored - self.rejected
 
 
 class Ledger:
-    """Counts in one database, which keeps commit times (``track_commit_timestamp``)."""
+    """Counts in one database, which needs ``track_commit_timestamp``."""
 
     def __init__(self, pool: Any, catalogue: Catalogue) -> None:
         self._pool = pool
@@ -62,16 +62,16 @@ class Ledger:
         self._histories = f"({' UNION ALL '.join(parts)}) AS histories"
 
     async def numbered(self) -> int:
-        """Messages with a position that committed batches have dealt with."""
+        """Messages with an offset that committed batches have settled."""
         return int(await self._pool.fetchval(_NUMBERED))
 
     async def latency(self, seconds: float) -> tuple[float, float]:
-        """Median and 99th percentile, in ms, over the events of the last ``seconds``."""
+        """Median and 99th percentile, in ms, of the events of the last ``seconds``."""
         found = await self._pool.fetchval(_LATENCY.format(table=self._histories), seconds)
         return (found[0], found[1]) if found else (0.0, 0.0)
 
     async def count(self, settled: int, seconds: float) -> Counted:
-        """Everything, beside ``settled``; the latency is that of the last ``seconds``."""
+        """Count everything else, given ``settled``; latency is over the last ``seconds``."""
         events = f"SELECT count(DISTINCT event_id) FROM {self._histories}"  # noqa: S608  (as above)
         stored = await self._pool.fetchval(events) + await self._pool.fetchval(_MESSAGES)
         p50, p99 = await self.latency(seconds)
@@ -85,7 +85,7 @@ class Ledger:
         )
 
     async def tables(self) -> dict[str, int]:
-        """Rows of every table that has some."""
+        """The number of rows of every table that is not empty."""
         counts = {
             name: await self._pool.fetchval(f"SELECT count(*) FROM {name}")  # noqa: S608  (as above)
             for name in (*self._tables, "bus.dead_letter")
@@ -94,5 +94,5 @@ class Ledger:
 
 
 async def kv_keys(nc: Any, bucket: str) -> int:
-    """Keys that the bucket holds."""
+    """The number of keys in the bucket."""
     return len({entry.key async for entry in bucket_entries(nc, bucket, 10.0)})

@@ -1,4 +1,4 @@
-"""The worker as its users run it: a process of its own, configured by its environment."""
+"""The worker as users run it: a separate process, configured by its environment."""
 
 import os
 import sys
@@ -43,10 +43,10 @@ class Samples:
 
 
 class WorkerProcess(EmbeddedServer):
-    """``python -m penstock run`` with ``settings`` as PENSTOCK_* variables, and none but these.
+    """``python -m penstock run`` with only ``settings`` as PENSTOCK_* variables.
 
-    Leaving the context sends SIGTERM, which drains, unless ``outlive`` is set; `exit_code` is there
-    afterwards. `address` is where it answers over HTTP.
+    Leaving the context sends SIGTERM, which drains, unless ``outlive`` is set; `exit_code` is set
+    afterwards. `address` is its HTTP address.
     """
 
     name = "worker"
@@ -68,7 +68,7 @@ class WorkerProcess(EmbeddedServer):
         await self._until_ready(self._answers)
 
     async def _answers(self) -> bool:
-        """The port is in the log; /readyz says whether it works."""
+        """True once /readyz says so; the port is in the log."""
         for line in self.log.read_bytes().splitlines():
             if line.startswith(_JSON_LINE) and b'"health_served"' in line:
                 served = msgspec.json.decode(line, type=dict[str, Any])
@@ -76,7 +76,7 @@ class WorkerProcess(EmbeddedServer):
         return bool(self.address) and (await self._get("/readyz"))[0] == HTTPStatus.OK
 
     async def metrics(self) -> Samples:
-        """What the worker counts; empty if it does not answer."""
+        """The worker's metrics; empty if it does not answer."""
         status, text = await self._get("/metrics")
         families = text_string_to_metric_families(text if status == HTTPStatus.OK else "")
         return Samples([sample for family in families for sample in family.samples])

@@ -1,4 +1,4 @@
-"""What the demo runs on: servers of its own, a database, and a worker as a process."""
+"""What the demo runs on: its own servers, a database, and a worker process."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +20,7 @@ _RABBIT = "rabbitmq"
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """Everything that is up. ``rabbit`` is None unless it carries events; NATS has the bucket."""
+    """Everything that is running. ``rabbit`` is None unless events go over RabbitMQ."""
 
     nats: EmbeddedNats
     rabbit: EmbeddedRabbit | None
@@ -32,13 +32,13 @@ class Stage(msgspec.Struct, frozen=True):
 
     @property
     def addresses(self) -> list[str]:
-        """Of the brokers that carry events."""
+        """The addresses of the brokers that carry events."""
         urls = {"nats": self.nats.url, _RABBIT: self.rabbit.url if self.rabbit else ""}
         return [urls[broker] for broker in self.settings.brokers]
 
     @property
     def kept(self) -> Kept:
-        """What a person needs to use what stays up, and to end it."""
+        """What a person needs to use what keeps running, and to stop it."""
         places = {"NATS": self.nats.url, "PostgreSQL": self.settings.postgres_dsn}
         if self.rabbit is not None:
             places["RabbitMQ"] = self.rabbit.url
@@ -48,17 +48,17 @@ class Stage(msgspec.Struct, frozen=True):
 
     @property
     def _stop_command(self) -> str:
-        """For a shell: ends the worker, then the servers, and removes what they wrote."""
+        """A shell command that ends the worker, then the servers, and removes their files."""
         servers = f"kill {self.nats.pid}; kill -INT {self.postgres.pid}; sleep 1"
         folders = f"{self.worker.folder} {self.nats.folder} {self.postgres.folder}"
-        if self.rabbit is not None:  # an orderly end takes long, and nobody needs its data
+        if self.rabbit is not None:  # an orderly stop takes long, and nobody needs its data
             servers = f"kill -KILL {self.rabbit.pid}; {servers}"
             folders = f"{folders} {self.rabbit.folder}"
         return f"kill {self.worker.pid}; sleep 1; {servers}; rm -r {folders}"
 
     async def settled(self) -> int:
-        """Messages that the worker has dealt with: in PostgreSQL where they have positions, and by
-        the worker's own count where they come from RabbitMQ, whose queues number nothing.
+        """Messages that the worker has settled: counted in PostgreSQL where they have offsets, and
+        by the worker itself where they come from RabbitMQ, whose queues have none.
         """
         numbered = await self.ledger.numbered()
         if self.rabbit is None:
@@ -70,7 +70,7 @@ class Stage(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def open_stage(brokers: Sequence[str], *, keep: bool) -> AsyncIterator[Stage]:
-    """Servers, database, worker, and connections to look at them; ended in reverse.
+    """Servers, database, worker, and connections for watching them; ended in reverse order.
 
     Raises ServerFailed if a server is not installed or does not start.
     """
@@ -78,7 +78,7 @@ async def open_stage(brokers: Sequence[str], *, keep: bool) -> AsyncIterator[Sta
         enter = stack.enter_async_context
         flags = {"brokers": ",".join(brokers), "migrate": "true"}
         rabbit = None
-        if _RABBIT in brokers:  # first, as it is the one that may not be installed
+        if _RABBIT in brokers:  # first, because it may not be installed
             rabbit = await enter(EmbeddedRabbit(outlive=keep))
             flags["rabbitmq_url"] = rabbit.url
         nats = await enter(EmbeddedNats(outlive=keep))

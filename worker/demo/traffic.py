@@ -1,4 +1,4 @@
-"""Publishes what simulated agents say, some of it twice and some of it broken."""
+"""Publishes the events of simulated agents, some of them twice and some of them broken."""
 
 import asyncio
 from collections import deque
@@ -12,18 +12,18 @@ from penstock.worker.publisher.encoding import now
 
 _TICK_SECONDS = 0.02
 _TWICE = 100
-"""Every Nth event is sent again, past the streams' own check for duplicates."""
+"""Every Nth event is sent again, in a way that the streams' own check for duplicates misses."""
 _ON_ALL = 5
 """Every Nth event goes over all brokers at once."""
 _BROKEN = 150
-"""After every Nth event a broken one follows."""
+"""Every Nth event is followed by a broken one."""
 _LATER_SECONDS = 1.0
 
 
 class Sent(msgspec.Struct):
-    """What was published so far. ``confirmed`` messages are in the streams, each a message there.
+    """What was published so far. ``confirmed`` messages are stored in the streams, each separately.
 
-    ``twice`` and ``broken`` are how many of them were meant to be duplicates and dead letters.
+    ``twice`` and ``broken`` count those that are meant to become duplicates and dead letters.
     """
 
     confirmed: int = 0
@@ -41,10 +41,10 @@ class Sent(msgspec.Struct):
 
 
 class Traffic:
-    """Publishes ``rate`` events per second of a crowd, evenly; counts in ``sent``.
+    """Publishes ``rate`` events of a crowd per second, evenly; counts them in ``sent``.
 
-    ``buses`` take turns; with more than one of them some events go over all, as from agents that
-    trust no single broker.
+    ``buses`` take turns. If there are several, some events go over all of them, as from agents that
+    do not rely on a single broker.
     """
 
     def __init__(self, buses: Sequence[Publisher], crowd: Crowd, rate: float) -> None:
@@ -55,7 +55,7 @@ class Traffic:
         self.sent = Sent()
 
     async def run(self, seconds: float) -> None:
-        """Publish for so long, then what is still to be sent again, and wait for all of it."""
+        """Publish for ``seconds``, then send the remaining repetitions, and wait for all."""
         loop = asyncio.get_running_loop()
         begun, said = loop.time(), 0
         while (elapsed := loop.time() - begun) < seconds:
@@ -98,7 +98,7 @@ class Traffic:
         return self._buses[number % len(self._buses)]
 
     async def _repeat(self, present: float) -> None:
-        """Send again, under a Nats-Msg-Id that the stream does not know, what is due."""
+        """Send again what is due, under a Nats-Msg-Id that the stream does not know."""
         while self._again and self._again[0][0] <= present:
             _, bus, said, attributes = self._again.popleft()
             body = encode(said.event, **attributes)

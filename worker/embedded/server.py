@@ -1,4 +1,4 @@
-"""A server process with its folder: started, watched and ended."""
+"""A server process and its folder: starting, watching and stopping it."""
 
 import asyncio
 import contextlib
@@ -26,15 +26,15 @@ _STILL = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
 
 
 class ServerFailed(PenstockError):
-    """An embedded server is not installed, did not start or ended by itself."""
+    """An embedded server is not installed, did not start, or ended unexpectedly."""
 
 
 class EmbeddedServer:
     """One server process and its folder, which is temporary unless given.
 
-    Leaving the context ends the process and removes a temporary folder, unless ``outlive`` is set
-    and nothing went wrong: then both stay, even after this process has ended. ``log`` is
-    the file of what the server says.
+    Leaving the context ends the process and removes a temporary folder. With ``outlive``, and
+    unless there was an error, both stay, even after this process has ended. ``log`` is the server's
+    log file.
     """
 
     name = "server"
@@ -53,7 +53,7 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int:
-        """Of the running process. Raises ServerFailed if there is none."""
+        """The id of the running process. Raises ServerFailed if there is none."""
         if self._process is None or self._process.poll() is not None:
             raise ServerFailed(f"{self.name} is not running; the end of its log: {self._log_end()}")
         return self._process.pid
@@ -73,15 +73,15 @@ class EmbeddedServer:
             await self._end()
 
     async def _prepare(self) -> None:
-        """Make what the first start needs."""
+        """Create what the first start needs."""
 
     async def _start(self) -> None:
         raise NotImplementedError
 
     def pause(self) -> None:
-        """Stop all of its processes as they stand. Connections stay open and silent.
+        """Suspend all of its processes. Connections stay open and silent.
 
-        Returns once they stand still: on a busy machine the signal alone leaves them some time.
+        Returns once they have stopped: on a busy machine that takes a moment after the signal.
         """
         for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess):  # a backend may just have ended
@@ -90,13 +90,13 @@ class EmbeddedServer:
                     time.sleep(_LOOK_SECONDS)
 
     def resume(self) -> None:
-        """Let paused processes go on."""
+        """Continue paused processes."""
         for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess):  # a backend may just have ended
                 process.resume()
 
     def kill(self) -> None:
-        """SIGKILL to all of its processes at once: a crash. Idempotent."""
+        """Send SIGKILL to all of its processes at once, as in a crash. Idempotent."""
         if self._process is None or self._process.poll() is not None:
             return
         tree = self._tree()
@@ -107,12 +107,12 @@ class EmbeddedServer:
         psutil.wait_procs(tree, timeout=_STOP_SECONDS)
 
     async def restart(self) -> None:
-        """Start again on the same port and data, after `kill` or in full run."""
+        """Start again with the same port and data, after `kill` or while it is running."""
         await self._stop()
         await self._start()
 
     def _tree(self) -> list[psutil.Process]:
-        """The main process, then its children: it is paused before it can start another one."""
+        """The main process, then its children: paused first, it cannot start another child."""
         main = psutil.Process(self.pid)
         return [main, *main.children(recursive=True)]
 
@@ -148,7 +148,7 @@ class EmbeddedServer:
                 user=self._user,
                 group=self._user,
                 extra_groups=None if self._user is None else [],
-                start_new_session=True,  # Ctrl-C is for us; we end it in order
+                start_new_session=True,  # Ctrl-C is for us only; we stop the server in order
                 preexec_fn=None if self._outlive else _die_with_parent,  # noqa: PLW1509  (one call)
             )
 
@@ -170,7 +170,7 @@ class EmbeddedServer:
 
 
 def installed(distribution: str, wanted: Callable[[str], bool]) -> Path:
-    """The file of a wheel whose path is ``wanted``. Raises ServerFailed."""
+    """The file of an installed wheel whose path satisfies ``wanted``. Raises ServerFailed."""
     try:
         found: Iterable[Any] = files(distribution) or ()
     except PackageNotFoundError:
@@ -182,9 +182,9 @@ def installed(distribution: str, wanted: Callable[[str], bool]) -> Path:
 
 
 def _die_with_parent() -> None:
-    """In the child, before it becomes the server: Linux kills it when the thread that made it ends.
+    """In the child, before it becomes the server: have Linux kill it when the parent's thread ends.
 
-    Elsewhere a server outlives a parent that was killed; the call is left out.
+    On other systems this does nothing, and a server outlives a parent that was killed.
     """
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,13 +1,14 @@
-"""Migrations: plain SQL files, applied in order, each in a transaction of its own.
+"""Migrations: plain SQL files, applied in order, each in its own transaction.
 
-A file is ``NNNN_name.up.sql`` with its reverse ``NNNN_name.down.sql``, numbered from 1 with no gap.
-Penstock's own come first; a package of events may bring its own in a folder ``migrations`` beside
-its module, numbered by itself. What is applied is recorded in ``public.schema_migrations``; one
-process migrates at a time, the others wait and then find nothing to do.
+A file is ``NNNN_name.up.sql`` with its reverse ``NNNN_name.down.sql``, numbered from 1 without
+gaps. Penstock's own come first. An event package may bring its own, with their own numbers, in a
+folder ``migrations`` beside its module. What is applied is recorded in
+``public.schema_migrations``. One process migrates at a time; the others wait, and then find nothing
+to do.
 
 A file whose first line is ``-- penstock: no-transaction`` runs outside a transaction, as CREATE
-INDEX CONCURRENTLY must. It holds one statement that may run twice: if the connection breaks before
-it is recorded, it will.
+INDEX CONCURRENTLY requires. It must hold one statement that may run twice, because it runs again if
+the connection breaks before it is recorded.
 """
 
 from penstock.worker.migrate.files import PACKAGE, Migration, find, new

@@ -1,4 +1,4 @@
-"""Migration files: where they are, what they are called, what they hold."""
+"""Migration files: finding, naming and reading them."""
 
 import importlib.util
 import re
@@ -11,7 +11,7 @@ import msgspec
 from penstock.worker.errors import MigrationError
 
 PACKAGE = "penstock"
-"""The name of Penstock's own migrations; a user's package goes by the name of its module."""
+"""The package name of Penstock's own migrations. A user's package has the name of its module."""
 
 _FILE = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.(?P<way>up|down)\.sql")
 
@@ -25,7 +25,7 @@ class Script(msgspec.Struct, frozen=True):
 
 
 class Migration(msgspec.Struct, frozen=True):
-    """One migration as its two files say."""
+    """One migration: its number, its name and its two files."""
 
     package: str
     version: int
@@ -35,7 +35,7 @@ class Migration(msgspec.Struct, frozen=True):
 
 
 def find(package: str) -> list[Migration]:
-    """The migrations of Penstock itself or of the importable module ``package``, in order.
+    """The migrations of Penstock, or of the importable module ``package``, in order.
 
     A module without a folder ``migrations`` has none. Raises MigrationError.
     """
@@ -70,7 +70,7 @@ def new(name: str, folder: Path) -> tuple[Path, Path]:
 
 
 def read(package: str, folder: Path) -> list[Migration]:
-    """The migrations in ``folder``, in order. Raises MigrationError for names that do not fit."""
+    """The migrations in ``folder``, in order. Raises MigrationError for wrong names or numbers."""
     files: dict[tuple[int, str], Path] = {}
     for path in sorted(folder.glob("*.sql")):
         match = _FILE.fullmatch(path.name)
@@ -107,6 +107,6 @@ def _migration(package: str, version: int, files: Mapping[tuple[int, str], Path]
 
 
 def _script(path: Path) -> Script:
-    """The file with Unix line ends: a checkout may have converted them."""
+    """The file with Unix line endings, which a checkout may have converted."""
     text = path.read_text(encoding="utf-8")
     return Script(path.name, text, sha256(text.encode()).hexdigest())

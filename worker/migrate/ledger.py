@@ -1,4 +1,4 @@
-"""Files against what the database remembers of them. Pure."""
+"""Compares migration files with what the database has recorded. Pure: no I/O."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -30,10 +30,10 @@ Ledger = Mapping[tuple[str, int], Applied]
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Where one migration stands.
+    """The status of one migration.
 
-    ``pending`` is not applied yet; ``changed`` was applied with another content than its file has
-    now; ``missing`` was applied and has no file. ``problem`` says what to do about the last two.
+    ``pending``: not applied yet. ``changed``: its file has changed since it was applied.
+    ``missing``: applied, but the file is gone. ``problem`` says what to do about the last two.
     """
 
     package: str
@@ -50,14 +50,14 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def compare(package: str, migrations: Sequence[Migration], ledger: Ledger) -> list[Status]:
-    """Where every migration of ``package`` stands, in order."""
+    """The status of every migration of ``package``, in order."""
     files = {migration.version: migration for migration in migrations}
     versions = sorted({*files, *(version for name, version in ledger if name == package)})
     return [_status(package, v, files.get(v), ledger.get((package, v))) for v in versions]
 
 
 def pending(package: str, migrations: Sequence[Migration], ledger: Ledger) -> list[Migration]:
-    """What is still to apply. Raises MigrationError if files and ledger contradict each other."""
+    """The migrations still to apply. Raises MigrationError if files and ledger contradict."""
     lines = compare(package, migrations, ledger)
     for line in lines:
         if line.problem:
@@ -68,7 +68,7 @@ def pending(package: str, migrations: Sequence[Migration], ledger: Ledger) -> li
         if line.state == "pending" and line.version < last:
             raise MigrationError(
                 f"{package}: {line.version:04d}_{line.name} is not applied, but {last:04d} is; "
-                f"give it a number after that"
+                "give it a higher number"
             )
     return [migration for migration in migrations if migration.version > last]
 

@@ -46,7 +46,7 @@ Direction = Literal["up", "down"]
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One migration that was just applied or reverted, and how long that took."""
+    """One migration that was applied or reverted, and how long that took."""
 
     package: str
     version: int
@@ -69,11 +69,11 @@ async def up(
     *,
     report: Report = _logged,
 ) -> list[Step]:
-    """Apply what is pending, and return it; an empty list if there was nothing to do.
+    """Apply what is pending, and return the steps; an empty list if there was nothing to do.
 
-    ``to`` stops after that version of Penstock's own migrations and leaves ``packages`` alone.
-    ``report`` is called with each step as it ends. Raises MigrationError, also for files that
-    contradict what was applied; SinkUnavailable.
+    With ``to``, stop after that version of Penstock's own migrations and leave ``packages`` alone.
+    ``report`` is called with each step when it ends. Raises SinkUnavailable; MigrationError, also
+    if the files contradict what was applied.
     """
     names = [PACKAGE] if to is not None else [PACKAGE, *packages]
     found = {name: find(name) for name in names}
@@ -95,10 +95,10 @@ async def down(
     *,
     report: Report = _logged,
 ) -> list[Step]:
-    """Revert the last ``steps`` migrations of ``package``, the newest first, and return them.
+    """Revert the last ``steps`` migrations of ``package``, newest first, and return them.
 
-    ``report`` is called with each step as it ends. Raises MigrationError, also if the database
-    refuses because something else needs what would go; SinkUnavailable.
+    ``report`` is called with each step when it ends. Raises SinkUnavailable; MigrationError, also
+    if the database refuses because something else depends on what would be dropped.
     """
     files = {migration.version: migration for migration in find(package)}
     async with _locked(dsn) as connection:
@@ -110,9 +110,9 @@ async def down(
 
 
 async def status(dsn: str, packages: Sequence[str] = ()) -> list[Status]:
-    """Where every migration of Penstock and ``packages`` stands, in order.
+    """The status of every migration of Penstock and ``packages``, in order.
 
-    Raises MigrationError only for files that are wrong by themselves; SinkUnavailable.
+    Raises SinkUnavailable; MigrationError only for files that are invalid in themselves.
     """
     found = {name: find(name) for name in (PACKAGE, *packages)}
     async with _connected(dsn) as connection:
@@ -123,7 +123,7 @@ async def status(dsn: str, packages: Sequence[str] = ()) -> list[Status]:
 
 
 async def check(dsn: str, packages: Sequence[str] = ()) -> list[Status]:
-    """What keeps the worker from starting: migrations that are not plainly applied."""
+    """The migrations that keep a worker from starting: all that are not simply applied."""
     return [line for line in await status(dsn, packages) if line.state != "applied"]
 
 
@@ -151,7 +151,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 @asynccontextmanager
 async def _locked(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that alone may migrate; the lock goes with its session."""
+    """The only connection that may migrate; the lock ends with its session."""
     async with _connected(dsn) as connection:
         await connection.execute(_LOCK)
         await connection.execute("SET client_min_messages = warning")
@@ -219,6 +219,6 @@ async def _run(
 
 
 def _place(error: asyncpg.PostgresError, text: str) -> str:
-    """Where in the file the server found the fault, if it says so."""
+    """The line of the file where the server found the error, if it says so."""
     position = error.as_dict().get("position")
     return f", line {text.count(chr(10), 0, int(position) - 1) + 1}" if position else ""

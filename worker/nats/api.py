@@ -1,7 +1,7 @@
 """JetStream's management requests, as far as Penstock needs them.
 
-Answers stay plain dictionaries: a configuration that is read, changed and sent back must keep the
-fields that this version does not know.
+Answers stay plain dictionaries, so that a configuration that is read, changed and sent back keeps
+the fields that this version does not know.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ _NOT_FOUND = 404
 
 
 class ApiRefused(PenstockError):
-    """JetStream answered with an error. ``code`` is its ``err_code``, ``status`` the HTTP-like one.
+    """JetStream answered with an error. ``code`` is its ``err_code``, ``status`` is as in HTTP.
 
     The codes: https://github.com/nats-io/nats-server/blob/main/server/errors.json
     """
@@ -32,7 +32,7 @@ class ApiRefused(PenstockError):
 
     @property
     def not_found(self) -> bool:
-        """True if the stream or consumer is not there."""
+        """True if the stream or consumer does not exist."""
         return self.status == _NOT_FOUND
 
 
@@ -51,7 +51,7 @@ async def call(
         raise SourceUnavailable(f"{subject}: no JetStream answers; is it enabled?") from exc
     except TimeoutError as exc:
         raise SourceUnavailable(
-            f"{subject}: no answer in {timeout:g} s; the server is away or may not be asked this"
+            f"{subject}: no answer in {timeout:g} s; the server is away, or this user has no right"
         ) from exc
     except (nats.errors.Error, OSError) as exc:
         raise SourceUnavailable(f"{subject}: {why(exc)}") from exc
@@ -61,10 +61,10 @@ async def call(
     return answer
 
 
-class Incarnation(msgspec.Struct, frozen=True):
-    """When a stream and its consumer were made, as the server writes it.
+class Epochs(msgspec.Struct, frozen=True):
+    """The epochs of a stream and its consumer: when they were created, as the server writes it.
 
-    Sequences count within one, and acknowledgements are only valid within one.
+    Offsets and acknowledgements are valid only while neither changes.
     """
 
     stream: str
@@ -72,7 +72,7 @@ class Incarnation(msgspec.Struct, frozen=True):
 
 
 class Consumer:
-    """A durable consumer as seen through its information."""
+    """A durable consumer, as the server describes it."""
 
     def __init__(self, nc: Client, stream: str, durable: str) -> None:
         self.nc = nc
@@ -80,17 +80,17 @@ class Consumer:
         self.durable = durable
 
     async def info(self, timeout: float = 5.0) -> dict[str, Any]:
-        """The consumer's information. Raises SourceUnavailable, also when it does not exist."""
+        """The server's description. Raises SourceUnavailable, also if there is no such consumer."""
         return await self._ask(f"CONSUMER.INFO.{self.stream}.{self.durable}", timeout)
 
-    async def incarnation(self, timeout: float = 5.0) -> Incarnation:
-        """Which stream and consumer these are. Raises SourceUnavailable."""
+    async def epochs(self, timeout: float = 5.0) -> Epochs:
+        """The epochs of the stream and the consumer. Raises SourceUnavailable."""
         stream = await self._ask(f"STREAM.INFO.{self.stream}", timeout)
         consumer = await self.info(timeout)
-        return Incarnation(stream["created"], consumer["created"])
+        return Epochs(stream["created"], consumer["created"])
 
     async def backlog(self) -> Backlog:
-        """What is left over all replicas. Raises SourceUnavailable."""
+        """What is left, for all replicas together. Raises SourceUnavailable."""
         if not self.nc.is_connected:
             raise SourceUnavailable(f"stream {self.stream}: not connected")
         info = await self.info()

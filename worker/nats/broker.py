@@ -1,4 +1,4 @@
-"""NATS as a broker of the worker: streams, and a durable pull consumer on each."""
+"""NATS as a broker for the worker: streams, each with a durable pull consumer."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,7 +11,7 @@ from penstock.worker.difference import Difference
 from penstock.worker.finding import Finding
 from penstock.worker.nats import topology
 from penstock.worker.nats.bus import shared_bus
-from penstock.worker.nats.client_source import StockJetStreamSource
+from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
 from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.source import JetStreamSource
@@ -21,12 +21,12 @@ from penstock.worker.settings.keys import Settings
 
 
 async def open_broker(scope: Scope) -> "NatsBroker":
-    """Over the scope's one connection to NATS. Raises SourceUnavailable."""
+    """The broker, over the scope's one connection to NATS. Raises SourceUnavailable."""
     return NatsBroker(await shared_bus(scope), scope.settings, stream_plans(scope))
 
 
 class NatsBroker:
-    """A `Broker` over one connection, which stays the caller's."""
+    """A `Broker` over a connection that the caller owns."""
 
     transport = JetStreamSource.transport
 
@@ -51,7 +51,7 @@ class NatsBroker:
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         settings = self._settings
-        kind = JetStreamSource if settings.source_path == "fast" else StockJetStreamSource
+        kind = JetStreamSource if settings.source_path == "fast" else ClientJetStreamSource
         return kind(
             self._nc,
             stream,

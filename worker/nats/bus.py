@@ -1,4 +1,4 @@
-"""The worker's connection to NATS, as its settings say."""
+"""The worker's connection to NATS, by its settings."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,7 +27,7 @@ async def shared_bus(scope: Scope) -> Client:
 async def bus(
     settings: Settings, reconnected: Notice | None = None, closed: Notice | None = None
 ) -> AsyncIterator[Client]:
-    """A connection as the settings say, closed at the end. Raises SourceUnavailable."""
+    """A connection by the settings, closed at the end. Raises SourceUnavailable."""
     options = options_of(settings)
     name = f"penstock {settings.worker_id}"
     nc = await patiently(
@@ -48,7 +48,7 @@ async def _of_scope(scope: Scope) -> AsyncIterator[Client]:
         log.error("nats_closed")
         scope.lost("nats")
 
-    read_much_at_once()  # whoever opens a scope has the process for himself
+    read_much_at_once()  # changes the whole process, which belongs to the scope's owner
     async with bus(scope.settings, reconnected, closed) as nc:
         yield nc
 

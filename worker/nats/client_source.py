@@ -1,16 +1,17 @@
-"""JetStream through nats-py's own ``fetch`` and ``ack``: the fallback, slow but with no tricks.
+"""The client path for JetStream: nats-py's own ``fetch`` and ``ack``. A fallback, slow but simple.
 
-Its known weaknesses, each shown by the contract suite or by a figure in docs/architecture.md:
+Its known weaknesses:
 
-- it costs several times the CPU a message;
-- a message with a header ``Status:`` is taken for a word of the server. It is skipped, redelivered
-  after the ack wait, and skipped again; neighbours that were fetched with it may wait as long;
+- it costs several times the CPU per message;
+- a message with a header ``Status:`` is taken for a status of the server. It is skipped,
+  redelivered after the ack wait, and skipped again; messages that were fetched with it may wait as
+  long;
 - nats-py's parser takes a vertical tab or a form feed in a subject, which are legal, for the end of
-  a word, and a subject that is no UTF-8 ends its reading: the connection is made again until such a
-  message is deleted from the stream;
-- what was fetched cannot be limited by bytes, only handed out in parts, and no fetch begins while
-  the stream's share of the memory is used up;
-- a fetch that is under way when the source stops delays the stop by up to a second.
+  a word, and a subject that is not UTF-8 ends its reading: it reconnects until such a message is
+  deleted from the stream;
+- a fetch cannot be limited by bytes. It is handed out in parts, and no fetch begins while the
+  stream's share of the memory is used up;
+- a fetch in progress delays stopping by up to a second.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from penstock.worker.errors import SourceUnavailable
-from penstock.worker.nats.api import Consumer, Incarnation
+from penstock.worker.nats.api import Consumer, Epochs
 from penstock.worker.nats.connection import revive
 from penstock.worker.nats.headers import attributes_of
 from penstock.worker.nats.message import JetStreamMessage, places
@@ -42,7 +43,7 @@ _LEAST_SECONDS = 0.01
 _PAUSE_SECONDS = 0.25
 
 
-class StockMessage(JetStreamMessage, kw_only=True):
+class ClientMessage(JetStreamMessage, kw_only=True):
     """Keeps nats-py's message, which knows how to settle itself."""
 
     delivery: Msg
@@ -75,7 +76,7 @@ class StockMessage(JetStreamMessage, kw_only=True):
         )
 
 
-class StockJetStreamSource:
+class ClientJetStreamSource:
     """A durable pull consumer, as `nats.source.JetStreamSource`, read by nats-py."""
 
     transport = "nats"
@@ -105,8 +106,8 @@ class StockJetStreamSource:
         )
         self._taken = asyncio.Event()
         self._intake.share.wake = self._taken.set
-        self._handed_out: dict[bytes, StockMessage] = {}
-        self._incarnation: Incarnation | None = None
+        self._handed_out: dict[bytes, ClientMessage] = {}
+        self._epochs: Epochs | None = None
         self._answered = 0.0
         self._subscription: Any = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -148,7 +149,7 @@ class StockJetStreamSource:
         messages, size = await self._intake.batch()
         self._hand_out(messages)
         self._taken.set()
-        epoch = self._incarnation.stream if self._incarnation else ""
+        epoch = self._epochs.stream if self._epochs else ""
         return Batch(messages, size, self, epoch=epoch)
 
     async def ack(self, batch: Batch) -> None:
@@ -164,25 +165,25 @@ class StockJetStreamSource:
                 await delivery.nak(delay or None)
 
     def _settled(self, messages: Sequence[Message]) -> list[Msg]:
-        """Take these out of those handed out; what an older incarnation gave is left out."""
+        """Remove these from those handed out; messages of an older epoch are ignored."""
         out = self._handed_out
-        replies = [m.reply for m in messages if isinstance(m, StockMessage) and m.reply in out]
+        replies = [m.reply for m in messages if isinstance(m, ClientMessage) and m.reply in out]
         return [out.pop(reply).delivery for reply in replies]
 
     async def backlog(self) -> Backlog:
         return await self._consumer.backlog()
 
     def _hand_out(self, messages: Sequence[Message]) -> None:
-        self._handed_out |= {m.reply: m for m in messages if isinstance(m, StockMessage)}
+        self._handed_out |= {m.reply: m for m in messages if isinstance(m, ClientMessage)}
 
     async def _check(self) -> None:
-        """Learn the incarnation. Raises SourceUnavailable."""
-        incarnation = await self._consumer.incarnation()
-        if self._incarnation not in {None, incarnation}:
-            log.warning("stream_remade", source=self.name, dropped=len(self._intake))
+        """Learn the current epochs. Raises SourceUnavailable."""
+        epochs = await self._consumer.epochs()
+        if self._epochs not in {None, epochs}:
+            log.warning("stream_recreated", source=self.name, dropped=len(self._intake))
             self._intake.drain()
             self._handed_out.clear()
-        self._incarnation = incarnation
+        self._epochs = epochs
         self._intake.fail(None)
         self._heard()
 
@@ -194,7 +195,7 @@ class StockJetStreamSource:
         return asyncio.get_running_loop().time() - self._answered >= self._silence
 
     async def _collect(self) -> None:
-        """Fetch a batch whenever the one before has been taken."""
+        """Fetch a batch whenever the previous one has been taken."""
         reconnects = self._nc.stats["reconnects"]
         while not self._intake.stopped:
             try:
@@ -211,7 +212,7 @@ class StockJetStreamSource:
                 await revive(self._nc)
                 self._heard()
             if deliveries:
-                messages = [StockMessage.of(delivery) for delivery in deliveries]
+                messages = [ClientMessage.of(delivery) for delivery in deliveries]
                 self._intake.add(messages, sum(message.size for message in messages))
             await self._room()
             if deliveries:
@@ -257,7 +258,7 @@ class StockJetStreamSource:
         return found
 
     async def _extend(self) -> None:
-        """Tell the server every third of the ack wait that work goes on."""
+        """Tell the server at every third of the ack wait that messages are in progress."""
         while True:
             await asyncio.sleep(self._ack_wait / 3)
             with contextlib.suppress(nats.errors.Error):

@@ -24,7 +24,7 @@ RECONNECT_WAIT_SECONDS = 0.5
 
 
 class _Listener:
-    """Logs what nats-py reports, and ends the first attempt when every server has failed."""
+    """Logs what nats-py reports, and ends the initial attempt when every server has failed."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ async def connect(
     on_reconnected: Callable[[], Awaitable[None]] | None = None,
     on_closed: Callable[[], Awaitable[None]] | None = None,
 ) -> Client:
-    """Connect, trying each server once; afterwards reconnect for ever.
+    """Connect, trying each server once; later reconnect for ever.
 
     Credentials and the files of TLS are read again for every connection, so they may be renewed.
     ``on_reconnected`` is called after each reconnect, ``on_closed`` when the server has ended the
@@ -130,13 +130,13 @@ def _arguments(options: NatsOptions, name: str, listener: _Listener) -> dict[str
 
 
 def reads(nc: Client) -> bool:
-    """False if the task that reads the socket has ended, though `is_connected` may say True."""
+    """False if the task that reads the socket has ended, even if `is_connected` is True."""
     task = nc._reading_task
     return task is not None and not task.done()
 
 
 async def revive(nc: Client) -> None:
-    """Leave the present socket, or take up the attempts again if their task has died."""
+    """Drop the current socket, or resume reconnecting if that task has died."""
     task = nc._reconnection_task
     if nc.is_connected:
         await nc.force_reconnect()

@@ -1,4 +1,4 @@
-"""What there is to say of a nats-server itself."""
+"""Findings about a nats-server itself."""
 
 from nats.aio.client import Client
 
@@ -9,7 +9,7 @@ _ATOMIC = (2, 12)
 
 
 def version(nc: Client) -> Finding:
-    """How the server's version suits."""
+    """Whether the server's version is new enough."""
     found = nc.connected_server_version
     number = (found.major, found.minor)
     text = f"nats-server {found.major}.{found.minor}.{found.patch}"

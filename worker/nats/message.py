@@ -1,4 +1,4 @@
-"""A message as JetStream delivers it, read no further than somebody asks."""
+"""A message as JetStream delivers it; headers are parsed only on demand."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +14,9 @@ _SHORT = 9
 
 
 class JetStreamMessage(Message, kw_only=True, gc=False):
-    """``header`` is the block of headers as sent; ``reply`` the subject that settles the message.
+    """``header`` is the block of headers as sent, ``reply`` the subject that settles the message.
 
-    The reply tells the rest: https://github.com/nats-io/nats-architecture-and-design ADR-15.
+    The reply has the rest: https://github.com/nats-io/nats-architecture-and-design ADR-15.
     """
 
     reply: bytes
@@ -26,7 +26,7 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Names as sent; of a name that is sent twice the first value."""
+        """Names as sent. If a name was sent twice, the first value."""
         return NO_HEADERS if self.header is None else parse_headers(self.header)
 
     @property
@@ -68,7 +68,7 @@ def messages_of(frames: Sequence[Frame]) -> list[JetStreamMessage]:
 
 
 def places(replies: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Deliveries and position that each reply tells. All replies have the same form."""
+    """Deliveries and offset from each reply. All replies must have the same form."""
     tokens = b".".join(replies).split(b".")
     length = len(tokens) // len(replies) if replies else _SHORT
     after = _after(length)
@@ -76,8 +76,8 @@ def places(replies: Sequence[bytes]) -> Iterator[tuple[int, int]]:
 
 
 def _after(length: int) -> int:
-    """How many of a reply's tokens stand before deliveries, sequences and time.
+    """How many tokens of a reply precede deliveries, sequences and time.
 
-    Of nine tokens four; with domain and account six, and a random one at the end.
+    Four of nine; with domain and account six, and then there is a random token at the end.
     """
     return 4 if length == _SHORT else 6

@@ -1,4 +1,4 @@
-"""Where NATS is: plain values, without its client, for whoever only says where to connect."""
+"""Options of a connection to NATS: plain values, without importing its client."""
 
 import ssl
 from typing import ClassVar
@@ -10,10 +10,10 @@ from penstock.worker.wording import redacted
 
 
 class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Where NATS is and who we are. ``url`` may list servers, separated by commas.
+    """The address and our credentials. ``url`` may list servers, separated by commas.
 
-    ``credentials`` and ``nkey`` are paths of files, as are the three of TLS. Any of these three,
-    ``tls_first`` or a ``tls://`` url demands TLS.
+    ``credentials``, ``nkey`` and the three ``tls_*`` files are paths. Any of these three,
+    ``tls_first``, or a ``tls://`` address requires TLS.
     """
 
     broker: ClassVar[str] = "nats"
@@ -32,7 +32,7 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def servers(self) -> list[str]:
-        """The single urls."""
+        """The individual addresses."""
         return [part.strip() for part in self.url.split(",") if part.strip()]
 
     @property

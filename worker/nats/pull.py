@@ -1,4 +1,4 @@
-"""One pull request at a time on an inbox of its own, so that what it still owes is known exactly.
+"""Pull requests, one at a time per inbox, so that it is known exactly what each may still deliver.
 
 The requests and their answers: nats-architecture-and-design, ADR-13.
 """
@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from enum import Enum
+from typing import Self
 
 import msgspec
 import nats.errors
@@ -19,7 +20,7 @@ from penstock.worker.pipeline.budget import Share
 
 
 class PullPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How to ask: ``subject`` of the request, messages and bytes per request, times in seconds."""
+    """What to request: ``subject``, messages and bytes per request, and times in seconds."""
 
     subject: str
     messages: int
@@ -27,9 +28,17 @@ class PullPlan(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat: float
     expires: float
 
+    @classmethod
+    def of(cls, subject: str, messages: int, size: int, heartbeat: float) -> Self:
+        """Requests that last long enough for several heartbeats."""
+        expires = max(30.0, 4 * heartbeat)
+        return cls(
+            subject=subject, messages=messages, bytes=size, heartbeat=heartbeat, expires=expires
+        )
+
 
 class Verdict(Enum):
-    """What a status of the server means for the one who asked."""
+    """What a status of the server means for a request."""
 
     ALIVE = "nothing to do"
     ENDED = "ask again"
@@ -57,18 +66,18 @@ _CODES = {
 
 
 def verdict_of(header: bytes | None) -> tuple[Verdict, str]:
-    """Class a status line like ``NATS/1.0 409 Consumer Deleted``; with it as text."""
+    """The verdict for a status line, such as ``NATS/1.0 409 Consumer Deleted``, and its text."""
     line = (header or b"").partition(b"\r\n")[0]
     code, description = line[9:12], line[12:].strip().lower()
     for text, verdict in _DESCRIBED:
         if code == b"409" and text in description:
             return verdict, line.decode("utf-8", "replace")
-    # Leadership change, server shutdown, too many waiting or unacknowledged, and what is unknown.
+    # Leadership change, server shutdown, too many waiting or unacknowledged, and unknown ones.
     return _CODES.get(code, Verdict.PAUSED), line.decode("utf-8", "replace")
 
 
 class Pull:
-    """One inbox. ``messages`` and ``bytes`` say what may still come."""
+    """One inbox. ``messages`` and ``bytes`` say what may still arrive."""
 
     def __init__(self, nc: Client, plan: PullPlan, subscription: Subscription) -> None:
         self.messages = 0
@@ -87,7 +96,7 @@ class Pull:
         plan: PullPlan,
         receiver: Callable[["Pull", list[Frame]], None],
     ) -> "Pull":
-        """Subscribe to a fresh inbox; ``receiver`` gets what comes."""
+        """Subscribe to a new inbox; ``receiver`` gets what arrives."""
         subscription = await nc.subscribe(nc.new_inbox())
         pull = cls(nc, plan, subscription)
         BatchParser.of(nc).register(subscription._id, lambda frames: receiver(pull, frames))  # noqa: SLF001
@@ -99,7 +108,7 @@ class Pull:
         return self.messages > 0
 
     def ask(self, now: float) -> None:
-        """Send a request. After a message larger than allowed: for one message of any size."""
+        """Send a request. After a message that was too large: for one message of any size."""
         plan = self._plan
         self.messages, self.bytes = plan.messages if self._limited else 1, plan.bytes
         self._deadline = now + plan.expires + 2 * plan.heartbeat
@@ -119,9 +128,9 @@ class Pull:
     def received(
         self, frames: list[Frame]
     ) -> tuple[list[JetStreamMessage], int, list[bytes | None]]:
-        """Split frames into messages with their bytes together, and header blocks of statuses.
+        """Split frames into messages, their total bytes, and the header blocks of statuses.
 
-        A message of the stream always has a reply, whatever its headers say; a status never has.
+        A message of the stream always has a reply subject, whatever its headers; a status has none.
         """
         messages = messages_of([frame for frame in frames if frame[1]])
         statuses = [frame[2] for frame in frames if not frame[1]]
@@ -134,7 +143,7 @@ class Pull:
         return messages, size, statuses
 
     def judge(self, header: bytes | None) -> tuple[Verdict, str]:
-        """Take note of a status and say what it means."""
+        """Process a status, and return what it means."""
         verdict, text = verdict_of(header)
         if verdict is not Verdict.ALIVE:
             self._limited = self._delivered or "MaxBytes" not in text
@@ -142,11 +151,11 @@ class Pull:
         return verdict, text
 
     def end(self) -> None:
-        """Nothing more is owed."""
+        """The request is over: nothing more will arrive for it."""
         self.messages = self.bytes = 0
 
     def overdue(self, now: float) -> bool:
-        """True if the server should have ended the request long ago, so it has forgotten it."""
+        """True if the server should have ended the request long ago, and so has forgotten it."""
         return self.open and now > self._deadline
 
     async def stop_deliveries(self) -> None:
@@ -162,9 +171,9 @@ class Pull:
 
 
 class Pulls:
-    """The requests of one source: up to ``count`` at a time, all on inboxes of one generation.
+    """The requests of one source: up to ``count`` at a time, on inboxes of one generation.
 
-    What they ask for counts against ``share``.
+    What they may still deliver counts against ``share``.
     """
 
     def __init__(
@@ -184,14 +193,14 @@ class Pulls:
         self._paused_until = 0.0
 
     async def begin(self) -> None:
-        """Begin a generation; nothing is asked for yet."""
+        """Begin a generation; nothing is requested yet."""
         await self.drop()
         for _ in range(self._count):
             self._pulls.append(await Pull.on_new_inbox(self._nc, self._plan, self._receiver))
 
     @property
     def owed(self) -> int:
-        """Messages the server may still send. While there are any it owes heartbeats too."""
+        """Messages that the server may still send. While there are any, it sends heartbeats."""
         return sum([pull.messages for pull in self._pulls])
 
     @property
@@ -199,10 +208,10 @@ class Pulls:
         return sum([pull.bytes for pull in self._pulls])
 
     def ask(self, waiting: int, waiting_bytes: int) -> None:
-        """Keep as many requests open as there is room beside what already waits.
+        """Keep as many requests open as there is room for, given what is waiting already.
 
-        All together never holds more than ``count`` times the messages and bytes of a request. An
-        idle stream keeps a single one open: memory that is asked for is memory that others lack.
+        All together never exceed ``count`` times the messages and bytes of a request. An idle
+        stream keeps only one request open, because what is requested counts as used memory.
         """
         self._share.ask(self._owed_bytes)
         now = asyncio.get_running_loop().time()
@@ -221,7 +230,7 @@ class Pulls:
                 self._share.ask(self._owed_bytes)
 
     def pause(self, then: Callable[[], None]) -> None:
-        """Ask nothing for a moment, then call ``then``."""
+        """Request nothing for a moment, then call ``then``."""
         loop = asyncio.get_running_loop()
         self._paused_until = loop.time() + _PAUSE_SECONDS
         loop.call_at(self._paused_until + 0.001, then)

@@ -1,7 +1,7 @@
-"""Requests to JetStream over one inbox: a thousand in flight together, each answer by its number.
+"""Requests to JetStream over one inbox: a thousand at a time, with answers matched by number.
 
-nats-py's ``request`` takes one answer for one request, and 20 to 80 µs for it; here a thousand
-messages go out as one write, and their answers come in as one list.
+nats-py's ``request`` takes 20 to 80 µs for each request and its answer; here a thousand messages go
+out in one write, and their answers come in as one list.
 
 Atomic batches: https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md
 """
@@ -24,17 +24,17 @@ Request = tuple[str, str, bytes]
 """Subject, header lines (each with its CRLF, or nothing at all), payload."""
 
 BATCH_LIMIT = 1_000
-"""Messages in one atomic batch; the servers allow no more."""
+"""Most messages in an atomic batch; servers allow no more."""
 
 ATOMIC_DISABLED = 10174
 
 _NO_RESPONDERS = b"503"
 
 _SUBJECT_LIMIT = 3_500
-"""Bytes. A server ends a connection that sends it a line of more than 4,096."""
+"""Bytes. A server closes a connection that sends it a line of more than 4,096 bytes."""
 
 _HEADER_ROOM = 160
-"""What a request's header takes beside its own lines, those of an atomic batch included."""
+"""Bytes of a request's header beside its own lines, including those of an atomic batch."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """A stream's answer to a message. ``count`` is set by the commit of an atomic batch alone."""
+    """A stream's answer to a message. ``count`` is set only for the commit of an atomic batch."""
 
     stream: str = ""
     seq: int = 0
@@ -61,7 +61,7 @@ _decode_ack = msgspec.json.Decoder(Ack).decode
 
 
 def ack_of(frame: Frame) -> Ack:
-    """The stream's answer in ``frame``; `NO_STREAM` if the server says that nobody listens."""
+    """The stream's answer in ``frame``; `NO_STREAM` if no stream takes the subject."""
     if status_of(frame[2]) == _NO_RESPONDERS:
         return NO_STREAM
     try:
@@ -71,10 +71,10 @@ def ack_of(frame: Frame) -> Ack:
 
 
 def unfit(nc: Client, subject: str, size: int) -> str | None:
-    """Why the server would end the connection if it were sent this; None if it would not.
+    """Why the server would close the connection if it got this; None if it would not.
 
-    ``size`` is that of the payload and of the request's own header lines. What a server takes may
-    change whenever it starts again, so ask shortly before sending.
+    ``size`` covers the payload and the request's own header lines. A server's limits may change
+    with each restart, so check right before sending.
     """
     if size + _HEADER_ROOM > nc.max_payload:
         return f"{size} bytes; the server takes {nc.max_payload}, headers included"
@@ -84,7 +84,7 @@ def unfit(nc: Client, subject: str, size: int) -> str | None:
 
 
 class Call(Generic[Heard]):
-    """Gathers answers until there are ``limit``, or one is the ``last``."""
+    """Collects answers until there are ``limit``, or ``last`` is true for one."""
 
     def __init__(self, limit: int, last: Callable[[Heard], bool]) -> None:
         self.answers: list[tuple[int, Heard]] = []
@@ -99,7 +99,7 @@ class Call(Generic[Heard]):
             self.done.set()
 
     async def wait(self, patience: float) -> None:
-        """Until all answers are there, or none came for ``patience`` seconds."""
+        """Wait until all answers are there, or none has arrived for ``patience`` seconds."""
         heard = -1
         while heard < len(self.answers) and not self.done.is_set():  # answers still come
             heard = len(self.answers)
@@ -117,8 +117,8 @@ def _never(_answer: Frame) -> bool:
 class Inbox:
     """One wildcard subscription for the answers to all requests of its owner.
 
-    Opens itself; `close` is idempotent. ``patience``: seconds without any answer after which a
-    call is over.
+    It opens itself when needed; `close` is idempotent. A call ends after ``patience`` seconds
+    without any answer.
     """
 
     def __init__(self, nc: Client, patience: float) -> None:
@@ -150,7 +150,7 @@ class Inbox:
         return subject.lower() == f"{self._subject}.*".lower()
 
     def interrupt(self) -> None:
-        """End all calls with the answers they have."""
+        """End all calls with the answers that they have so far."""
         for call in self._calls.values():
             call.done.set()
 
@@ -160,10 +160,10 @@ class Inbox:
         limit: int | None = None,
         last: Callable[[Frame], bool] = _never,
     ) -> list[tuple[int, Frame]]:
-        """Send all requests together and return their answers, each with its request's number.
+        """Send all requests together and return the answers, each with the number of its request.
 
-        Ends with ``limit`` answers (None: one each), with the ``last``, or with those that came
-        before the patience ended. Raises the client's errors.
+        Returns after ``limit`` answers (None: one per request), after an answer for which ``last``
+        is true, or when the patience ends. Raises the client's errors.
         """
         await self.open()
         name, reply = self._next()
@@ -176,7 +176,7 @@ class Inbox:
     async def ask_atomic(self, requests: Sequence[Request]) -> Frame | None:
         """Write all or none of 2 to `BATCH_LIMIT` messages of one stream.
 
-        Returns the answer to the whole, or None if nothing was heard.
+        Returns the answer to the batch, or None if there was none.
         """
         await self.open()
         name, reply = self._next()
@@ -212,12 +212,12 @@ class Inbox:
         for frame in frames:
             name, _, index = frame[0].rpartition(b".")[2].partition(b"-")
             call = self._calls.get(name)
-            if call is not None:  # else its caller has given up
+            if call is not None:  # otherwise its caller has given up
                 call.take(int(index), frame)
 
 
 def _command(subject: str, reply: str, lines: str, payload: bytes) -> tuple[bytes, ...]:
-    """The pieces of the command that sends a request; joined once with those of its neighbours."""
+    """The pieces of the command that sends a request; the caller joins all pieces once."""
     if not lines:
         return f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload, b"\r\n"
     head = f"NATS/1.0\r\n{lines}\r\n".encode()

@@ -1,4 +1,4 @@
-"""Which differences of a stream or consumer matter, and which can be mended in place.
+"""Which differences of a stream or consumer matter, and which can be corrected in place.
 
 Pure: configurations in, differences out.
 """
@@ -12,10 +12,10 @@ from penstock.worker.difference import Difference
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """How one setting is compared. ``differs`` and ``safe`` take what is wanted and what is found.
+    """How one setting is compared. ``differs`` and ``safe`` take the wanted and the found value.
 
-    ``remedy`` is for those that cannot be changed in place; ``default`` is meant by an absent one.
-    While the object has the settings ``blocked_by``, the server refuses the change.
+    ``remedy`` is for a setting that cannot be changed in place; ``default`` is the value of an
+    absent one. While the object has the setting ``blocked_by``, the server refuses the change.
     """
 
     setting: str
@@ -61,8 +61,8 @@ def _set(_wanted: Any, found: Any) -> bool:
 
 
 _BY_HAND = "change it with `nats stream edit`"
-_SHRINK = f"lowering it drops messages at once; if that is meant, {_BY_HAND}"
-_REMAKE = "it cannot be changed; drain it, then make a new one under another name"
+_SHRINK = f"lowering it drops messages at once; if you want that, {_BY_HAND}"
+_REMAKE = "it cannot be changed; drain it, then create a new one under another name"
 _CONSUMER_REMAKE = "stop the workers, delete the consumer, run `penstock provision`; redelivers all"
 
 STREAM_RULES: tuple[Rule, ...] = (
@@ -76,7 +76,7 @@ STREAM_RULES: tuple[Rule, ...] = (
     Rule(setting="allow_direct", remedy="", differs=_wants_on, safe=_always),
     Rule(
         setting="allow_atomic",
-        remedy="a stream that persists asynchronously takes no atomic batches",
+        remedy="a stream with asynchronous persistence accepts no atomic batches",
         differs=_wants_on,
         safe=_always,
         blocked_by=("persist_mode", "async"),
@@ -85,7 +85,7 @@ STREAM_RULES: tuple[Rule, ...] = (
     Rule(setting="deny_purge", remedy="", differs=_wants_on, safe=_always),
     Rule(
         setting="persist_mode",
-        remedy=f"events would be confirmed before they are on the disk; {_REMAKE}",
+        remedy=f"events would be confirmed before they are on disk; {_REMAKE}",
         differs=lambda wanted, found: found == "async" and wanted != "async",
     ),
     Rule(
@@ -112,7 +112,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
     Rule(setting="max_ack_pending", remedy="", safe=_always),
     Rule(
         setting="inactive_threshold",
-        remedy="the server forgets it when idle; `nats consumer edit` without it",
+        remedy="the server deletes an idle consumer; remove this with `nats consumer edit`",
         differs=_set,
     ),
 )
@@ -127,7 +127,7 @@ BUCKET_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         setting="persist_mode",
-        remedy="delete the bucket; the worker makes and refills it",
+        remedy="delete the bucket; the worker recreates and refills it",
         differs=lambda wanted, found: wanted == "async" and found != "async",
     ),
     Rule(setting="max_msgs_per_subject", remedy=_SHRINK, differs=_limits_differ, safe=_grows),
@@ -139,9 +139,10 @@ BUCKET_RULES: tuple[Rule, ...] = (
 def compare(
     what: str, wanted: Mapping[str, Any], present: Mapping[str, Any], rules: Sequence[Rule]
 ) -> tuple[list[Difference], dict[str, Any] | None]:
-    """The differences, and the present configuration with the safe ones mended (None: none is).
+    """The differences, and the present configuration with the safe ones corrected (None if there
+    are none).
 
-    Settings that no rule names stay as they are.
+    Settings without a rule stay as they are.
     """
     differences: list[Difference] = []
     changed: dict[str, Any] = {}
@@ -173,12 +174,12 @@ _NANOSECONDS = 1_000_000_000
 
 
 def nanoseconds(seconds: float) -> int:
-    """As the server counts time."""
+    """A time in the server's unit."""
     return round(seconds * _NANOSECONDS)
 
 
 def shown(setting: str, value: Any) -> str:
-    """A value for people: times in seconds, lists with commas, no limit as such."""
+    """A value for people: times in seconds, lists with commas, and "unlimited"."""
     if setting in {"max_age", "ack_wait"} and value:
         return f"{value / _NANOSECONDS:g} s"
     if setting.startswith("max_") and not (value and value > 0):

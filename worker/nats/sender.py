@@ -1,4 +1,4 @@
-"""Sends until confirmed: what waits as a batch, after silence again, in bounded memory."""
+"""Sends messages until they are confirmed: in batches, with retries, in bounded memory."""
 
 import asyncio
 import re
@@ -42,13 +42,13 @@ from penstock.worker.wording import why
 log = Logger(__name__)
 
 _BATCH_BYTES = 1024 * 1024
-"""Of one write, so that answers come in time to tell a slow stream from a silent one."""
+"""Most bytes of one write, so that a slow stream still answers before the patience ends."""
 
 _PATIENCE_SECONDS = 5.0
 _RECONNECT_POLL_SECONDS = 0.05
 _PAUSE_SECONDS = 0.5
 _NO_STREAM_SECONDS = 2.0
-"""How long no stream for a subject may be a stream that has no leader for a moment."""
+"""For how long "no stream" may mean that the stream has no leader at the moment."""
 
 _DEAF = (
     "no answer can be received, so whether it was stored is not known: ask for the permission to "
@@ -61,7 +61,7 @@ _deafened = re.compile(r'permissions violation for subscription to "([^"]+)"', r
 
 @asynccontextmanager
 async def open_sender(server: str | NatsOptions, sending: Sending) -> AsyncIterator[Outlet]:
-    """A connection of its own. Raises SourceUnavailable."""
+    """A sender with its own connection. Raises SourceUnavailable."""
     options = NatsOptions(url=server) if isinstance(server, str) else server
     nc = await connect(options, name=sending.name)
     sender = NatsSender(nc, atomic=sending.atomic, **sending.limits)
@@ -74,10 +74,10 @@ async def open_sender(server: str | NatsOptions, sending: Sending) -> AsyncItera
 
 
 class NatsSender:
-    """Publishes bytes to streams and confirms them, each exactly once within the duplicate window.
+    """Publishes bytes to streams until confirmed, each stored once within the duplicate window.
 
-    Where ``limits`` are reached, `send` waits for room. ``atomic``: use atomic batches where the
-    stream takes them.
+    While ``limits`` are reached, `send` waits for room. ``atomic``: use atomic batches if the
+    stream accepts them.
     """
 
     def __init__(self, nc: Client, *, atomic: bool = True, **limits: Unpack[Limits]) -> None:
@@ -98,11 +98,7 @@ class NatsSender:
         self._listen_for_denials()
 
     async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
-        """Queue a message, once there is room. The future gives its `Confirmation`.
-
-        The future raises PublishRefused or PublishFailed. Cancelling it before the message has been
-        sent takes the message back.
-        """
+        """Queue a message as soon as there is room; see `Sender.send`."""
         message = await self._unconfirmed.take(subject, payload, msg_id)
         if message.confirmed.done():  # closed meanwhile
             return message.confirmed
@@ -118,7 +114,7 @@ class NatsSender:
         await self._unconfirmed.none(patience)
 
     async def close(self) -> None:
-        """End at once. What is unconfirmed fails with PublishFailed. Idempotent."""
+        """Stop at once. What is unconfirmed fails with PublishFailed. Idempotent."""
         error = PublishFailed("the publisher was closed before this was confirmed")
         self._unconfirmed.close(error)
         await end(*self._tasks.values())
@@ -126,10 +122,10 @@ class NatsSender:
         self._fail_all(error)
 
     def _fitting(self, batch: list[Outgoing]) -> list[Outgoing]:
-        """What waits still, without what the server would end the connection for.
+        """The messages that are still unconfirmed and that the server will accept.
 
-        Asked for each attempt, since a server may come back with a smaller limit. What is too large
-        fails alone, and not with those beside it.
+        Checked before each attempt, because a server may come back with a smaller limit. A message
+        that is too large fails; the others do not.
         """
         for message in batch:
             size = len(message.payload) + len(message.msg_id)
@@ -138,7 +134,7 @@ class NatsSender:
         return [message for message in batch if not message.confirmed.done()]
 
     def _queue(self, domain: str) -> Queue:
-        """Of a domain, and so of a stream: only messages of one stream can be a batch."""
+        """The queue of a domain, and so of a stream: a batch has messages of one stream only."""
         queue = self._queues.setdefault(domain, Queue())
         if domain not in self._tasks:
             work = self._work(domain, queue)
@@ -147,7 +143,7 @@ class NatsSender:
         return queue
 
     def _ended(self, domain: str, task: asyncio.Task[None]) -> None:
-        """A defect of ours must not leave callers waiting; the next message starts anew."""
+        """A bug here must not leave callers waiting; the next message starts a new task."""
         if not task.cancelled() and (error := task.exception()):
             log.error("publish_failed", domain=domain, exc_info=error)
             del self._tasks[domain]
@@ -174,15 +170,15 @@ class NatsSender:
             if self._nc.is_closed:
                 error = self._nc.last_error
                 reason = why(error) if error else "it was closed"
-                self._fail_all(PublishFailed(f"the connection has ended for good: {reason}"))
+                self._fail_all(PublishFailed(f"the connection is closed for good: {reason}"))
                 return
             await asyncio.sleep(_RECONNECT_POLL_SECONDS)
 
     async def _deliver(self, domain: str, batch: list[Outgoing]) -> None:
-        """One attempt at a batch: as a whole if that goes, else, or if it is refused, singly.
+        """One attempt at a batch: atomically if possible, otherwise, or if refused, one by one.
 
-        A stream that can tell nothing about the whole can tell it about each: which one is there
-        already, is too large or finds no room.
+        Refusing a whole batch, a stream does not say why; for single messages it says which one is
+        a duplicate, too large, or finds no room.
         """
         batch = self._fitting(batch)
         if not batch:
@@ -201,7 +197,7 @@ class NatsSender:
                 _confirm_all(batch, reply)
                 return
             if reply.error is None or reply.error.err_code == ATOMIC_DISABLED:
-                # Without a count an older server took each by itself. Until the next reconnect.
+                # Without a count, an older server took them one by one. Until the next reconnect.
                 self._singly[domain] = generation
         answers = await self._inbox.ask([_request(message) for message in batch])
         for index, answer in answers:
@@ -231,7 +227,7 @@ class NatsSender:
             )
 
     async def _recover(self) -> None:
-        """After silence: a connection whose reader has died looks alive and is not."""
+        """After silence, reconnect if the reading task has died: such a connection looks alive."""
         if self._nc.is_connected and not reads(self._nc):
             await revive(self._nc)
 
@@ -244,7 +240,7 @@ class NatsSender:
                 message.fail(error)
 
     def _listen_for_denials(self) -> None:
-        """A publish that is not allowed is only reported to the connection's error handler."""
+        """Watch the connection's error handler, the only place where denials are reported."""
         report = self._nc._error_cb  # noqa: SLF001  (nats-py takes it at connect alone)
 
         async def listen(error: Exception) -> None:
@@ -263,16 +259,16 @@ class NatsSender:
         for batch in self._in_flight.values():
             for message in batch:
                 if message.subject.lower() == subject.lower():
-                    text = f"not allowed to publish on {message.subject!r}: ask for the permission"
+                    text = f"not allowed to publish on {message.subject!r}: grant this permission"
                     message.fail(PublishRefused(text))
         self._inbox.interrupt()
 
 
 def _malformed(subject: str, msg_id: str) -> str | None:
     if not (subject.isascii() and subject.isprintable() and " " not in subject):
-        return "a subject is printable ASCII without spaces"
+        return "a subject must be printable ASCII without spaces"
     if not (msg_id.isascii() and msg_id.isprintable()):
-        return f"a Nats-Msg-Id is printable ASCII, not {msg_id!r}"
+        return f"a Nats-Msg-Id must be printable ASCII, not {msg_id!r}"
     return None
 
 

@@ -1,8 +1,8 @@
-"""JetStream over own pull requests and an own parser: the fast path, and the one that heals.
+"""The fast path for JetStream: our own pull requests and parser, and recovery by itself.
 
-nats-py's ``fetch`` costs several times the CPU, takes a user's header ``Status:`` for a word of the
-server, and does not notice a connection that is silent for minutes. Here messages come through
-`nats.wire`, and a watchdog knows the server's heartbeats.
+nats-py's ``fetch`` costs several times the CPU, takes a user's header ``Status:`` for a status of
+the server, and does not notice that a connection has been silent for minutes. Here messages come
+through `nats.wire`, and a watchdog checks for the server's heartbeats.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import structlog
 from nats.aio.client import Client
 
 from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError
-from penstock.worker.nats.api import Consumer, Incarnation
+from penstock.worker.nats.api import Consumer, Epochs
 from penstock.worker.nats.connection import reads, revive
 from penstock.worker.nats.message import JetStreamMessage
 from penstock.worker.nats.pull import Pull, PullPlan, Pulls, Verdict
@@ -38,11 +38,11 @@ _ANSWER_SECONDS = 2.0
 class JetStreamSource:
     """A durable pull consumer. At most two batches, by count and by bytes, are asked for or waiting
     to be fetched, and no more than ``share`` allows. Times are in seconds; ``heartbeat`` is the
-    server's while idle.
+    server's interval while idle.
 
-    Every connection begins a generation of fresh inboxes, so requests of an older one deliver
-    nothing. What is buffered or handed out stays valid while stream and consumer are the same
-    incarnation; when they were made anew it is dropped, and so are its acknowledgements.
+    Every connection begins a generation of new inboxes, so requests of an older one deliver
+    nothing. What is buffered or handed out stays valid while stream and consumer keep their epochs;
+    if one is recreated, it is dropped, and its acknowledgements with it.
     """
 
     transport = "nats"
@@ -68,17 +68,12 @@ class JetStreamSource:
             batch_size=batch_size, batch_bytes=batch_bytes, linger=linger, share=share
         )
         self._intake.share.wake = self._ask
-        plan = PullPlan(
-            subject=f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
-            messages=batch_size,
-            bytes=self._intake.batch_bytes,
-            heartbeat=heartbeat,
-            expires=max(30.0, 4 * heartbeat),
-        )
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        plan = PullPlan.of(subject, batch_size, self._intake.batch_bytes, heartbeat)
         self._pulls = Pulls(nc, plan, _BUFFERED_BATCHES, self._received, self._intake.share)
         self._handed_out: set[bytes] = set()
         self._unsent: list[bytes] = []
-        self._incarnation: Incarnation | None = None
+        self._epochs: Epochs | None = None
         self._running = False
         self._broken = asyncio.Event()
         self._refusal: TopologyError | None = None
@@ -113,7 +108,7 @@ class JetStreamSource:
             await asyncio.wait({self._watcher})
         try:
             if self._running and self._nc.is_connected:
-                await self._give_back()
+                await self._nack_rest()
         finally:
             await self._end()
 
@@ -124,7 +119,7 @@ class JetStreamSource:
         messages, size = await self._intake.batch()
         self._handed_out.update([message.reply for message in messages])
         self._ask()
-        epoch = self._incarnation.stream if self._incarnation else ""
+        epoch = self._epochs.stream if self._epochs else ""
         return Batch(messages, size, self, epoch=epoch)
 
     async def ack(self, batch: Batch) -> None:
@@ -137,7 +132,7 @@ class JetStreamSource:
         return await self._consumer.backlog()
 
     def _settle(self, batch: Batch, verdict: bytes) -> None:
-        """Settle what was handed out. While away, keep it until the incarnation is known again."""
+        """Settle what was handed out. While disconnected, keep it until the epochs are known."""
         self._intake.settled(len(batch), batch.size)
         replies = list(filter(self._handed_out.__contains__, map(_reply, batch.messages)))
         if not replies:
@@ -176,7 +171,7 @@ class JetStreamSource:
             self._lost()
 
     def _lost(self) -> None:
-        """The requests are void. The watcher begins the next generation."""
+        """All requests are void; the watcher begins the next generation."""
         self._running = False
         self._broken.set()
 
@@ -207,7 +202,7 @@ class JetStreamSource:
             await self._listen()
 
     def _tell(self, verdict: bytes) -> None:
-        """Say of everything unsettled that it is being worked on, or has to come again."""
+        """Send ``verdict`` for everything unsettled: in progress, or to be redelivered."""
         replies = [*self._handed_out, *[message.reply for message in self._intake]]
         if replies:
             send(self._nc, publishes(replies, verdict))
@@ -221,7 +216,7 @@ class JetStreamSource:
             await self._break_silence()
 
     async def _break_silence(self) -> None:
-        """Ask again if the server still answers on this connection, else leave the connection."""
+        """Begin a new generation; if the server does not answer, on a new connection."""
         alive = reads(self._nc)
         log.warning("source_silent", source=self.name, reading=alive)
         try:
@@ -255,16 +250,16 @@ class JetStreamSource:
     async def _begin(self) -> None:
         """Begin a generation. Raises SourceUnavailable."""
         self._broken.clear()
-        incarnation = await self._consumer.incarnation(_ANSWER_SECONDS)
+        epochs = await self._consumer.epochs(_ANSWER_SECONDS)
         await self._pulls.begin()
         if self._broken.is_set():
-            raise SourceUnavailable(f"{self.name}: lost again while connecting")
-        if self._incarnation not in {None, incarnation}:
-            log.warning("stream_remade", source=self.name, dropped=len(self._intake))
+            raise SourceUnavailable(f"{self.name}: the connection was lost again")
+        if self._epochs not in {None, epochs}:
+            log.warning("stream_recreated", source=self.name, dropped=len(self._intake))
             self._intake.drain()
             self._handed_out.clear()
             self._unsent.clear()
-        self._incarnation = incarnation
+        self._epochs = epochs
         self._running, self._quiet_ticks = True, 0
         self._intake.fail(None)
         for commands in self._unsent:
@@ -273,11 +268,11 @@ class JetStreamSource:
         self._tell(_PROGRESS)
         self._ask()
 
-    async def _give_back(self) -> None:
-        """Settle what nobody will: it is redelivered at once, here or elsewhere.
+    async def _nack_rest(self) -> None:
+        """Return what is unsettled, so that it is redelivered at once, here or elsewhere.
 
-        A request cannot be taken back, and what is sent to an inbox that is gone comes again only
-        after the ack wait. So let arrive what is coming first.
+        A request cannot be cancelled, and messages for an inbox that is gone are redelivered only
+        after the ack wait. So wait first for what is on its way.
         """
         owed = -1
         with contextlib.suppress(SourceUnavailable):

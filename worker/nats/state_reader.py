@@ -1,4 +1,4 @@
-"""An agent's own state, read from the bucket that the worker keeps."""
+"""An agent's own state, read from the bucket that the worker maintains."""
 
 from datetime import UTC, datetime
 
@@ -34,7 +34,7 @@ class BucketReader:
             )
         except nats.errors.NoRespondersError as exc:
             raise StateStoreUnavailable(
-                f"{name}: no bucket {bucket} answers; the worker makes it, or `penstock provision`"
+                f"{name}: there is no bucket {bucket}; a worker or `penstock provision` creates it"
             ) from exc
         except (nats.errors.Error, TimeoutError, OSError) as exc:
             raise StateStoreUnavailable(
@@ -50,7 +50,7 @@ def _value(found: Msg, name: str, bucket: str) -> StateValue:
     try:
         state = _decode(found.data)
     except (ValueError, RecursionError) as exc:
-        raise StateMissing(f"{name}: bucket {bucket} holds something else there: {exc}") from exc
+        raise StateMissing(f"{name}: bucket {bucket} has no valid state there: {exc}") from exc
     if state.omitted:
         raise StateMissing(
             f"{name}: its {state.omitted} bytes do not fit into bucket {bucket}; "

@@ -1,7 +1,7 @@
-"""Streams, consumers and buckets: what Penstock needs on JetStream, and making it so.
+"""Streams, consumers and buckets: what Penstock needs on JetStream, and how it is created.
 
-Nothing is ever deleted or made anew: that would lose messages or positions. What cannot be changed
-in place without losing anything is reported, with what a person can do.
+Nothing is ever deleted or recreated, because that would lose messages or offsets. What cannot be
+changed in place without a loss is reported, with what a person can do.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ _ATOMIC_SINCE = (2, 12)
 _DUPLICATE_WINDOW_SECONDS = 120
 _RACE_ROUNDS = 5
 _IN_USE = frozenset({10058, 10148, 10013})
-"""Somebody else has made it meanwhile, with other settings: look again."""
+"""Another process has created it meanwhile, with other settings: compare again."""
 
 
 class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream of events. ``max_age`` in seconds and ``max_bytes`` are unlimited if 0.
+    """A stream of events. ``max_age`` (in seconds) and ``max_bytes`` are unlimited if 0.
 
-    A stream with ``max_bytes`` refuses what is too much, so the publisher learns of it; one with
-    ``max_age`` alone drops the oldest.
+    A full stream with ``max_bytes`` refuses new messages, so that the publisher notices; one with
+    only ``max_age`` drops the oldest messages.
     """
 
     name: str
@@ -46,7 +46,7 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     deny_purge: bool = False
 
     def config(self, *, atomic: bool) -> dict[str, Any]:
-        """As the server wants it."""
+        """The configuration for the server."""
         config = {
             "name": self.name,
             "subjects": list(self.subjects),
@@ -80,7 +80,7 @@ class ConsumerPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def config(self) -> dict[str, Any]:
-        """As the server wants it."""
+        """The configuration for the server."""
         return {
             "name": self.durable,
             "durable_name": self.durable,
@@ -88,7 +88,7 @@ class ConsumerPlan(msgspec.Struct, frozen=True, kw_only=True):
             "ack_policy": "explicit",
             "ack_wait": nanoseconds(self.ack_wait),
             "max_ack_pending": self.max_ack_pending,
-            # With a limit, exhausted messages vanish from it without a trace but advisories.
+            # With a limit, the consumer would drop messages, with an advisory as the only trace.
             "max_deliver": -1,
             "replay_policy": "instant",
         }
@@ -101,10 +101,10 @@ async def provision(
     *,
     dry_run: bool = False,
 ) -> list[Difference]:
-    """Make streams and consumers as planned, as far as that loses nothing; say what was done.
+    """Create and correct streams and consumers, as far as that loses nothing.
 
-    With ``dry_run`` nothing is changed. May run in many processes at
-    once. Raises SourceUnavailable, or TopologyError if the server refuses.
+    Returns what was done and what still differs. With ``dry_run`` nothing is changed. May run in
+    many processes at once. Raises SourceUnavailable, or TopologyError if the server refuses.
     """
     found: list[Difference] = []
     for plan in plans:
@@ -129,7 +129,9 @@ async def check(
     found = await provision(nc, plans, consumer, dry_run=True)
     fatal = [str(difference) for difference in found if difference.fatal]
     if fatal:
-        raise TopologyError(f"{'; '.join(fatal)}. Run `penstock provision` with the right to")
+        raise TopologyError(
+            f"{'; '.join(fatal)}. Run `penstock provision` as a user who may create and change it"
+        )
     return found
 
 
@@ -142,10 +144,10 @@ async def ensure_bucket(
     asynchronous: bool = False,
     dry_run: bool = False,
 ) -> list[Difference]:
-    """Make the stream of a key-value bucket as nats-py and the ``nats`` command expect it.
+    """Create the stream of a key-value bucket, as nats-py and the ``nats`` command expect it.
 
-    nats-server takes either atomic batches (the default) or asynchronous persistence, never both;
-    ``asynchronous`` asks for the second, which one replica alone can have. Raises as `provision`.
+    A stream can have either atomic batches (the default) or asynchronous persistence
+    (``asynchronous``), which requires a single replica. Raises as `provision` does.
     """
     name = f"KV_{bucket}"
     config: dict[str, Any] = {
@@ -180,7 +182,7 @@ def knows_atomic(nc: Client) -> bool:
 
 
 class _StreamObject:
-    """How to read, make and change a stream."""
+    """How to read, create and change a stream."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -200,7 +202,7 @@ class _StreamObject:
 
 
 class _ConsumerObject:
-    """How to read, make and change a durable consumer."""
+    """How to read, create and change a durable consumer."""
 
     def __init__(self, stream: str, durable: str) -> None:
         self.title = f"consumer {durable} of stream {stream}"
@@ -242,7 +244,7 @@ async def _settle(
     rules: Sequence[Rule],
     dry_run: bool,  # noqa: FBT001  (handed through)
 ) -> list[Difference]:
-    """Read, then create or change. Somebody else may do the same at this moment: look again."""
+    """Read, then create or change; retry if another process does the same at this moment."""
     for attempt in range(_RACE_ROUNDS):
         present = await target.read(nc)
         try:

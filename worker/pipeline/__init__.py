@@ -1,1 +1,1 @@
-"""From a message to a committed row: the way of a batch, and the promises it relies on."""
+"""From a message to a committed row: the path of a batch, and the protocols it relies on."""

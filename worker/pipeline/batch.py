@@ -1,4 +1,4 @@
-"""The batch: what one transaction commits, from the fetch to its acknowledgement."""
+"""The batch: what one transaction commits, from fetch to acknowledgement."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,14 +11,14 @@ from penstock.worker.pipeline.ports import DeadLetter, Message, Origin
 
 
 class Settling(Protocol):
-    """Who fetched a batch, and settles it and its parts, each once."""
+    """The source of a batch. It settles the batch or its parts, each once."""
 
     name: str
     transport: str
 
     async def ack(self, batch: "Batch") -> None:
-        """Settle for good. A lost acknowledgement only means redelivery. Acknowledging messages of
-        a connection that is gone does no harm.
+        """Settle for good. A lost acknowledgement only leads to redelivery, and acknowledging
+        messages of a closed connection does no harm.
         """
 
     async def nack(self, batch: "Batch", delay: float) -> None:
@@ -26,12 +26,12 @@ class Settling(Protocol):
 
 
 class Batch:
-    """Messages of one stream, what became of them, and how to settle them.
+    """Messages of one stream, what they were decoded to, and how to settle them.
 
-    ``size`` is the bytes of the messages together. ``epoch`` names the incarnation of the stream
-    that their offsets count in. ``outcomes`` are the events and dead letters that the messages
-    were decoded to, one each in their order; set them once, before anything that follows from them.
-    ``watched`` is True if its messages may be poison.
+    ``size`` is the total size of the messages in bytes. ``epoch`` is the epoch of the stream in
+    which their offsets count. ``outcomes`` has the event or dead letter of each message, in order;
+    set it once, before using what is computed from it. ``watched`` is True if a message may be
+    poison.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Batch:
 
     @cached_property
     def plan(self) -> Plan:
-        """What the events write; made once."""
+        """What the events write; computed once."""
         return make_plan([outcome for outcome in self.outcomes if isinstance(outcome, Event)])
 
     @cached_property
     def letters(self) -> list[DeadLetter]:
-        """What is kept of messages that cannot become rows."""
+        """The messages that cannot become rows."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, DeadLetter)]
 
     @cached_property
@@ -78,31 +78,31 @@ class Batch:
 
     @cached_property
     def deliveries(self) -> list[int]:
-        """How often each message has been delivered, this time included."""
+        """How often each message has been delivered, including this time."""
         return [message.deliveries for message in self.messages]
 
     async def ack(self) -> None:
-        """Settle for good. Without effect if it is settled."""
+        """Settle for good. Does nothing if the batch is settled already."""
         if not self._settled:
             self._settled = True
             await self._source.ack(self)
 
     async def nack(self, delay: float) -> None:
-        """Return for redelivery after ``delay`` seconds. Without effect if it is settled."""
+        """Return for redelivery after ``delay`` seconds. Does nothing if settled already."""
         if not self._settled:
             self._settled = True
             await self._source.nack(self, delay)
 
     def part(self, messages: Sequence[Message], *, watched: bool = False) -> "Batch":
-        """Some of the messages as a batch of their own, not decoded yet.
+        """A batch of some of the messages, not decoded yet.
 
-        Settle a batch by itself or by parts that have every message once, never both.
+        Settle either the batch, or parts that together have every message once; never both.
         """
         size = sum([message.size for message in messages])
         return Batch(messages, size, self._source, epoch=self.epoch, watched=watched)
 
     def halves(self) -> Sequence["Batch"]:
-        """The first and the second half, as far as they are decoded; none of a single message."""
+        """The two halves, with their outcomes if decoded; nothing for a single message."""
         middle = len(self.messages) // 2
         if not middle:
             return ()
@@ -112,7 +112,7 @@ class Batch:
         return (first, second)
 
     def refused(self, reason: str, error: str) -> "Batch":
-        """The same messages, each to be kept as a dead letter, with what is known of its event."""
+        """The same messages, each as a dead letter, with what is known about its event."""
         found = zip_longest(self.messages, self.outcomes)
         letters = [_letter(message, outcome, reason, error) for message, outcome in found]
         return Batch(
@@ -126,7 +126,7 @@ class Batch:
 
     @property
     def refused_whole(self) -> bool:
-        """True if nothing of it can become rows, as far as is known."""
+        """True if it is decoded, and every message is a dead letter."""
         return bool(self.outcomes) and len(self.letters) == len(self.messages)
 
 

@@ -1,37 +1,37 @@
-"""The memory that all streams of a worker may hold together, in bytes of messages.
+"""The memory that all streams of a worker may use together, in bytes of messages.
 
-Every stream has a floor that nobody can take from it, so none starves; what is left above the
-floors is for whoever asks first. So the sum stays within the limit, but for messages larger than a
-floor, of which a stream that holds nothing may take one.
+Every stream has a floor that no other stream can use, so none starves. The rest goes to the streams
+that ask first. The sum stays within the limit, with one exception: a stream that holds nothing may
+take one message that is larger than its floor.
 """
 
 from collections.abc import Callable
 
 
 class Budget:
-    """A limit, and the shares of ``streams`` streams in it. Not for use by several threads."""
+    """A limit, shared by ``streams`` streams. Not thread-safe."""
 
     def __init__(self, limit: int, streams: int, batch_bytes: int) -> None:
         self.limit = limit
         self.floor = min(batch_bytes, limit // max(1, streams))
-        """What each stream may hold in any case; no batch should be larger."""
+        """What each stream may always hold; no batch should be larger."""
         self._common = limit - streams * self.floor
         self._shares: list[Share] = []
         self._refused: dict[Share, Callable[[], None]] = {}
 
     @property
     def used(self) -> int:
-        """What all streams hold or have asked for."""
+        """Bytes that all streams hold or have asked for."""
         return sum([share.used for share in self._shares])
 
     def share(self) -> "Share":
-        """The share of one more stream."""
+        """A new share, for one more stream."""
         share = Share(self)
         self._shares.append(share)
         return share
 
     def fits(self, used: int, more: int) -> bool:
-        """Whether one who uses ``used`` may use ``more``."""
+        """Whether a stream that uses ``used`` bytes may use ``more`` in addition."""
         above = max(0, used + more - self.floor)
         if not above or not used:
             return True
@@ -39,20 +39,20 @@ class Budget:
         return taken + above - max(0, used - self.floor) <= self._common
 
     def wake_later(self, share: "Share", wake: Callable[[], None]) -> None:
-        """Call ``wake`` once, when something is freed; who waits longest comes first."""
+        """Call ``wake`` once, when bytes are freed; the share that waits longest comes first."""
         self._refused.setdefault(share, wake)
 
     def freed(self) -> None:
-        """Something was freed: let those try again who were refused."""
+        """Bytes were freed: let the shares that were refused try again."""
         waiting, self._refused = self._refused, {}
         for wake in waiting.values():
             wake()
 
 
 class Share:
-    """What one stream uses: ``held``, which it received and has not settled, and ``asked``, which
-    its broker may still send. ``floor`` is what it may use in any case. ``wake`` is called when it
-    is worth asking again after a refusal.
+    """What one stream uses: bytes ``held`` (received and not settled) and ``asked`` (its broker may
+    still send them). ``floor`` is what it may always use. ``wake`` is called when it is worth
+    asking again after a refusal.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -74,16 +74,16 @@ class Share:
         return False
 
     def hold(self, size: int) -> None:
-        """So many bytes were received; a negative ``size`` says that they are settled.
+        """Add ``size`` received bytes; a negative ``size`` removes settled ones.
 
-        Say so before asking for less: what only changes hands is for nobody else.
+        Call this before `ask` with less: bytes that go from asked to held are not free for others.
         """
         self.held += size
         if size < 0:
             self._budget.freed()
 
     def ask(self, size: int) -> None:
-        """So many bytes are asked for by now."""
+        """Set the number of bytes that the broker may still send."""
         less, self.asked = size < self.asked, size
         if less:
             self._budget.freed()
@@ -93,5 +93,5 @@ class Share:
 
 
 def unlimited() -> Share:
-    """A share for a source that stands alone."""
+    """A share without a limit, for a source outside a worker."""
     return Budget(2**63, 1, 2**62).share()

@@ -1,7 +1,7 @@
-"""Getting a batch into PostgreSQL: patience with the server, isolation of poison.
+"""Getting a batch into PostgreSQL: retries while the server is away, isolation of bad rows.
 
-A server that is away is waited for. A row that PostgreSQL refuses is found by halving the batch,
-about k log2(n) more transactions for k bad rows in n; the others commit.
+A row that PostgreSQL rejects is found by halving the batch, with about k log2(n) more transactions
+for k bad rows in n; the other rows commit.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class Sink(Protocol):
-    """Stores a batch as a whole, or not at all."""
+    """Stores a whole batch, or nothing of it."""
 
     async def write(self, batch: Batch) -> Written:
         """Commit its plan, its dead letters and where it came from. Raises Unavailable (try again)
@@ -35,7 +35,7 @@ class Sink(Protocol):
 
 
 class _StopWhenSet(stop_base):
-    """Stops retrying once an asyncio event is set; tenacity's own takes a thread's event."""
+    """Stops retrying when an asyncio event is set; tenacity has this for threads only."""
 
     def __init__(self, stopping: asyncio.Event) -> None:
         self._stopping = stopping
@@ -47,8 +47,8 @@ class _StopWhenSet(stop_base):
 class Committer:
     """Commits decoded batches of the source ``name``.
 
-    ``retry_for`` is how long, in seconds, an unavailable server is waited for before the batch is
-    given up; ``stopping`` ends the waiting early; ``on_retry`` is called before each further try.
+    ``retry_for`` is for how many seconds a batch is retried while a server is unavailable;
+    ``stopping`` ends that early; ``on_retry`` is called before each retry.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Committer:
         )
 
     async def commit(self, batch: Batch) -> Written:
-        """Store the batch, which has been decoded.
+        """Store a decoded batch.
 
         Raises Unavailable if the server stays away, and SinkUnavailable if a message cannot even be
-        kept as a dead letter: then nothing of it may be acknowledged.
+        stored as a dead letter: then nothing of the batch may be acknowledged.
         """
         try:
             written: Written = await self._retrying.copy()(self._sink.write, batch)
@@ -84,7 +84,7 @@ class Committer:
         return written
 
     async def _isolate(self, batch: Batch, error: RowRejected) -> Written:
-        """Commit the halves by themselves; a single refused event becomes a dead letter."""
+        """Commit each half by itself; a single rejected event becomes a dead letter."""
         if halves := batch.halves():
             return _sum([await self.commit(half) for half in halves])
         if batch.refused_whole:

@@ -1,7 +1,7 @@
-"""How the changes of many events to one row become one: a fold for each column policy.
+"""Folding the changes of many events into one per row: one fold for each column policy.
 
-``folded`` maps a key to the cells of its row, the guard first where the group has one. Cells are
-only made for the events that may win, which are few where entities repeat.
+``folded`` maps a key to the cells of its row, which begin with the guard if the group has one.
+Cells are only made for events that may win, which are few where entities repeat.
 """
 
 import operator
@@ -24,7 +24,7 @@ Folded = dict[Key, Cell]
 class Changes(msgspec.Struct, frozen=True):
     """What events of one type say about the rows of one table.
 
-    ``keys``, ``events`` and ``items`` run side by side: one change each. ``items`` may be endless.
+    ``keys``, ``events`` and ``items`` are parallel, one change each. ``items`` may be infinite.
     """
 
     keys: Sequence[Key]
@@ -50,7 +50,7 @@ def fold(folded: Folded, changes: Changes, cells: Cells, group: Group, *, distin
 
 
 def _alone(folded: Folded, changes: Changes, cells: Cells, group: Group) -> None:
-    """Where no two events are about one row there is nothing to decide."""
+    """If no two events are about one row, there is nothing to decide."""
     found: Iterable[Cell] = map(cells, changes.events, changes.items)
     if group.kind in _GUARDS:
         found = map(operator.add, map(_GUARDS[group.kind], changes.events), found)
@@ -83,7 +83,7 @@ def _once(folded: Folded, changes: Changes, cells: Cells, _group: Group) -> None
 
 
 def _combined(choose: Callable[[Iterable[Any]], Any]) -> Fold:
-    """A fold that takes each column by itself; NULL says nothing."""
+    """A fold that treats each column separately and ignores NULL."""
 
     def fold(folded: Folded, changes: Changes, cells: Cells, _group: Group) -> None:
         gathered: dict[Key, list[Cell]] = {}

@@ -1,8 +1,8 @@
-"""Bringing committed rows to the bucket: one round at a time, for all batches that wait for one.
+"""Bringing committed rows to the bucket: one round at a time, for all batches that are waiting.
 
-While a round is under way, the batches that commit meanwhile gather; the next round reads and puts
-the rows of all of them, each key once. A round also waits a moment for a batch that is about to
-commit. So the busier the worker, the fewer puts per event.
+Batches that commit during a round are collected; the next round reads and puts the rows of all of
+them, each key once. A round also waits a moment for a batch that is about to commit. So the busier
+the worker, the fewer puts per event.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from penstock.worker.pipeline.ports import KvRow, KvTouch
 Touched = Mapping[KvTouch, Sequence[tuple[Any, ...]]]
 
 _TOGETHER = 2
-"""Batches that a round waits for. With more of them too few would be in work meanwhile."""
+"""Batches that a round waits for. With more, too few batches would be in work meanwhile."""
 
 _GATHER_SECONDS = 0.05
-"""How long at most: another batch may be waiting for a lock."""
+"""Longest wait for them, because another batch may be waiting for a lock."""
 
 
 class Reader(Protocol):
-    """Reads committed rows back."""
+    """Reads committed rows."""
 
     def read(self, touched: Touched) -> AsyncGenerator[list[KvRow]]:
         """The rows that the keys name, in pieces with one row per KV key. Raises Unavailable."""
@@ -55,7 +55,7 @@ class Hydrator:
 
     @contextlib.contextmanager
     def expecting(self) -> Iterator[None]:
-        """Within it, a batch is on its way to its commit."""
+        """A context in which a batch is being committed, so that a round may wait for it."""
         self._expected += 1
         try:
             yield
@@ -87,7 +87,7 @@ class Hydrator:
                 await self._bring({rule: sorted(found) for rule, found in keys.items()})
             except Exception as error:  # noqa: BLE001  (raised again where it is waited for)
                 coming.set_exception(error)
-                coming.exception()  # all who waited may have been cancelled
+                coming.exception()  # mark it as retrieved: all waiters may have been cancelled
             else:
                 coming.set_result(None)
 

@@ -1,11 +1,12 @@
-"""Messages between the socket and `fetch`: when a batch is let go, and how much waits.
+"""Messages between the socket and `fetch`: when a batch is released, and how much may wait.
 
-A message that comes alone while nothing is in work goes at once. While other batches are in work,
-one gathers for the linger time at most, or until it is full, or until nothing is in work any more.
-What does not come alone stays a moment away from the batch before it: batches grow with load.
+A single message is released at once if nothing is in work. While other batches are in work, a batch
+is filled for the linger time at most, or until it is full, or until nothing is in work any more.
+After a batch of several messages, the next one is released a moment later, so batches grow with
+load.
 
-What waits and what is in work counts against the stream's share of the worker's memory; who asks
-the broker for more looks at it first.
+What waits and what is in work counts against the stream's share of the worker's memory; a source
+checks that share before it asks the broker for more.
 """
 
 import asyncio
@@ -28,16 +29,16 @@ Held = TypeVar("Held", bound=Sized)
 
 
 _APART_SECONDS = 0.01
-"""A batch costs about ten messages to servers, however small it is: two cores are half busy with
-400 of them a second. So what does not come alone comes this long after the batch before it.
+"""Time between two batches, unless the earlier one had a single message. However small it is, a
+batch costs about ten messages to servers; 400 batches a second keep two cores half busy.
 """
 
 
 class Intake(Generic[Held]):
-    """A buffer that gives batches of at most ``batch_size`` messages and ``batch_bytes`` bytes.
+    """A buffer that releases batches of at most ``batch_size`` messages and ``batch_bytes`` bytes.
 
-    A message larger than that comes alone. ``share`` bounds the bytes too; without one the source
-    stands alone.
+    A message larger than that is a batch of its own. ``share`` limits the bytes too; without one
+    there is no limit beyond the batch's.
     """
 
     def __init__(
@@ -62,14 +63,14 @@ class Intake(Generic[Held]):
         return iter(self._messages)
 
     def add(self, messages: Collection[Held], size: int) -> None:
-        """Append messages of ``size`` bytes together."""
+        """Append messages with ``size`` bytes in total."""
         self._messages.extend(messages)
         self.size += size
         self.share.hold(size)
         self._changed.set()
 
     def drain(self) -> list[Held]:
-        """Take out everything that waits, for good."""
+        """Remove and return everything that waits."""
         waiting, size = self._all()
         self.share.hold(-size)
         return waiting
@@ -86,12 +87,12 @@ class Intake(Generic[Held]):
         self._changed.set()
 
     def fail(self, failure: Exception | None) -> None:
-        """Let `batch` raise once nothing is left, until None is given."""
+        """Let `batch` raise ``failure`` once nothing is left. None ends that."""
         self.failure = failure
         self._changed.set()
 
     def settled(self, count: int, size: int) -> None:
-        """So many messages of those handed out, with so many bytes, are no longer in work."""
+        """``count`` messages with ``size`` bytes in total are no longer in work."""
         self._in_work -= count
         if self._in_work <= 0:
             self._changed.set()
@@ -99,7 +100,7 @@ class Intake(Generic[Held]):
 
     @contextlib.contextmanager
     def keeping(self, messages: Sequence[Held]) -> Iterator[None]:
-        """They are not in work any more, and within it still in memory."""
+        """A context in which ``messages`` still count as memory, though no longer as work."""
         size = sum([message.size for message in messages])
         self.share.hold(size)
         try:
@@ -108,9 +109,9 @@ class Intake(Generic[Held]):
             self.share.hold(-size)
 
     async def batch(self) -> tuple[list[Held], int]:
-        """The next batch and its bytes, as the rules above let it go. Empty after `stop`.
+        """The next batch and its size, released by the rules above. Empty after `stop`.
 
-        Takes nothing before it returns, so it is safe to cancel.
+        Removes nothing before it returns, so it is safe to cancel.
         """
         while not self.stopped:
             if not self._messages:

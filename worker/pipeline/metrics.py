@@ -1,12 +1,12 @@
 """Metrics for Prometheus: a closed list of names, and methods that are called once per batch.
 
-Label values come from small sets (streams, stages, reasons, one bucket), so the number of series
-is bounded whatever agents send.
+Label values come from small sets (streams, stages, reasons, buckets), so the number of series is
+bounded, whatever agents send.
 """
 
 import time
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -37,12 +37,17 @@ class Family(msgspec.Struct, frozen=True):
 
 
 FAMILIES = (
-    Family("penstock_received_total", Counter, ("source",), "Messages settled, again or not."),
+    Family(
+        "penstock_received_total",
+        Counter,
+        ("source",),
+        "Messages settled, including redelivered ones.",
+    ),
     Family(
         "penstock_events_total",
         Counter,
         ("source", "outcome"),
-        "What became of them: written, duplicate or rejected.",
+        "Outcomes of messages: written, duplicate or rejected.",
     ),
     Family(
         "penstock_rejected_total",
@@ -72,7 +77,7 @@ FAMILIES = (
         "penstock_batch_retries_total",
         Counter,
         ("source",),
-        "Times that a batch was tried again because PostgreSQL was away.",
+        "Retries of batches because PostgreSQL was away.",
     ),
     Family(
         "penstock_stage_seconds",
@@ -108,14 +113,20 @@ FAMILIES = (
         "penstock_kv_left_out_total",
         Counter,
         ("bucket",),
-        "Times that a key could not be brought to its bucket; the log names it.",
+        "Failures to mirror a key into its bucket; the log names the key.",
+    ),
+    Family(
+        "penstock_memory_bytes",
+        Gauge,
+        ("kind",),
+        "Bytes of messages that all streams use together (used), and memory_limit (limit).",
     ),
     Family("penstock_source_healthy", Gauge, ("source",), "1 while the stream's server answers."),
     Family("penstock_sink_healthy", Gauge, (), "1 while PostgreSQL answers."),
 )
 
 NAMES = tuple(family.name for family in FAMILIES)
-"""All names, in the order of the README's table."""
+"""All names, in the order of the table in the documentation."""
 
 
 class Metrics:
@@ -155,15 +166,15 @@ class Metrics:
         self._observe("penstock_stage_seconds", seconds, stage)
 
     def batch_retried(self, source: str) -> None:
-        """Count one more try of a batch."""
+        """Count one retry of a batch."""
         self._count("penstock_batch_retries_total", 1, source)
 
     def in_flight(self, source: str, batches: int) -> None:
-        """Tell how many batches are in work."""
+        """Set how many batches are in work."""
         self._set("penstock_in_flight_batches", batches, source)
 
     def lag(self, source: str, backlog: Backlog) -> None:
-        """Tell what a source still holds."""
+        """Set what a source still holds."""
         self._set("penstock_lag_pending", backlog.pending, source)
         self._set("penstock_lag_ack_pending", backlog.ack_pending, source)
         if not backlog.pending and not backlog.ack_pending:
@@ -182,12 +193,17 @@ class Metrics:
         """Count keys that cannot be mirrored."""
         self._count("penstock_kv_left_out_total", keys, bucket)
 
+    def memory(self, used: Callable[[], int], limit: int) -> None:
+        """Serve what all streams use together, asked at each scrape, and the limit."""
+        self._series("penstock_memory_bytes", ("used",)).set_function(used)
+        self._set("penstock_memory_bytes", limit, "limit")
+
     def source_healthy(self, source: str, *, healthy: bool) -> None:
-        """Tell whether a source's server answers."""
+        """Set whether a source's server answers."""
         self._set("penstock_source_healthy", int(healthy), source)
 
     def sink_healthy(self, *, healthy: bool) -> None:
-        """Tell whether PostgreSQL answers."""
+        """Set whether PostgreSQL answers."""
         self._set("penstock_sink_healthy", int(healthy))
 
     def _age(self, source: str) -> None:

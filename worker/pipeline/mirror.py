@@ -1,4 +1,4 @@
-"""The buckets that rows are mirrored to, as one; and the keys that cannot be."""
+"""All buckets that rows are mirrored to, as one; and the keys that cannot be mirrored."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ _REMEMBERED = 10_000
 
 
 class Store(StateStore, Protocol):
-    """A bucket whose cache can be dropped, so that the next put looks at what is really there."""
+    """A bucket whose cache can be dropped, so that the next put reads what is really there."""
 
     def forget(self) -> None:
-        """Drop what is remembered of the bucket."""
+        """Drop the cache of the bucket."""
 
 
 class LeftOut:
-    """Names each key that cannot be mirrored: in the log once until the next comparison, and in a
-    metric. Its event is stored and acknowledged; a comparison tries the key again.
+    """Reports each key that cannot be mirrored: in a metric, and in the log once until the next
+    comparison. Its event is stored and acknowledged; each comparison tries the key again.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -32,7 +32,7 @@ class LeftOut:
         self._named: set[tuple[str, str]] = set()
 
     def __call__(self, bucket: str, key: str, why: str) -> None:
-        """Take note of one key."""
+        """Report one key."""
         self._metrics.kv_left_out(bucket, 1)
         if (bucket, key) not in self._named:
             log.error("key_left_out", bucket=bucket, key=key, error=why)
@@ -40,14 +40,14 @@ class LeftOut:
                 self._named.add((bucket, key))
 
     def forget(self) -> None:
-        """Name all of them again."""
+        """Log every key again, from now on."""
         self._named.clear()
 
 
 class Mirror:
-    """Puts each row into its bucket; ``stores`` are the buckets by the names that rows give them.
+    """Puts each row into its bucket; ``stores`` has the buckets by their declared names.
 
-    A row of a bucket that nobody declared is left out.
+    A row for a bucket that no mapping declares is left out.
     """
 
     def __init__(self, stores: Mapping[str, Store], metrics: Metrics, left_out: LeftOut) -> None:
@@ -56,20 +56,20 @@ class Mirror:
         self._left_out = left_out
 
     def leave_out(self, bucket: str, key: str, why: str) -> None:
-        """Take note of a key that cannot be read."""
+        """Report a key whose row cannot be read."""
         store = self._stores.get(bucket)
         self._left_out(store.bucket if store else bucket, key, why)
 
     def forget(self) -> None:
-        """Look at what the buckets really hold, and name again what cannot be mirrored."""
+        """Drop the caches of all buckets, and log again what cannot be mirrored."""
         self._left_out.forget()
         for store in self._stores.values():
             store.forget()
 
     async def put(self, rows: Sequence[KvRow]) -> int:
-        """Bring every key at least as far as its row. Returns how many were written.
+        """Bring every key at least to the version of its row. Returns how many were written.
 
-        A bucket that is away does not keep the others from their rows. Raises Unavailable.
+        If a bucket is away, the others still get their rows. Raises Unavailable afterwards.
         """
         written = 0
         failed: list[Unavailable] = []

@@ -1,4 +1,4 @@
-"""One source's way through the worker: fetch, decode, plan, write, hydrate, ack.
+"""The path of one source's batches: fetch, decode, plan, write, hydrate, ack.
 
 Batches overlap: while one is written, the next is fetched and decoded. At most ``in_flight``
 batches are between fetch and ack; that bound is the back-pressure. The acknowledgement comes last,
@@ -28,8 +28,8 @@ log = structlog.get_logger()
 class Pipeline:
     """Moves messages of one source into PostgreSQL and KV until it is told to stop.
 
-    ``active`` is when something last came or was settled, ``progressed`` when a batch was last
-    stored and acknowledged, or came after a time without work (both on the monotonic clock).
+    ``active`` is when a batch last arrived or was finished. ``progressed`` is when a batch was last
+    stored and acknowledged, or arrived while nothing was in work. Both are on the monotonic clock.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Pipeline:
                 return batch
 
     async def _settle(self, batch: Batch) -> None:
-        """Store and acknowledge; what cannot be stored now is returned for later."""
+        """Store and acknowledge; what cannot be stored now is returned for redelivery."""
         self._metrics.redelivered(self.name, len(batch) - batch.deliveries.count(1))
         left = deque([batch])
         try:
@@ -101,15 +101,15 @@ class Pipeline:
                     halves = await self._process(left[0])
                     left.popleft()
                 left.extendleft(reversed(halves))
-        except Exception as error:  # whatever it was, what is left has to come again
-            await self._give_back(left, error)
+        except Exception as error:  # after any error, the rest must be delivered again
+            await self._nack(left, error)
             if not isinstance(error, Unavailable):
                 raise
         else:
             self.progressed = time.monotonic()
 
     async def _process(self, batch: Batch) -> Sequence[Batch]:
-        """The whole way of a batch. After an error of our own: what to process in its place."""
+        """All steps for one batch. After an error of our own: the parts to process instead."""
         stages = Stages(self._metrics)
         try:
             with self._hydrator.expecting():
@@ -126,7 +126,7 @@ class Pipeline:
             stages.end("ack")
         except Unavailable:
             raise
-        except Exception as error:  # the worker stays up; the message at fault is found and kept
+        except Exception as error:  # the worker keeps running, and isolates the message at fault
             log.exception("batch_split", source=self.name, messages=len(batch))
             if batch.refused_whole:
                 raise
@@ -134,7 +134,7 @@ class Pipeline:
         self._report(batch, written, stages)
         return ()
 
-    async def _give_back(self, left: Sequence[Batch], error: Exception) -> None:
+    async def _nack(self, left: Sequence[Batch], error: Exception) -> None:
         log.warning(
             "batch_returned",
             source=self.name,
@@ -182,7 +182,7 @@ class Stages:
         self.milliseconds: dict[str, float] = {}
 
     def end(self, stage: str) -> None:
-        """The stage that began with the last call is over."""
+        """End the stage that began with the previous call."""
         now = time.perf_counter()
         self._metrics.stage(stage, now - self._last)
         self.milliseconds[f"{stage}_ms"] = round((now - self._last) * 1000, 1)

@@ -1,8 +1,8 @@
-"""From events to what one transaction writes. Pure: no input, no output, no clock.
+"""From events to what one transaction writes. Pure: no I/O, no clock.
 
 History rows are grouped by table and sorted by key; state changes are folded per row by the column
-policies of `penstock.schemas.mapping` and sorted by key. Equal order everywhere means that two
-transactions never wait for each other in a circle.
+policies of `penstock.schemas.mapping` and sorted by key. As the order is the same everywhere, two
+transactions never deadlock.
 """
 
 from collections import defaultdict
@@ -31,9 +31,9 @@ class HistoryRows(msgspec.Struct, frozen=True):
 class StateRows(msgspec.Struct, frozen=True):
     """Folded changes of one state table, sorted by key.
 
-    ``groups`` are the groups that any row states. A row holds the cells of the key and then those
-    of the groups, of which it has NULLs where it does not state one. ``begun`` is True if every
-    row states how it began, so that probably none is there yet.
+    ``groups`` are the column groups that any row states. A row has the cells of the key, then those
+    of each group, with NULLs for a group that it does not state. ``begun`` is True if every row
+    states its ``first`` group, so that probably none is stored yet.
     """
 
     table: str
@@ -45,7 +45,7 @@ class StateRows(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """What a batch writes to PostgreSQL, and which rows it hydrates afterwards.
 
-    ``stubs`` maps a parent table to its referenced keys with the text they were made from.
+    ``stubs`` maps a parent table to the referenced keys, each with the text it was made from.
     """
 
     events: Sequence[Event]
@@ -55,9 +55,9 @@ class Plan(msgspec.Struct, frozen=True):
     touched: dict[KvTouch, list[Key]]
 
     def only(self, new: Collection[tuple[str, datetime]]) -> "Plan":
-        """The same plan with the ``new`` events and their state changes alone.
+        """The same plan, reduced to the ``new`` events and their state changes.
 
-        Events without a history always count: their policies make a repetition harmless.
+        Events without a history stay in: their policies make a repetition harmless.
         """
         fresh = [e for e in self.events if e.kind.history is None or (e.id, e.time) in new]
         return msgspec.structs.replace(
@@ -65,7 +65,7 @@ class Plan(msgspec.Struct, frozen=True):
         )
 
     def times(self, relation: str, column: str) -> set[datetime]:
-        """What this batch writes to ``column``, by which the table ``relation`` is partitioned."""
+        """What this batch writes to ``column``, the partition key of the table ``relation``."""
         found: set[datetime] = set()
         for kind, same in by_type(self.events):
             history = kind.history
@@ -80,7 +80,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def make_plan(events: Sequence[Event]) -> Plan:
-    """Plan a batch. An event that stands in it twice counts once."""
+    """Plan a batch. An event that is in it twice counts once."""
     distinct = unique(events)
     return Plan(
         events=distinct,
@@ -92,7 +92,7 @@ def make_plan(events: Sequence[Event]) -> Plan:
 
 
 def unique(events: Sequence[Event]) -> Sequence[Event]:
-    """The events without repetitions. CloudEvents identity is source and id: one id, one event."""
+    """The events without repetitions: in CloudEvents, source and id identify an event."""
     if len({e.id for e in events}) == len(events):
         return events
     return list({(e.id, e.time): e for e in events}.values())
@@ -158,7 +158,7 @@ def fold_states(events: Sequence[Event]) -> list[StateRows]:
 
 
 def changes_of(state: State, events: Sequence[Event]) -> Changes:
-    """What events of one type say about the rows of ``state``: one change each, or one an item."""
+    """What events of one type say about the rows of ``state``: one change per event or per item."""
     items = _NO_ITEMS
     if state.items is not None:
         pairs = [(e, item) for e in events for item in state.items(e)]
@@ -167,7 +167,7 @@ def changes_of(state: State, events: Sequence[Event]) -> Changes:
 
 
 _NO_ITEMS: Iterable[Any] = repeat(None)
-"""What row functions get as the item where a type fans out over nothing."""
+"""The items for row functions where the event type has none."""
 
 
 def _state_rows(table: str, groups: dict[Group, Folded]) -> StateRows:

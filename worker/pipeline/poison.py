@@ -1,7 +1,7 @@
-"""Messages that end the worker itself: found, kept away from the others, and kept at last.
+"""Poison messages, which kill the worker: finding them, isolating them, storing them at last.
 
-A crash marker says that a worker began with a message and has not survived it. Deliveries alone
-decide nothing, since an outage adds to them too.
+A crash marker says that a worker began with a message and did not survive. The count of deliveries
+alone decides nothing, because an outage adds to it too.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -16,24 +16,24 @@ _begun_before = attrgetter("begun_before")
 
 
 class CrashMarkers(Protocol):
-    """Remembers, beyond the life of a worker, which messages workers did not survive."""
+    """Records, beyond the life of a worker, which messages workers did not survive."""
 
     async def crashes(self, messages: Sequence[Message]) -> list[int]:
-        """How often handling of each began and never ended. Raises Unavailable."""
+        """For each message, how often handling it began and never ended. Raises Unavailable."""
 
     def handling(self, messages: Sequence[Message]) -> AbstractAsyncContextManager[None]:
-        """Mark that handling begins, and wipe that away once it ends: then this worker survived.
-        Only one at a time in this process, so that none is marked for another's crash. Raises
-        Unavailable.
+        """A context that marks the messages when handling begins, and removes the marks when it
+        ends, because then this worker has survived. Only one at a time in this process, so that no
+        message is blamed for a crash that another one caused. Raises Unavailable.
         """
 
     async def forget(self, messages: Sequence[Message]) -> None:
-        """They are done with. Raises Unavailable."""
+        """Remove the marks of finished messages. Raises Unavailable."""
 
 
 class PoisonWatch:
-    """Takes the messages that came more than ``watch_after`` times apart by the crashes that they
-    are marked with. After ``max_crashes`` of them a message is only kept, as a dead letter.
+    """Looks at messages that were delivered more than ``watch_after`` times, and isolates those
+    with crash markers. After ``max_crashes`` crashes a message becomes a dead letter.
     """
 
     def __init__(self, markers: CrashMarkers, *, watch_after: int, max_crashes: int) -> None:
@@ -42,8 +42,9 @@ class PoisonWatch:
         self._max_crashes = max_crashes
 
     async def parts(self, batch: Batch) -> list[Batch]:
-        """What of the batch goes together: all of it, unless it holds messages that workers crashed
-        at. These go alone, after the others, those with the most crashes last. Raises Unavailable.
+        """The parts in which to process a batch: the whole batch, unless it has messages with crash
+        markers. Each of these is a part of its own, after the others, most crashes last. Raises
+        Unavailable.
         """
         watched = self._watched(batch)
         if not watched:
@@ -66,15 +67,15 @@ class PoisonWatch:
         part = batch.part([message], watched=True)
         if crashes < self._max_crashes:
             return part
-        error = f"{crashes} workers crashed while they handled it; max_crashes is reached"
+        error = f"{crashes} workers crashed while handling it, which reaches max_crashes"
         return part.refused("crashes_workers", error)
 
     @asynccontextmanager
     async def handling(self, batch: Batch) -> AsyncIterator[None]:
-        """Have it marked that a part is being handled, where that is called for."""
+        """A context for handling a part, with crash markers if the part is watched."""
         if not batch.watched:
             yield
-        elif batch.refused_whole:  # nobody looks into it any more
+        elif batch.refused_whole:  # it is only stored, so it can do no harm
             yield
             await self._markers.forget(batch.messages)
         else:

@@ -1,7 +1,7 @@
-"""What passes between the pipeline and the rooms that know a broker or a store, as promises.
+"""What passes between the pipeline and the rooms that know a broker or a store.
 
 A message is delivered bytes, an event is a decoded fact, a batch is what one transaction commits.
-What reads a broker is described in `pipeline.source`.
+`pipeline.source` describes what reads from a broker.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,23 +51,23 @@ class Message(msgspec.Struct, kw_only=True):
 
     @property
     def offset(self) -> int | None:
-        """Its number in the stream, where the broker has one that outlives the connection."""
+        """Its number in the stream, if the broker has one that outlives the connection."""
         return None
 
     @property
     def deliveries(self) -> int:
-        """How often the broker has delivered this message, this time included; at least 1."""
+        """How often the broker has delivered this message, including this time; at least 1."""
         return 1
 
     @property
     def stored_at(self) -> float | None:
-        """When the broker stored the message, in Unix seconds, where the broker tells."""
+        """When the broker stored the message, in Unix seconds, if the broker says so."""
         return None
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """What a source still holds: ``pending`` not yet delivered, ``ack_pending`` delivered, not
-    acknowledged, over all replicas; ``redelivered`` of those more than once.
+    """What a source still holds: ``pending`` messages are not yet delivered, ``ack_pending`` are
+    delivered to any worker and not acknowledged, ``redelivered`` of these more than once.
     """
 
     pending: int
@@ -96,20 +96,20 @@ class KvRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StateStore(Protocol):
-    """A key-value bucket that mirrors rows of PostgreSQL and can be refilled from it."""
+    """A key-value bucket that mirrors rows of PostgreSQL and can be refilled from there."""
 
     bucket: str
 
     async def put(self, rows: Sequence[KvRow]) -> int:
-        """Bring every key at least as far as its row; never back. Returns how many were written.
+        """Bring every key at least to the version of its row, never back to an older one. Returns
+        how many keys were written.
 
-        One row per key. A key that holds a greater guard stays as it is. Raises
-        StateStoreUnavailable.
+        One row per key. A key with a greater guard stays as it is. Raises StateStoreUnavailable.
         """
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that cannot become rows, with why. ``reason`` is one of `decode.REASONS`."""
+    """A message that cannot become rows, and why. ``reason`` is one of `decode.REASONS`."""
 
     message: Message
     reason: str
@@ -119,8 +119,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """What committing a batch did: how many events were ``new`` and ``duplicate``, and the dead
-    letters that were kept.
+    """The result of committing a batch: how many events were ``new`` or ``duplicate``, and the dead
+    letters that were stored.
     """
 
     new: int
@@ -129,9 +129,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a batch came from. ``offsets`` are sorted and distinct; ``epoch`` names the
-    incarnation of ``stream`` that they count in.
-    """
+    """Where a batch came from. ``offsets`` are sorted and distinct, and count within ``epoch``."""
 
     transport: str
     stream: str

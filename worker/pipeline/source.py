@@ -1,4 +1,4 @@
-"""What the worker asks of a way to read a broker, as promises. tests/contract checks them."""
+"""What the worker requires of a source, as protocols. tests/contract checks every source."""
 
 from typing import Protocol, Self
 
@@ -9,10 +9,10 @@ from penstock.worker.pipeline.ports import Backlog
 class Source(Protocol):
     """A durable, shared, at-least-once queue of messages: what a pipeline reads.
 
-    Every message is delivered until its batch is acknowledged, to one replica at a time unless it
-    has been unacknowledged for longer than the broker's wait. Entering starts it, leaving returns
-    what was fetched and not acknowledged. Reconnects happen inside: callers only see slow answers
-    or `SourceUnavailable`.
+    Every message is delivered until its batch is acknowledged: to one replica at a time, unless it
+    stays unacknowledged for longer than the broker's ack wait. Entering starts the source; leaving
+    returns what was fetched and not acknowledged. It reconnects by itself: callers only see slow
+    answers or `SourceUnavailable`.
     """
 
     name: str
@@ -24,23 +24,23 @@ class Source(Protocol):
 
     async def fetch(self) -> Batch:
         """The next batch, which settles itself: at least one message, at most the configured count
-        and bytes, as soon as `intake` lets it go. Without messages only after `stop`. Safe to
-        cancel: nothing fetched is lost.
+        and bytes, as soon as `intake` releases it. Empty only after `stop`. Safe to cancel: nothing
+        is lost.
         """
 
     def stop(self) -> None:
-        """Ask for no more messages; a waiting `fetch` returns what there is. Idempotent."""
+        """Ask for no more messages; a waiting `fetch` returns. Idempotent."""
 
 
 class Watched(Protocol):
-    """What can be told of a source from outside, while it is being read."""
+    """The state of a source, as seen from outside while it is being read."""
 
     @property
     def healthy(self) -> bool:
-        """False while the connection is away or has been silent for longer than it may."""
+        """False while the connection is down or has been silent for too long."""
 
     async def backlog(self) -> Backlog:
-        """What is left. Raises SourceUnavailable."""
+        """What is left to read. Raises SourceUnavailable."""
 
 
 class WatchedSource(Source, Watched, Protocol):

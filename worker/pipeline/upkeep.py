@@ -1,4 +1,4 @@
-"""What has to happen now and then: partitions ahead of time, a bucket that holds what it should."""
+"""Periodic work: creating partitions ahead of time, comparing buckets with PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -17,10 +17,10 @@ _PARTITION_SECONDS = 600.0
 
 
 class Database(Protocol):
-    """What upkeep asks of PostgreSQL."""
+    """What upkeep needs from PostgreSQL."""
 
     async def maintain(self) -> None:
-        """Create partitions ahead of time and tidy the ledger of positions."""
+        """Create partitions ahead of time, and compact the recorded positions."""
 
 
 class Views(Protocol):
@@ -41,7 +41,7 @@ async def keep_partitions(database: Database) -> None:
 
 
 async def hydrate(found: AsyncGenerator[list[KvRow]], mirror: Mirror) -> tuple[int, int]:
-    """Bring the buckets as far as the rows are. Returns keys looked at and keys written."""
+    """Bring the buckets up to the rows. Returns how many keys were compared and written."""
     seen = written = 0
     mirror.forget()
     async with aclosing(found) as pieces:
@@ -52,10 +52,11 @@ async def hydrate(found: AsyncGenerator[list[KvRow]], mirror: Mirror) -> tuple[i
 
 
 async def keep_hydrated(views: Views, mirror: Mirror, due: asyncio.Event, every: float) -> None:
-    """Compare the buckets with PostgreSQL at start, whenever ``due`` is set, and ``every`` seconds.
+    """Compare the buckets with PostgreSQL at start, whenever ``due`` is set, and every ``every``
+    seconds.
 
-    ``due`` is set after a reconnect and when a bucket is found missing: its stream may have lost
-    what it acknowledged, PostgreSQL has not.
+    ``due`` is set after a reconnect and when a bucket was missing: the bucket's stream may have
+    lost what it had acknowledged, while PostgreSQL has not.
     """
     while True:
         due.clear()

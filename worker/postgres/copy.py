@@ -1,8 +1,8 @@
-"""Optimistic COPY: as if every row were new.
+"""Optimistic COPY, which assumes that every row is new.
 
-COPY is by far the cheapest way in, and it fails as a whole if one row is there already. So it is
-tried after a savepoint, and after a duplicate not again for some batches: rows that come twice
-seldom come alone.
+COPY is by far the cheapest way to store rows, but it fails as a whole if one row exists already. So
+it runs after a savepoint, and a duplicate turns it off for the next few batches: duplicates seldom
+come alone.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -13,14 +13,14 @@ import asyncpg
 from penstock.worker.postgres.transaction import Connection, undo
 
 FEW_ROWS = 100
-"""So few rows are better sent by one INSERT: round trips would cost more than the rows."""
+"""Up to this many rows are sent by one INSERT, as round trips would cost more than the rows."""
 
 _CAREFUL_BATCHES = 8
-"""How many batches take the other way after the last duplicate."""
+"""How many batches do without COPY after the last duplicate."""
 
 
 class Rows(NamedTuple):
-    """Rows on their way into ``table``, sorted by its key so that two batches never deadlock."""
+    """Rows for ``table``, sorted by its key so that two batches never deadlock."""
 
     table: str
     columns: Sequence[str]
@@ -28,17 +28,17 @@ class Rows(NamedTuple):
 
 
 class OptimisticCopy:
-    """Knows which tables have just been seen to get rows again."""
+    """Remembers which tables had duplicates recently."""
 
     def __init__(self) -> None:
         self._careful: dict[str, int] = {}
 
     def worth_trying(self, tables: Collection[str]) -> bool:
-        """False for a while after a duplicate in one of ``tables``."""
+        """False for some batches after a duplicate in one of ``tables``."""
         return not any(self._careful.get(table) for table in tables)
 
     async def write(self, connection: Connection, parts: Sequence[Rows]) -> bool:
-        """Whether all rows were new; if not, nothing is written after the last savepoint."""
+        """COPY the rows. Returns whether all were new; if not, rolls back to the savepoint."""
         try:
             for part in parts:
                 await copy(connection, part)
@@ -50,13 +50,13 @@ class OptimisticCopy:
         return True
 
     def seen(self, table: str, *, duplicate: bool) -> None:
-        """Take note of a batch that went into ``table`` the other way."""
+        """Record a batch for ``table`` that was written without COPY, or whose COPY failed."""
         left = max(0, self._careful.get(table, 0) - 1)
         self._careful[table] = _CAREFUL_BATCHES if duplicate else left
 
 
 async def copy(connection: Connection, rows: Rows) -> None:
-    """Binary COPY. The table may be a temporary one, without a schema."""
+    """Binary COPY. A temporary table has no schema in its name."""
     schema, _, name = rows.table.rpartition(".")
     await connection.copy_records_to_table(
         name, schema_name=schema or None, columns=rows.columns, records=rows.records

@@ -1,6 +1,6 @@
-"""What a batch's transaction consists of: a list of parts, each with one thing to write.
+"""The parts of a batch's transaction; each writes one thing.
 
-Whatever else has to be committed together with the events is one more part in `sink`.
+Whatever else must be committed together with the events is one more part in `sink`.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,22 +12,22 @@ from penstock.worker.postgres.transaction import Connection
 
 
 class Part(Protocol):
-    """One thing that one transaction writes. Made for each try of a batch."""
+    """One thing that a transaction writes. Created for each attempt at a batch."""
 
     opening: Sequence[str] = ()
-    """Statements without arguments and results that travel with BEGIN, for no round trip of their
-    own."""
+    """Statements without arguments or results that travel with BEGIN, so that they need no round
+    trip of their own."""
 
     async def write(self, connection: Connection, fresh: Plan) -> Plan:
-        """Write within the transaction. Gets the plan that the part before it returned, and returns
-        the one for the part after it: the history, which is the first, takes out of it what turns
-        out to be stored already. Raises the driver's errors.
+        """Write within the transaction. Takes the plan that the previous part returned, and returns
+        the plan for the next one: the history part removes the events that are stored already.
+        Raises the driver's errors.
         """
 
     def committed(self) -> None:
-        """The transaction is committed: remember what spares later ones work."""
+        """Called after the commit: remember what saves later transactions work."""
         return
 
 
 MakePart = Callable[[Batch], Part]
-"""Makes the part for a batch."""
+"""Creates the part for a batch."""

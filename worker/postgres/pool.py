@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, set up so that a silent server is noticed."""
+"""Connections to PostgreSQL, configured so that a silent server is noticed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,17 +16,17 @@ _FAST_COMPRESSION = """
 SELECT set_config(name, 'lz4', false) FROM pg_settings
 WHERE name = 'default_toast_compression' AND source = 'default' AND 'lz4' = ANY (enumvals)
 """
-"""For values above 2 KB, where the server was built with it and nobody has chosen."""
+"""For values above 2 KB, if the server supports lz4 and no compression has been configured."""
 
 _FOR_OTHERS = 3
 
 _CLIENT_GRACE = 5.0
-"""Seconds that the client waits longer than the server's own statement timeout."""
+"""By how many seconds the client's timeout exceeds the server's statement timeout."""
 
 
 @asynccontextmanager
 async def database(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
-    """A pool as the settings say, closed at the end. Raises SinkUnavailable."""
+    """A pool by the settings, closed at the end. Raises SinkUnavailable."""
     pool = await patiently(
         lambda: open_pool(
             settings.postgres_dsn,
@@ -55,7 +55,7 @@ async def open_pool(
 ) -> asyncpg.Pool:
     """A pool of up to ``size`` connections; timeouts in seconds.
 
-    The transaction commits durably whatever the server's default is. Raises SinkUnavailable.
+    Commits are durable, whatever the server's default is. Raises SinkUnavailable.
     """
     try:
         return await asyncpg.create_pool(
@@ -84,21 +84,21 @@ async def open_pool(
 
 
 def writers(pool: asyncpg.Pool) -> int:
-    """How many batches may write at once: the other connections are for reading rows back for the
-    bucket, for upkeep, and for being asked whether PostgreSQL is there.
+    """How many batches may write at once. The other connections are for reading rows for the
+    bucket, for upkeep, and for the health check.
     """
     return max(1, int(pool.get_max_size()) - _FOR_OTHERS)
 
 
 async def _leave(_connection: asyncpg.Connection) -> None:
-    """Nothing here changes a session for longer than its transaction, so nothing is put back.
+    """Reset nothing: nothing here changes a session beyond its transaction.
 
-    asyncpg's own way is a statement more for every batch.
+    asyncpg's own reset is one more statement for every batch.
     """
 
 
 async def prepare_connection(connection: asyncpg.Connection) -> None:
-    """Pass jsonb as the bytes that it travels as (one version byte, then the text), and have large
+    """Pass jsonb as bytes in its binary format (a version byte, then the text), and have large
     values compressed fast.
     """
     await connection.execute(_FAST_COMPRESSION)

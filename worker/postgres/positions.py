@@ -1,4 +1,4 @@
-"""Where a batch stood in its stream, kept with what it wrote."""
+"""The position of a batch in its stream, committed together with its rows."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from penstock.worker.postgres.transaction import Connection, literal
 
 
 class PositionPart(Part):
-    """The position of a batch, where the broker has offsets. It travels with BEGIN, for no round
-    trip of its own.
+    """The position of a batch, if the broker has offsets. It travels with BEGIN, so it needs no
+    round trip of its own.
     """
 
     def __init__(self, batch: Batch, worker_id: str) -> None:

@@ -1,7 +1,7 @@
-"""Transactions that begin with their first statements in one message.
+"""Transactions whose first statements travel in one message with BEGIN.
 
-Every message to the server costs a round trip, which on a busy machine takes longer than what it
-asks for; asyncpg's own way is one for BEGIN and one for each savepoint and its release.
+Every message to the server costs a round trip, which on a busy machine takes longer than the
+statement itself. asyncpg takes one for BEGIN, and one each for a savepoint and its release.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from penstock.worker.postgres.errors import DRIVER_ERRORS
 Connection = PoolConnectionProxy
 
 SAVEPOINT = "SAVEPOINT optimistic"
-"""Never released: the commit does that."""
+"""Never released explicitly: the commit releases it."""
 
 
 @contextlib.asynccontextmanager
 async def transaction(connection: Connection, *opening: str) -> AsyncIterator[None]:
-    """A transaction, whose ``opening`` is statements without arguments and results.
+    """A transaction. ``opening`` are statements without arguments or results, sent with BEGIN.
 
     Raises the driver's errors.
     """
@@ -39,7 +39,9 @@ async def transaction(connection: Connection, *opening: str) -> AsyncIterator[No
 
 
 async def _end(connection: Connection) -> None:
-    """A connection that cannot even go back is closed: what comes next would be part of this."""
+    """Roll back. If even that fails, close the connection: later statements would be part of this
+    transaction.
+    """
     ended = False
     try:
         with contextlib.suppress(*DRIVER_ERRORS):
@@ -47,16 +49,16 @@ async def _end(connection: Connection) -> None:
             ended = True
     finally:
         if not ended:
-            with contextlib.suppress(asyncpg.InterfaceError):  # the pool has let go of it already
+            with contextlib.suppress(asyncpg.InterfaceError):  # the pool has released it already
                 connection.terminate()
 
 
 async def undo(connection: Connection) -> None:
-    """Go back to the last `SAVEPOINT`; it may fail again."""
+    """Roll back to the last `SAVEPOINT`, which stays: this may be used again."""
     await connection.execute(f"ROLLBACK TO {SAVEPOINT}")
 
 
 def literal(text: str) -> str:
-    """``text`` as a constant, whatever standard_conforming_strings is."""
+    """``text`` as an SQL string constant, whatever standard_conforming_strings is."""
     doubled = text.replace("'", "''").replace("\\", "\\\\")
     return f"E'{doubled}'"

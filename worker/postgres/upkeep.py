@@ -1,4 +1,4 @@
-"""The housekeeping that PostgreSQL is asked for: partitions and positions."""
+"""Housekeeping in PostgreSQL: partitions, positions and old crash markers."""
 
 import asyncpg
 
@@ -14,7 +14,7 @@ class PostgresUpkeep:
         self._pool = pool
 
     async def maintain(self) -> None:
-        """Create partitions ahead of time and tidy the ledger of positions."""
+        """Create partitions ahead of time, compact positions, and delete old crash markers."""
         with translated():
             await self._pool.execute("SELECT partitions.maintain()")
             await self._pool.execute("SELECT bus.compact_positions()")

@@ -1,11 +1,11 @@
 """Rows for the buckets, read from the hydrated views that the mappings name.
 
 Nothing here knows what a view is about. Every view has the columns (bucket, key, live, guard,
-value) and those that its rows are asked by; what types these are, the database says.
+value), and those that its rows are looked up by; the database says which types these have.
 
-Memory is bounded by bytes: of values that are too long together only their sizes are read, and
-then as many values at once as fit. A row that PostgreSQL cannot show is looked for by halving,
-named and left out, so that it takes no neighbour along.
+Memory is bounded by bytes: where values are too large together, only their sizes are read first,
+and then as many values at a time as fit. A row that PostgreSQL cannot show is found by halving,
+reported and left out, so that the others are still mirrored.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from penstock.worker.postgres.transaction import Connection
 
 Key = tuple[Any, ...]
 Skipped = Callable[[str, str, str], None]
-"""Is told the bucket, the key and the reason why it is left out."""
+"""Called with the bucket, the key, and the reason why the key is left out."""
 
 Lease = Callable[[], contextlib.AbstractAsyncContextManager[Connection]]
 
@@ -38,13 +38,13 @@ _RECONCILE_LOCK = 0x70656E_6B76
 """Advisory lock: one replica reconciles the buckets at a time."""
 
 _NO_ROOM = {"XX000", "53200"}
-"""What PostgreSQL answers if it cannot build a value: above a gigabyte, or above its memory."""
+"""SQLSTATEs if PostgreSQL cannot build a value: it exceeds a gigabyte, or the server's memory."""
 
 _decode = msgspec.json.Decoder(list[Any]).decode
 
 
 class HydratedViews:
-    """Reads the views ``views``. ``skipped`` is told of each row that PostgreSQL cannot show."""
+    """Reads ``views``. ``skipped`` is called for each row that PostgreSQL cannot show."""
 
     def __init__(
         self, pool: asyncpg.Pool, views: Mapping[str, HydratedView], skipped: Skipped
@@ -70,9 +70,9 @@ class HydratedViews:
                 )
 
     async def read(self, touched: Mapping[KvTouch, Sequence[Key]]) -> AsyncGenerator[list[KvRow]]:
-        """The committed rows that the keys name, in pieces. Raises Unavailable.
+        """The committed rows for the keys, in pieces. Raises Unavailable.
 
-        No connection is held while the caller is busy with a piece.
+        No connection is held while the caller works on a piece.
         """
         for rule, asked in touched.items():
             view = self._views[rule.view]
@@ -82,7 +82,7 @@ class HydratedViews:
                     yield rows
 
     async def all(self) -> AsyncGenerator[list[KvRow]]:
-        """All rows of all views, in pieces; none if another replica is reading them now."""
+        """All rows of all views, in pieces; nothing if another replica is reading them now."""
         with translated():
             async with self._lease() as connection, connection.transaction(readonly=True):
                 if not await connection.fetchval(
@@ -114,7 +114,7 @@ class HydratedViews:
     async def _identities(
         self, view: HydratedView, columns: tuple[str, ...], asked: Sequence[Key]
     ) -> Sequence[Key]:
-        """The keys by the columns that name one row; others are asked which rows they mean."""
+        """The identifying keys of the rows that ``asked`` means by ``columns``."""
         if columns == view.identity:
             return asked
         types = self._types[view.name]
@@ -127,7 +127,7 @@ class HydratedViews:
     async def _rows(
         self, lease: Lease, view: HydratedView, keys: Sequence[Key]
     ) -> AsyncGenerator[list[KvRow]]:
-        """The rows that are there, in pieces of bounded size."""
+        """The existing rows, in pieces of bounded size."""
         left = [(list(keys), _CHUNK_BYTES // len(keys))] if keys else []
         while left:
             group, limit = left.pop()
@@ -147,9 +147,9 @@ class HydratedViews:
     async def _fetch(
         self, lease: Lease, view: HydratedView, keys: Sequence[Key], limit: int
     ) -> tuple[list[KvRow], dict[int, int]]:
-        """The rows with values of ``limit`` bytes at most, and the sizes of longer ones by key.
+        """The rows whose values have at most ``limit`` bytes, and the sizes of larger ones by key.
 
-        One key alone is always shown. Raises _Unshowable if a row cannot be.
+        The row of a single key is returned whatever its size. Raises _Unshowable.
         """
         query = statements.hydrated(view.name, view.identity, self._types[view.name])
         room = limit if len(keys) > 1 else _UNLIMITED
@@ -171,7 +171,7 @@ class HydratedViews:
         return list(rows.values()), sizes
 
     async def _name(self, lease: Lease, view: HydratedView, key: Key, error: PenstockError) -> None:
-        """Say which row is left out: by its KV key, or if not even that can be shown, by ours."""
+        """Report the row that is left out: by its KV key, or by its row key if that fails too."""
         query = statements.hydrated_key(view.name, view.identity, self._types[view.name])
         why = f"PostgreSQL cannot show it: {error}"
         try:
@@ -187,12 +187,12 @@ class HydratedViews:
 
 
 class _Unshowable(PenstockError):
-    """One of the rows cannot be shown, whatever is asked beside it."""
+    """One of the rows cannot be shown, whichever rows are read with it."""
 
 
 @contextlib.contextmanager
 def _isolable() -> Iterator[None]:
-    """Raise what blames a row as _Unshowable, so that the row is looked for."""
+    """Turn errors that blame a row into _Unshowable, so that the row is looked for."""
     try:
         with translated():
             yield
@@ -205,7 +205,7 @@ def _isolable() -> Iterator[None]:
 
 
 def _parts(sizes: Mapping[int, int]) -> Iterator[list[int]]:
-    """Numbers of keys whose values fit together, at least one in each part."""
+    """Groups of key numbers whose values fit together; at least one in each group."""
     part: list[int] = []
     room = _CHUNK_BYTES
     for number, size in sizes.items():

@@ -24,19 +24,19 @@ from penstock.worker.sending.unconfirmed import Limits
 
 
 class Publisher:
-    """A connection for publishing events and, on NATS, for reading one's own state.
+    """A connection for publishing events and, on NATS, for reading an agent's own state.
 
-    ``server`` is ``nats://`` or ``tls://``, or ``amqp://`` or ``amqps://`` for RabbitMQ, where
-    events go to ``exchange`` and a confirmation has no sequence. ``atomic`` and ``bucket`` are of
-    NATS alone. Raises SettingsError for an address of no known broker.
+    ``server`` is an address with ``nats://`` or ``tls://``, or with ``amqp://`` or ``amqps://`` for
+    RabbitMQ, where events go to ``exchange`` and a confirmation has no sequence. ``atomic`` and
+    ``bucket`` apply to NATS only. Raises SettingsError if no broker uses such addresses.
 
     ``source`` names the producer, as ``/agents/a-7``; ``actor`` and ``project`` go with every event
     that does not name its own. At most ``max_pending`` events and ``max_pending_bytes`` bytes are
-    unconfirmed: when the broker is away, publishing waits and nothing is dropped. An event that was
-    not confirmed is sent again under the same id until it is, or until ``give_up`` seconds have
-    passed. Leaving the context waits for all confirmations, as long as there is one at least every
-    ``drain_timeout`` seconds; otherwise it gives the rest up and raises PublishFailed. Leaving it
-    cancelled does not wait.
+    unconfirmed: while the broker is away, publishing waits and nothing is dropped. An event is sent
+    again under the same id until it is confirmed, or until ``give_up`` seconds have passed. Leaving
+    the context waits for all confirmations, as long as at least one comes every ``drain_timeout``
+    seconds; after that it gives up the rest and raises PublishFailed. Leaving it cancelled does not
+    wait.
     """
 
     def __init__(
@@ -94,17 +94,17 @@ class Publisher:
             self._outlet = None
 
     async def publish(self, event: EventData, **attributes: Unpack[Attributes]) -> Confirmation:
-        """Publish and wait until the stream has it.
+        """Publish, and wait until the stream has stored the event.
 
         Raises EventInvalid before anything is sent, PublishRefused if no stream will ever take it,
-        PublishFailed after ``give_up`` or if the connection ends for good.
+        PublishFailed after ``give_up`` seconds or if the connection is closed for good.
         """
         return await (await self.publish_soon(event, **attributes))
 
     async def publish_soon(
         self, event: EventData, **attributes: Unpack[Attributes]
     ) -> asyncio.Future[Confirmation]:
-        """Publish and wait only for room; the future gives what `publish` returns or raises.
+        """Publish, and wait only for room; the future resolves to what `publish` returns or raises.
 
         Raises EventInvalid.
         """
@@ -114,20 +114,20 @@ class Publisher:
         attributes.setdefault("actor", self._actor)
         attributes.setdefault("project", self._project)
         payload = encode(event, **attributes)
-        # Ids of two producers may be alike; the stream would drop one of them as a duplicate.
+        # Two producers may use the same id; the stream would drop one event as a duplicate.
         msg_id = event_uuid(attributes["source"], attributes["id"])
         return await self.send(subject_of(event), payload, msg_id)
 
     async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
-        """Publish bytes as they stand. See `Sender.send`."""
+        """Publish bytes as they are. See `Sender.send`."""
         return await self._sender().send(subject, payload, msg_id)
 
     async def flush(self) -> None:
-        """Wait until nothing is unconfirmed. What was refused is in its own future."""
+        """Wait until nothing is unconfirmed. Each future has its own error, if there was one."""
         await self._sender().flush()
 
     async def state(self, agent_id: str, key: str) -> StateValue:
-        """The value that the agent last set under ``key``, as far as the worker has written it.
+        """The latest value under ``key`` that the worker has written.
 
         Raises StateMissing, or StateStoreUnavailable.
         """
@@ -141,7 +141,7 @@ class Publisher:
         return self._opened().sender
 
     def _states(self) -> StateReader:
-        """Who reads state. Raises StateStoreUnavailable if this broker keeps none."""
+        """The reader of state. Raises StateStoreUnavailable if this broker keeps no state."""
         states = self._opened().states
         if states is None:
             raise StateStoreUnavailable(

@@ -1,6 +1,6 @@
 """Typed events to bytes: CloudEvents 1.0, structured mode, JSON.
 
-msgspec does not check types when a struct is made, so everything is checked before it travels.
+msgspec does not check types when a struct is created, so everything is checked before it is sent.
 """
 
 import os
@@ -24,13 +24,13 @@ _TEXT_LIMIT = 255
 
 
 class EventInvalid(PenstockError):
-    """The event would become a dead letter. The message names the type, the field and the value."""
+    """The event would become a dead letter. The text names the type, the field and the value."""
 
 
 class Attributes(TypedDict, total=False):
-    """CloudEvents attributes. What is left out is made: ``id`` a UUIDv7, ``time`` the present.
+    """CloudEvents attributes. Defaults: ``id`` is a new UUIDv7, ``time`` is now.
 
-    ``sequence`` is the version of the entity, from 1; 0 if the producer does not count.
+    ``sequence`` counts the changes of the entity, from 1; 0 if the producer does not count.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Attributes(TypedDict, total=False):
 
 
 def encode(event: EventData, **attributes: Unpack[Attributes]) -> bytes:
-    """The event as JSON. ``id``, ``time`` and ``source`` are needed. Raises EventInvalid."""
+    """The event as JSON. ``id``, ``time`` and ``source`` are required. Raises EventInvalid."""
     spec = _spec(event)
     try:
         data = msgspec.json.encode(event)
@@ -91,12 +91,14 @@ def uuid7() -> str:
 
 
 def now() -> datetime:
-    """The present, in UTC."""
+    """The current time, in UTC."""
     return datetime.now(UTC)
 
 
 def _data(event: EventData, spec: EventSpec) -> dict[str, Any]:
-    """The fields that travel as data: not the key, and not what is None anyway."""
+    """The fields that go into ``data``: without the key, and without fields that are None by
+    default and have that value.
+    """
     values = ((name, getattr(event, name)) for name in event.__struct_fields__)
     optional = _optional(type(event))
     return {
@@ -114,18 +116,18 @@ def _optional(struct: type[EventData]) -> frozenset[str]:
 def _spec(event: EventData) -> EventSpec:
     found = getattr(event, "spec", None)
     if not isinstance(found, EventSpec):
-        raise EventInvalid(f"{type(event).__name__} is no event: decorate it with @event")
+        raise EventInvalid(f"{type(event).__name__} is not an event: decorate it with @event")
     return found
 
 
 def _check_attributes(spec: EventSpec, envelope: dict[str, Any]) -> None:
     time, sequence = envelope["time"], envelope.get("sequence", 0)
     if not isinstance(time, datetime) or time.tzinfo is None:
-        raise EventInvalid(f"{spec.name}: time must have an offset, got {time!r}")
+        raise EventInvalid(f"{spec.name}: time must have a UTC offset, got {time!r}")
     if not isinstance(sequence, int) or not 0 <= sequence <= _BIGGEST:
         raise EventInvalid(f"{spec.name}: sequence must be in 0..{_BIGGEST}, got {sequence!r}")
     if not sequence and getattr(spec.struct, "requires_sequence", False):
-        raise EventInvalid(f"{spec.name}: needs a sequence of 1 or more, which orders its changes")
+        raise EventInvalid(f"{spec.name}: sequence must be 1 or more; it orders the changes")
     for name, limit in (("id", _TEXT_LIMIT), ("source", 4 * 256)):
         if not isinstance(envelope[name], str) or not 1 <= len(envelope[name]) <= limit:
             raise EventInvalid(f"{spec.name}: {name} must be a text of 1 to {limit} characters")
@@ -141,7 +143,7 @@ def _check_leaves(name: str, envelope: dict[str, Any]) -> None:
         if isinstance(found, str) and "\0" in found:
             raise EventInvalid(f"{name}: {path} contains the character NUL")
         if isinstance(found, float) and not isfinite(found):
-            raise EventInvalid(f"{name}: {path} is {found}, which JSON cannot say")
+            raise EventInvalid(f"{name}: {path} is {found}, which JSON cannot represent")
 
 
 def _leaves(document: Any) -> Iterator[tuple[str, Any]]:

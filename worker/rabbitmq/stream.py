@@ -170,7 +170,7 @@ class RabbitMqStreamSource(RabbitMqSource):
         # It holds less than we have read: it is another one, under the same name.
         self._next = None
         self._epoch = datetime.now(UTC).isoformat()
-        log.warning("stream_remade", source=self.name, epoch=self._epoch)
+        log.warning("stream_recreated", source=self.name, epoch=self._epoch)
         return None
 
     async def _offset_at(self, moment: datetime) -> int:

@@ -1,1 +1,1 @@
-"""What every way to send has in common: promises, what is unconfirmed, what may come of it."""
+"""What all senders share: their protocols, unconfirmed messages, confirmations and errors."""

@@ -1,4 +1,4 @@
-"""A message on its way to a stream, and what may come of it."""
+"""A message on its way to a stream, and its possible outcomes."""
 
 import asyncio
 from collections import deque
@@ -9,9 +9,9 @@ from penstock.worker.errors import PenstockError
 
 
 class PublishRefused(PenstockError):
-    """The bus will not take this message however often it is sent; others are not affected.
+    """The broker rejects this message for good; other messages are not affected.
 
-    The message names the subject and what to do.
+    The text names the subject and says what to do.
     """
 
 
@@ -20,10 +20,11 @@ class PublishFailed(PenstockError):
 
 
 class Confirmation(msgspec.Struct, frozen=True):
-    """The stream has it, on disk as its settings say.
+    """The stream has stored the message, as durably as the stream's settings say.
 
-    ``duplicate``: it was there already, perhaps from an earlier attempt of the same call; then
-    ``sequence`` is that of the first.
+    ``sequence`` is the message's offset in the stream. ``duplicate`` means that the stream had it
+    already, perhaps from an earlier attempt of the same call; ``sequence`` is then that of the
+    stored message.
     """
 
     stream: str
@@ -32,7 +33,7 @@ class Confirmation(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, eq=False):
-    """A message until it is confirmed. ``refused_since`` is of the event loop's clock."""
+    """A message that is not confirmed yet. ``refused_since`` is a time of the loop's clock."""
 
     subject: str
     payload: bytes
@@ -42,40 +43,40 @@ class Outgoing(msgspec.Struct, eq=False):
 
     @property
     def size(self) -> int:
-        """Bytes that it holds in memory, about."""
+        """Approximate size in memory, in bytes."""
         return len(self.payload) + 200
 
     def confirm(self, confirmation: Confirmation) -> None:
-        """Tell the caller; nothing happens if he has gone."""
+        """Tell the caller. Does nothing if the caller has stopped waiting."""
         if not self.confirmed.done():
             self.confirmed.set_result(confirmation)
 
     def fail(self, error: PenstockError) -> None:
-        """Tell the caller; nothing happens if he has gone."""
+        """Tell the caller. Does nothing if the caller has stopped waiting."""
         if not self.confirmed.done():
             self.confirmed.set_exception(error)
 
 
 class Queue:
-    """Messages of one domain that wait to be sent, in order."""
+    """Messages of one domain that are waiting to be sent, in order."""
 
     def __init__(self) -> None:
         self._waiting: deque[Outgoing] = deque()
         self._filled = asyncio.Event()
 
     def put(self, message: Outgoing) -> None:
-        """At the end."""
+        """Append a message."""
         self._waiting.append(message)
         self._filled.set()
 
     def put_back(self, messages: list[Outgoing]) -> None:
-        """At the front, in their order."""
+        """Put messages back at the front, in their order."""
         self._waiting.extendleft(reversed(messages))
         self._filled.set()
 
     async def take(self, count: int, size: int) -> list[Outgoing]:
-        """What there is: at least one message, at most ``count``, more than one only if ``size``
-        bytes hold them.
+        """Wait for at least one message, and take up to ``count``: more than one only if together
+        they fit into ``size`` bytes.
         """
         while True:
             await self._filled.wait()
@@ -87,7 +88,7 @@ class Queue:
         taken: list[Outgoing] = []
         waiting = self._waiting
         while waiting and len(taken) < count:
-            if waiting[0].confirmed.done():  # its caller has gone
+            if waiting[0].confirmed.done():  # its caller has stopped waiting
                 waiting.popleft()
                 continue
             size -= waiting[0].size
@@ -99,7 +100,7 @@ class Queue:
         return taken
 
     def empty(self) -> list[Outgoing]:
-        """All of it, to be given up."""
+        """Take out everything, for messages that are given up."""
         rest = list(self._waiting)
         self._waiting.clear()
         self._filled.clear()

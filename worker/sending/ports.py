@@ -1,4 +1,4 @@
-"""What the Publisher needs from a broker, as promises. The brokers' rooms keep them."""
+"""What the Publisher needs from a broker, as protocols. Each broker's room implements them."""
 
 import asyncio
 from typing import ClassVar, Protocol
@@ -14,13 +14,13 @@ EXCHANGE = "events"
 
 
 class Server(Protocol):
-    """Where a broker is and who we are. ``broker`` is its name in the registry."""
+    """A broker's address and our credentials. ``broker`` is its name in the registry."""
 
     broker: ClassVar[str]
 
 
 class Sending(msgspec.Struct, frozen=True, kw_only=True):
-    """How to send. ``name`` is the connection's; a broker takes what it has a use for."""
+    """How to send. ``name`` is the connection's. A broker ignores what does not apply to it."""
 
     name: str
     limits: Limits
@@ -30,13 +30,13 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sender(Protocol):
-    """Publishes bytes and confirms them, in bounded memory, again and again until it is done."""
+    """Publishes bytes until they are confirmed, retrying as needed, in bounded memory."""
 
     async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
-        """Queue a message, once there is room. The future gives its `Confirmation`.
+        """Queue a message as soon as there is room. The future resolves to its `Confirmation`.
 
         The future raises PublishRefused or PublishFailed. Cancelling it before the message has been
-        sent takes the message back.
+        sent withdraws the message.
         """
 
     async def flush(self, patience: float | None = None) -> None:
@@ -47,7 +47,7 @@ class Sender(Protocol):
 
 
 class StateReader(Protocol):
-    """The agents' state as the worker has written it."""
+    """Reads the agents' state as the worker has written it."""
 
     async def read(self, agent_id: str, key: str | None) -> StateValue:
         """The value under ``key``, or the agent's status. Raises StateMissing, or
@@ -56,7 +56,7 @@ class StateReader(Protocol):
 
 
 class Outlet(msgspec.Struct, frozen=True):
-    """A broker opened to send; ``states`` is None if it keeps no state of agents."""
+    """A broker opened for sending; ``states`` is None if it does not keep agents' state."""
 
     sender: Sender
     states: StateReader | None = None

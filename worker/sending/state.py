@@ -1,4 +1,4 @@
-"""An agent's own state, as whoever keeps it gives it out."""
+"""An agent's own state, as it is read back."""
 
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ class StateMissing(PenstockError):
 class StateValue(msgspec.Struct, frozen=True):
     """A value as last committed: ``version`` is the event's sequence, ``updated`` its time.
 
-    ``omitted`` is 0, or the size of a value that the bucket could not take.
+    ``omitted`` is 0, or the size in bytes of a value that was too large for the bucket.
     """
 
     value: Any = msgspec.field(name="val", default=None)

@@ -1,4 +1,6 @@
-"""What was handed over and is not settled yet: counted, bounded, and given up in time."""
+"""Messages that were handed over and are not confirmed yet: counted, limited, and given up after a
+deadline.
+"""
 
 import asyncio
 from typing import TypedDict
@@ -7,8 +9,8 @@ from penstock.worker.sending.outgoing import Outgoing, PublishFailed
 
 
 class Limits(TypedDict, total=False):
-    """How many messages, and how many bytes of them, may wait for their confirmation, and for how
-    many seconds each; ``give_up`` None is for ever.
+    """How many messages, and how many bytes, may be waiting for their confirmation, and after how
+    many seconds a message is given up (``give_up`` None: never).
     """
 
     max_pending: int
@@ -35,7 +37,7 @@ class Unconfirmed:
         self._closed: PublishFailed | None = None
 
     async def take(self, subject: str, payload: bytes, msg_id: str) -> Outgoing:
-        """A message that counts until its future is done, once there is room for it."""
+        """Wait for room, and return a message that takes up that room until its future is done."""
         loop = asyncio.get_running_loop()
         message = Outgoing(subject, payload, msg_id, loop.create_future())
         deadline = None if self._give_up is None else loop.time() + self._give_up

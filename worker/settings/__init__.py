@@ -1,1 +1,1 @@
-"""What an operator decides: the keys, what they may hold, where they come from."""
+"""The settings: their keys, the values they may have, and where values come from."""

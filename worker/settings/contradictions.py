@@ -1,4 +1,4 @@
-"""What is wrong between settings that are each right by themselves."""
+"""Settings that are valid by themselves, but contradict each other."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -7,11 +7,11 @@ if TYPE_CHECKING:
     from penstock.worker.settings.keys import Settings
 
 _HEARTBEATS = 3
-"""An acknowledgement may be extended late twice before the broker delivers again."""
+"""So that two late extensions of the ack wait do not lead to a redelivery."""
 
 
 def contradictions(s: "Settings", written: Callable[["Settings", str], str]) -> Iterator[str]:
-    """One message each. ``written`` gives a setting as its key and its value."""
+    """One message for each contradiction. ``written`` gives a setting as ``key = value``."""
 
     def text(key: str) -> str:
         return written(s, key)
@@ -27,9 +27,9 @@ def contradictions(s: "Settings", written: Callable[["Settings", str], str]) -> 
             "a batch in progress would be delivered again"
         )
     if s.max_event_bytes > s.batch_bytes:
-        yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: it fits no batch"
+        yield f"{text('max_event_bytes')} is more than {text('batch_bytes')}: no batch can hold it"
     if s.batch_bytes > s.memory_limit:
-        yield f"{text('batch_bytes')} is more than {text('memory_limit')}: it would never be full"
+        yield f"{text('batch_bytes')} is more than {text('memory_limit')}: no batch can be full"
     if s.lock_timeout > s.statement_timeout:
         yield f"{text('lock_timeout')} is more than {text('statement_timeout')}: it has no effect"
     yield from _credentials(s)
@@ -47,7 +47,7 @@ def _credentials(s: "Settings") -> Iterator[str]:
     ways = ("nats_credentials", "nats_nkey", "nats_user", "nats_token")
     used = [way for way in ways if getattr(s, way) is not None]
     if len(used) > 1:
-        yield f"{' and '.join(used)} are given: NATS takes one way to log in"
+        yield f"{' and '.join(used)} are given: use only one way to log in to NATS"
     for one, other in _PAIRS:
         if (getattr(s, one) is None) != (getattr(s, other) is None):
-            yield f"{one} and {other} are needed together, only one of them is given"
+            yield f"{one} and {other} are needed together, but only one is given"

@@ -1,4 +1,4 @@
-"""How a field of the settings' struct declares one setting."""
+"""How a field of the `Settings` struct declares one setting."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -10,14 +10,14 @@ from penstock.worker.settings.sections import LISTS_ALL, Commands, Section
 
 
 class _Secret:
-    """Marks a setting that is never shown and may be read from a file, ``<key>_file``."""
+    """Marks a setting that is never shown, and that a file ``<key>_file`` may hold."""
 
 
 SECRET = _Secret()
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One key, as its struct declares it."""
+    """One setting, as the struct declares it."""
 
     key: str
     kind: Kind
@@ -29,7 +29,7 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def default_text(self) -> str:
-        """The default as it would be written, empty if there is none."""
+        """The default as an operator would write it; empty if there is none."""
         return "" if self.default is None else self.kind.text(self.default)
 
     def shown_by(self, command: str) -> bool:
@@ -38,7 +38,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 def declared(struct: type[msgspec.Struct]) -> Iterator[Setting]:
-    """The settings of a struct whose fields are annotated as those of `settings.keys.Settings`."""
+    """The settings that a struct declares, annotated in the way of `settings.keys.Settings`."""
     hints = get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
         kind, *marks = get_args(hints[field.name])
@@ -58,5 +58,5 @@ def _marked(mark: type, marks: list[Any]) -> Any:
 
 
 def _kind_of(declared: Any) -> Kind:
-    """Of a type that says by itself which values there are."""
+    """The kind of a type that itself says which values are possible."""
     return choice(*get_args(declared)) if get_origin(declared) is Literal else truth()

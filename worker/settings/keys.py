@@ -61,9 +61,9 @@ QUEUES, BATCHES, EVENTS = Section.STREAMS, Section.BATCHES, Section.EVENTS
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator decides. Durations are seconds, sizes are bytes, absent texts are None.
+    """All settings. Durations are in seconds, sizes in bytes; texts that are not set are None.
 
-    An annotation names the type, the kind of value (unless the type says it all), the section, the
+    An annotation has the type, the kind of value (unless the type says it all), the section, the
     commands whose help shows the setting, and its meaning.
     """
 
@@ -119,7 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         whole(4, 1000),
         POSTGRES,
         RUN,
-        "Most connections to PostgreSQL at once; three are not for batches.",
+        "Most connections to PostgreSQL; three of them are never used for batches.",
     ] = 8
     statement_timeout: Annotated[
         float, duration(0.1), POSTGRES, TUNING, "Longest time that one SQL statement may take."
@@ -146,7 +146,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["fast", "client"],
         QUEUES,
         TUNING,
-        "How messages are read: by Penstock's own parser, or by the stock client's.",
+        "fast: Penstock's own parser; client: the one of the broker's client library.",
     ] = "fast"
     ack_wait: Annotated[
         float, duration(1), QUEUES, RUN, "A message not acknowledged in this time is redelivered."
@@ -159,7 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         duration(0.1),
         QUEUES,
         TUNING,
-        "How often NATS shows on an idle stream that it lives.",
+        "How often NATS sends a sign of life on an idle stream.",
     ] = 5
     provision: Annotated[
         bool,
@@ -168,7 +168,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "Create missing streams, consumers, queues and the KV bucket at start.",
     ] = True
     stream_replicas: Annotated[
-        int, whole(1, 5), QUEUES, USE_STREAMS, "Replicas of a stream that is created."
+        int, whole(1, 5), QUEUES, USE_STREAMS, "Replicas of streams that are created."
     ] = 1
     stream_max_age: Annotated[
         float, duration(), QUEUES, USE_STREAMS, "How long streams keep messages; 0: forever."
@@ -183,7 +183,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["quorum", "classic", "stream"],
         QUEUES,
         USE_STREAMS,
-        "Type of queues that are created; a stream can be read again, by one worker.",
+        "Type of queues that are created; a stream can be replayed, but has one worker only.",
     ] = "quorum"
     rabbitmq_stream_from: Annotated[
         str | int | None,
@@ -236,7 +236,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         word_or(duration(), "retention", "unlimited"),
         EVENTS,
         RUN,
-        "How old an event may be; retention: as long as its table keeps rows.",
+        "How old an event may be; retention: as long as the table keeps its rows.",
     ] = "retention"
     event_packages: Annotated[
         tuple[str, ...], modules(), EVENTS, USE_CATALOGUE, "Modules with event types of your own."
@@ -260,7 +260,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         PORT,
         Section.HTTP,
         RUN,
-        "auto: 8080, or a free port if taken; 0: free; -1: none.",
+        "auto: 8080, or any free port if it is in use; 0: any free port; -1: no HTTP.",
     ] = "auto"
 
     log_level: Annotated[
@@ -277,7 +277,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "auto"
 
     drain_timeout: Annotated[
-        float, duration(), Section.WORKER, RUN, "Longest time to finish work when stopping."
+        float, duration(), Section.WORKER, RUN, "Longest time for finishing work when stopping."
     ] = 20
     worker_id: Annotated[
         str, WORKER_NAME, Section.WORKER, RUN, "Name in logs and rows; empty: host and process id."
@@ -295,9 +295,9 @@ def load(
     environ: Mapping[str, str] = os.environ,
     file: Path | None = None,
 ) -> Settings:
-    """The settings from a TOML file, the environment and flags, each stronger than the former.
+    """The settings from a TOML file, the environment and flags; later ones override earlier ones.
 
-    ``flags`` maps keys to texts, None where not given. Raises one SettingsError that names
+    ``flags`` maps keys to texts, or to None if not given. Raises one SettingsError that names
     everything that is wrong.
     """
     secrets = frozenset(key for key, setting in SETTINGS.items() if setting.secret)

@@ -1,7 +1,7 @@
-"""How the text of a setting becomes a value, and a value a text again.
+"""How the text of a setting becomes a value, and a value becomes text again.
 
-A kind says in words what it expects, so that a wrong value is answered with it. Values come as
-text from the environment and from flags, and typed from a TOML file; both forms are understood.
+A kind says in words what it expects, for the error message. Values are text in the environment and
+in flags, and typed in a TOML file; both forms are accepted.
 """
 
 import math
@@ -21,9 +21,9 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """``expected`` in words; ``parse`` raises ValueError; ``text`` is what ``parse`` reads back.
+    """``expected`` is in words; ``parse`` raises ValueError; ``text`` writes what ``parse`` reads.
 
-    ``placeholder`` stands for the value in help, and ``words`` are all that a shell can complete.
+    ``placeholder`` stands for the value in help; ``words`` are the completions for a shell.
     """
 
     expected: str
@@ -57,7 +57,7 @@ def size(least: int = 0, most: int = 2**50) -> Kind:
 
 
 def whole(least: int, most: int) -> Kind:
-    """An int between two bounds, both allowed."""
+    """An int between two bounds, inclusive."""
 
     def parse(raw: Any) -> int:
         if isinstance(raw, bool | float):
@@ -92,7 +92,7 @@ def word_or(kind: Kind, *words: str) -> Kind:
 
 
 def matching(pattern: str, expected: str, placeholder: str = "TEXT") -> Kind:
-    """A text that matches a regular expression as a whole."""
+    """A text that fully matches a regular expression."""
 
     def parse(raw: Any) -> str:
         if not isinstance(raw, str) or not re.fullmatch(pattern, raw):
@@ -103,14 +103,14 @@ def matching(pattern: str, expected: str, placeholder: str = "TEXT") -> Kind:
 
 
 def some_of(*words: str) -> Kind:
-    """A tuple of some words, written with commas in between, or as a list in TOML."""
+    """A tuple of some words, separated by commas, or a list in TOML."""
     listed = names("|".join(words), f"one or more of {', '.join(words)}, separated by commas")
     together = (*words, ",".join(words))
     return msgspec.structs.replace(listed, placeholder=f"[{'|'.join(words)}],...", words=together)
 
 
 def names(pattern: str, expected: str) -> Kind:
-    """A tuple of texts, written with commas in between, or as a list in TOML."""
+    """A tuple of texts, separated by commas, or a list in TOML."""
 
     def parse(raw: Any) -> tuple[str, ...]:
         items = raw.split(",") if isinstance(raw, str) else raw
@@ -137,7 +137,7 @@ def offset_or_time() -> Kind:
 
 
 def modules() -> Kind:
-    """A tuple of names of modules that can be found."""
+    """A tuple of names of modules that Python can find."""
     dotted = names(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "")
 
     def parse(raw: Any) -> Any:
@@ -155,7 +155,7 @@ def modules() -> Kind:
 
 
 def readable_file() -> Kind:
-    """The path of a file that is there and may be read."""
+    """The path of a file that exists and is readable."""
 
     def parse(raw: Any) -> str:
         if not isinstance(raw, str) or not os.access(raw, os.R_OK):
@@ -192,7 +192,7 @@ def size_text(count: int) -> str:
 
 
 def _strictly(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Whatever goes wrong with a value of an odd type is a ValueError."""
+    """Turn every error of ``parse``, such as for a wrong type, into ValueError."""
 
     def checked(raw: Any) -> Any:
         try:

@@ -27,7 +27,7 @@ LISTS_ALL = "config"
 
 RUN = Commands(["run"])
 TUNING = Commands()
-"""For settings that few ever change: only the command that lists all shows them."""
+"""For settings that are rarely changed: only the command that lists all settings shows them."""
 USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "publish"])
 USE_RABBITMQ = Commands(["run", "provision", "doctor", "publish"])
 USE_POSTGRES = Commands(["run", "hydrate", "doctor", "migrate"])

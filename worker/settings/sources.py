@@ -1,6 +1,6 @@
-"""Where settings come from: a TOML file, the environment, flags; and secrets from files of theirs.
+"""Where settings come from: a TOML file, the environment and flags; secrets also from files.
 
-Knows names and texts only; what a value means is `settings.keys`'s business.
+This module knows names and texts only; `settings.keys` knows what a value means.
 """
 
 import difflib
@@ -20,25 +20,25 @@ CONFIG = "PENSTOCK_CONFIG"
 DEFAULT_FILE = Path("penstock.toml")
 
 _NOT_OURS = re.compile(r"PENSTOCK_(CONFIG|TEST_.*|SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_.*)?)")
-"""Also what Kubernetes puts into every container beside a Service that is called penstock."""
+"""Includes the variables that Kubernetes sets if there is a Service named penstock."""
 
 
 class Given(msgspec.Struct, frozen=True):
-    """A value as it came, and from where, for messages."""
+    """A value as it was given, and where, for error messages."""
 
     raw: Any
     origin: str
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """One source. ``write`` turns a key into the name that it has there."""
+    """One source of settings. ``write`` turns a key into its name in this source."""
 
     place: str
     values: Mapping[str, Any]
     write: Callable[[str], str]
 
     def origin(self, key: str) -> str:
-        """Say where the value of ``key`` was found."""
+        """Where the value of ``key`` was found."""
         name = self.write(key)
         return self.place if name == key else f"{self.place}, {name}"
 
@@ -51,11 +51,11 @@ def collect(
     keys: Collection[str],
     secrets: Collection[str],
 ) -> tuple[dict[str, Given], list[str]]:
-    """What is given for each key, the strongest source winning, and what is wrong with the names.
+    """The value given for each key, where the strongest source wins, and a list of problems.
 
-    A secret's ``<key>_file`` stands for the text in that file. An empty text counts as not given:
-    container tools cannot leave a variable out. Raises SettingsError if the TOML file cannot be
-    read.
+    ``<key>_file`` of a secret means the text in that file. An empty text counts as not given,
+    because container tools cannot leave out a variable. Raises SettingsError if the TOML file
+    cannot be read.
     """
     layers = [_toml(environ, file), _environment(environ), Layer("command line", flags, flag)]
     given: dict[str, Given] = {}
@@ -123,7 +123,7 @@ def _read(
 
 
 def _secret(path: str) -> str:
-    """Read a secret, without the line end that editors leave behind."""
+    """Read a secret, without the trailing newline that editors add."""
     text = Path(path).read_text("utf-8").rstrip("\r\n")
     if not text:
         raise ValueError("the file is empty")

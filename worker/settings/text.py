@@ -1,4 +1,4 @@
-"""The settings as text: the example file, the documentation's tables, and what is in effect."""
+"""The settings as text: the example file, the tables for the documentation, the current values."""
 
 import json
 import re
@@ -22,17 +22,17 @@ _PASSWORD = re.compile(r"(?<=password=)[^&\s]*")
 
 
 def example() -> str:
-    """Give the text of penstock.example.toml: every key, commented out, at its default."""
+    """The text of penstock.example.toml: every key, commented out, with its default."""
     return "\n".join([_HEAD.rstrip(), *_example_lines(), ""])
 
 
 def markdown() -> str:
-    """Give the tables of settings in the documentation, one a section."""
+    """The tables of settings for the documentation, one per section."""
     return "\n".join(line for title, settings in sections() for line in _table(title, settings))
 
 
 def sections() -> Iterator[tuple[Section, list[Setting]]]:
-    """The settings by their headings, in order."""
+    """The settings by heading, in order."""
     for section, settings in groupby(SETTINGS.values(), lambda setting: setting.section):
         yield section, list(settings)
 
@@ -47,7 +47,7 @@ def _table(title: str, settings: list[Setting]) -> Iterator[str]:
 
 
 def effective(settings: Settings) -> str:
-    """Give the settings in effect as TOML, secrets masked; absent ones are left out."""
+    """The current settings as TOML, with secrets masked; those that are not set are left out."""
     shown = [(setting, getattr(settings, setting.key)) for setting in SETTINGS.values()]
     return "".join(
         f"{setting.key} = {_literal(setting, masked(setting, value))}\n"
@@ -57,7 +57,7 @@ def effective(settings: Settings) -> str:
 
 
 def masked(setting: Setting, value: Any) -> Any:
-    """Hide a secret. Of an address, only who logs in is hidden."""
+    """Hide a secret; of an address, only the login."""
     if not setting.secret or value is None:
         return value
     if "://" not in value:
@@ -78,7 +78,7 @@ def _example_lines() -> Iterator[str]:
 
 
 def _literal(setting: Setting, value: Any) -> str:
-    """Write a value so that TOML, and then the setting's kind, reads it back."""
+    """A value as TOML that the setting's kind can read back."""
     if isinstance(value, tuple):
         return json.dumps(list(value))
     text = setting.kind.text(value)
@@ -87,6 +87,6 @@ def _literal(setting: Setting, value: Any) -> str:
 
 
 def help_text(setting: Setting) -> str:
-    """Give the line for --help: meaning and default."""
+    """The text for ``--help``: meaning and default."""
     default = f"  [default: {setting.default_text}]" if setting.default_text else ""
     return f"{setting.about}{default}"

@@ -143,10 +143,10 @@ async def test_a_bucket_that_cannot_be_made_is_no_reason_to_stop(client: Client)
 
 
 async def test_a_bucket_made_anew_behind_our_back_is_reported(client: Client) -> None:
-    remade = asyncio.Event()
+    recreated = asyncio.Event()
 
     async def refill() -> None:
-        remade.set()
+        recreated.set()
 
     await make_bucket(client, BUCKET, atomic=True)
     store = JetStreamKv(client, BUCKET, on_missing=refill)
@@ -155,7 +155,7 @@ async def test_a_bucket_made_anew_behind_our_back_is_reported(client: Client) ->
     await make_bucket(client, BUCKET, atomic=True)
 
     assert await store.put([row("k0", 2), row("k1", 2)]) == 2
-    assert remade.is_set()
+    assert recreated.is_set()
     assert await store.put([row(f"k{n}", 1) for n in range(10)]) == 8
 
 

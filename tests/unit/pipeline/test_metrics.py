@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.metrics import FAMILIES, NAMES, Metrics
 from penstock.worker.pipeline.ports import Backlog, DeadLetter, Message, Written
 
@@ -49,6 +50,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.kv_puts("AGENT_STATE", 3)
     metrics.kv_conflicts("AGENT_STATE", 1)
     metrics.kv_left_out("AGENT_STATE", 1)
+    metrics.memory(lambda: 5, 10)
     metrics.source_healthy("TASKS", healthy=True)
     metrics.sink_healthy(healthy=False)
 
@@ -73,7 +75,7 @@ def test_the_unit_ends_the_name(name: str) -> None:
 
 def test_no_label_is_open_ended() -> None:
     labels = {label for family in FAMILIES for label in family.labels}
-    assert labels == {"source", "outcome", "reason", "stage", "bucket", "type"}
+    assert labels == {"source", "outcome", "reason", "stage", "bucket", "type", "kind"}
 
 
 def test_a_batch_is_counted() -> None:
@@ -110,6 +112,19 @@ def test_the_oldest_age_stays_while_something_waits_and_goes_when_nothing_does()
     assert age() >= first
     metrics.lag("TASKS", Backlog(pending=0, ack_pending=0))
     assert age() == 0
+
+
+def test_memory_is_asked_for_at_each_scrape() -> None:
+    metrics, budget = Metrics(), Budget(100, 1, 50)
+    metrics.memory(lambda: budget.used, budget.limit)
+
+    def value(kind: str) -> float | None:
+        return metrics.registry.get_sample_value("penstock_memory_bytes", {"kind": kind})
+
+    share = budget.share()
+    assert (value("used"), value("limit")) == (0, 100)
+    share.hold(30)
+    assert value("used") == 30
 
 
 def test_two_workers_in_one_process_do_not_share_numbers() -> None:

@@ -15,7 +15,7 @@ from penstock.worker.nats.topology import ensure_bucket
 
 
 async def open_buckets(scope: Scope) -> dict[str, "JetStreamBucket"]:
-    """Over the scope's one connection to NATS, by declared name. Raises SourceUnavailable."""
+    """The buckets by declared name, over the scope's one connection. Raises SourceUnavailable."""
     settings = scope.settings
     nc = await shared_bus(scope)
     names = {name: name for name in scope.catalogue.buckets}
@@ -28,7 +28,7 @@ async def open_buckets(scope: Scope) -> dict[str, "JetStreamBucket"]:
 
 
 class JetStreamBucket:
-    """A `Bucket` over one connection, which stays the caller's."""
+    """A `Bucket` over a connection that the caller owns."""
 
     def __init__(self, nc: Client, name: str, *, replicas: int) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class JetStreamBucket:
         self._replicas = replicas
 
     async def provision(self, *, dry_run: bool) -> list[Difference]:
-        """One replica alone persists asynchronously: PostgreSQL can refill it."""
+        """A single replica persists asynchronously, because PostgreSQL can refill the bucket."""
         return await ensure_bucket(
             self._nc,
             self.name,

@@ -1,4 +1,4 @@
-"""All keys of a bucket in one pass, for comparing it with PostgreSQL."""
+"""All keys of a bucket in one pass."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -16,7 +16,7 @@ _PAGE = 1_000
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A key that is there, with its revision and its guard as JSON."""
+    """An existing key, with its revision and its guard as JSON."""
 
     key: str
     revision: int
@@ -24,10 +24,10 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 async def bucket_entries(nc: Client, bucket: str, timeout: float) -> AsyncGenerator[Entry, None]:
-    """All keys that are there, by a short-lived consumer.
+    """All existing keys, read by a short-lived consumer.
 
-    A key that changes meanwhile may come again; the later one is newer. Raises TimeoutError and the
-    client's errors.
+    A key that changes meanwhile may appear again; the later entry is newer. Raises TimeoutError and
+    the client's errors.
     """
     prefix = f"$KV.{bucket}."
     async with (
@@ -58,19 +58,19 @@ async def _consumer(
     )
     consumer = await js.add_consumer(stream, config)
     yield consumer
-    # Not in a finally: after an error the server may be away, and it forgets the consumer itself.
+    # Not in a finally: after an error the server may be away, and it deletes idle consumers itself.
     await js.delete_consumer(stream, consumer.name)
 
 
 def _is_status(message: Msg) -> bool:
-    """Whether the server speaks, and not the stream: a delivery always has where to acknowledge."""
+    """Whether this is a status of the server: a delivery always has a reply subject."""
     return not message.reply
 
 
 async def _deliveries(
     nc: Client, consumer: ConsumerInfo, timeout: float
 ) -> AsyncGenerator[Msg, None]:
-    """What was in the stream when the consumer was made, page by page."""
+    """What was in the stream when the consumer was created, page by page."""
     page: Call[Msg] = Call(0, _is_status)
 
     async def take(message: Msg) -> None:

@@ -1,7 +1,7 @@
-"""How far a key is: the guard that a stored value carries, and the message that puts a row.
+"""Guards: the version of the row that a stored value was made from.
 
 A guard is a JSON array of integers and fixed-width texts that grows, element by element, with every
-change of its row. An empty guard is lower than any other: nothing is known about the key.
+change of its row. An empty guard is lower than any other; it means that nothing is known.
 """
 
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ from msgspec import UNSET, Raw, UnsetType
 from penstock.worker.pipeline.ports import KvRow
 
 OPERATION = "KV-Operation"
-"""The header by which KV readers know a deleted key."""
+"""The header by which KV readers recognize a deleted key."""
 
 GUARD = "Penstock-Guard"
-"""The header that keeps the guard where a delete marker has no value to keep it in."""
+"""The header that holds the guard of a delete marker, which has no value."""
 
 UNKNOWN = b"[]"
-"""The guard, as JSON, of a key that is missing or whose value says nothing."""
+"""The guard, as JSON, of a key that is missing or whose value has none."""
 
 _MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class _Value(msgspec.Struct, frozen=True):
-    """What is read of a stored value: our guard, or what an agent's own value has instead."""
+    """The part of a stored value that is read: our guard, or what an agent's own value has."""
 
     g: list[int | str] | UnsetType = UNSET
     v: int | UnsetType = UNSET
@@ -45,10 +45,10 @@ def guard_of(row: KvRow) -> bytes:
 
 
 def held_guard(headers: Mapping[str, str], value: bytes) -> bytes:
-    """The guard, as JSON, of what a key holds; `UNKNOWN` if it has none that can be read.
+    """The guard, as JSON, of what a key holds; `UNKNOWN` if there is none that can be read.
 
-    An agent's own value has the version and the time of its change instead, which compare with the
-    beginning of a row's guard.
+    An agent's own value has the version and the time of its change instead, which are comparable
+    with the beginning of a row's guard.
     """
     try:
         if OPERATION in headers:
@@ -68,7 +68,7 @@ def held_guard(headers: Mapping[str, str], value: bytes) -> bytes:
 def is_ahead(row: KvRow, held: bytes) -> bool:
     """Whether the row is newer than what the key holds, whose guard is ``held``.
 
-    A held guard of other kinds of elements is none of ours, so the row is newer.
+    A held guard with other types of elements is not ours, so the row is newer.
     """
     try:
         return row.guard > _decode_guard(held)
@@ -84,9 +84,9 @@ def message_of(row: KvRow) -> tuple[str, bytes]:
 
 
 def without_value(row: KvRow) -> KvRow | None:
-    """The row with ``omitted: <bytes>`` in place of ``val``, for a bucket that cannot take it.
+    """The row with ``omitted: <bytes>`` in place of ``val``, if it is too large for the bucket.
 
-    Readers learn that the state changed, and that PostgreSQL has it. None if there is no ``val``.
+    Readers see that the state changed, and that PostgreSQL has it. None if there is no ``val``.
     """
     fields: dict[str, Any] = dict(_decode_object(row.value)) if row.value else {}
     if "val" not in fields:

@@ -3,12 +3,12 @@
 Why a key never goes back, with any number of workers: a row is read after its commit, and the
 guards of the committed rows of one key form a chain. A worker puts a row only where it has seen a
 lower guard, and only if the key still has the revision that carried this guard (compare-and-set).
-So each put moves its key up the chain, whoever makes it, in whatever order; a deleted key keeps its
-guard in the delete marker. An answer that never came is settled by reading again.
+So each put moves its key up the chain, whichever worker makes it, in whatever order; a deleted key
+keeps its guard in the delete marker. If an answer is lost, the key is read again.
 
-Revisions are compared within one life of the bucket. If it was deleted and made anew, or a server
-lost the end of it, revisions start again; this is noticed, what was known is forgotten, and the
-caller is told to refill.
+Revisions are compared within one epoch of the bucket. If it is deleted and recreated, or if a
+server loses the end of it, revisions start again. The store notices that, clears its cache, and
+tells the caller to refill.
 """
 
 import asyncio
@@ -57,13 +57,13 @@ def _chunks(rows: Sequence[KvRow]) -> Iterator[list[KvRow]]:
 
 
 class JetStreamKv:
-    """A `StateStore` over a bucket. Any number may write the same bucket, in any process.
+    """A `StateStore` over a bucket. Any number of them may write one bucket, in any process.
 
     ``timeout`` is how long one exchange with the server may take, in seconds. ``on_conflict`` is
-    called with the number of puts that another writer forestalled. ``on_missing`` is awaited when
-    the bucket is missing, to make it, and when it turns out to have been made anew; both times it
-    should also see to a refill, but later: a `put` inside it would wait for itself. ``on_refused``
-    is told the key and the reason of each row that the bucket will not take.
+    called with the number of puts that lost against another writer. ``on_missing`` is awaited when
+    the bucket is missing, to create it, and when it turns out to have been recreated. Both times it
+    should also schedule a refill, but not run it: a `put` inside it would wait for itself.
+    ``on_refused`` is called with the key and the reason of each row that the bucket rejects.
     """
 
     def __init__(
@@ -88,26 +88,26 @@ class JetStreamKv:
         self._known: OrderedDict[str, Held] = OrderedDict()
         self._highest = 0
         self._reconnects = nc.stats["reconnects"]
-        # Overlapping batches of this worker touch the same keys; one at a time, they profit from
-        # each other's puts instead of forestalling them.
+        # Overlapping batches of this worker touch the same keys. One at a time, they use each
+        # other's cached revisions instead of competing.
         self._turn = asyncio.Lock()
 
     async def close(self) -> None:
-        """Stop listening for answers. The connection is the caller's. Idempotent."""
+        """Stop listening for answers. The caller owns the connection. Idempotent."""
         await self._wire.close()
 
     def forget(self) -> None:
-        """Ask the bucket again for every key. A reconnect does it by itself."""
+        """Clear the cache, so that every key is read again. A reconnect does that by itself."""
         self._known.clear()
         self._wire.relearn()
 
     async def put(self, rows: Sequence[KvRow]) -> int:
-        """Bring every key at least as far as its row; never back. Returns how many were written.
+        """Bring every key at least to the version of its row, never back. Returns how many keys
+        were written.
 
-        One row per key. A key that holds an equal or a greater guard stays as it is. A put whose
-        answer was lost is not counted. A row that is refused takes no other along; it is
-        ``on_refused`` that hears of it. Raises StateStoreUnavailable, also if nothing is taken
-        because the bucket is full.
+        One row per key. A key with an equal or greater guard stays as it is. A put whose answer was
+        lost is not counted. A rejected row goes to ``on_refused``; the others are still written.
+        Raises StateStoreUnavailable, also if nothing is accepted because the bucket is full.
         """
         written = 0
         try:
@@ -135,7 +135,7 @@ class JetStreamKv:
         return StateStoreUnavailable(f"KV bucket {self.bucket!r}: {why}")
 
     async def _settle(self, chunk: list[KvRow]) -> int:
-        """Put rows until every key is as far as its row, or the row is refused."""
+        """Put rows until every key is at least at its row's version, or the row is rejected."""
         rows, written = chunk, 0
         setbacks: set[type[Exception]] = set()
         refused: list[tuple[KvRow, Refusal]] = []
@@ -162,7 +162,7 @@ class JetStreamKv:
         raise self._unavailable(f"{len(rows)} keys keep changing, among them {rows[0].key!r}")
 
     def _sendable(self, rows: list[KvRow]) -> list[KvRow]:
-        """The rows as the server takes them now; what it may take can shrink at a reconnect."""
+        """The rows in a form that the server accepts; its limits may change at a reconnect."""
         found: list[KvRow] = []
         for row in rows:
             why = self._wire.unfit(row)
@@ -173,7 +173,7 @@ class JetStreamKv:
         return found
 
     def _shortened(self, row: KvRow, why: str) -> list[KvRow]:
-        """The row without its value, if that helps; nothing if the row is refused for good."""
+        """The row without its value, if that is small enough; otherwise nothing, and a report."""
         short = without_value(row)
         if short is not None and self._wire.unfit(short) is None:
             return [short]
@@ -186,8 +186,8 @@ class JetStreamKv:
         self._on_refused(key, why)
 
     def _report(self, refused: Sequence[tuple[KvRow, Refusal]], *, full: bool) -> None:
-        """Name what was refused. If the stream's trouble is not the key, and nothing was taken at
-        all, it is the bucket that is out of order.
+        """Report rejected rows. If the error is the server's and nothing was accepted at all
+        (``full``), the bucket itself is unavailable.
         """
         for row, error in refused:
             why = f"{error.description} ({error.err_code})"
@@ -196,7 +196,7 @@ class JetStreamKv:
             self._refuse(row.key, why)
 
     async def _behind(self, rows: list[KvRow]) -> list[Put]:
-        """The rows that are newer than their keys, with the revisions of these."""
+        """The rows that are newer than what their keys hold, with the revisions of the keys."""
         if self._nc.stats["reconnects"] != self._reconnects:
             self._reconnects = self._nc.stats["reconnects"]
             self.forget()
@@ -209,7 +209,7 @@ class JetStreamKv:
         return [(row, held[row.key].revision) for row in rows if is_ahead(row, held[row.key].guard)]
 
     async def _take(self, puts: list[Put], outcomes: list[Outcome]) -> int:
-        """Remember what was written, and forget the rest. Returns how many were written."""
+        """Cache what was written, and drop the rest. Returns how many were written."""
         before = self._highest
         revisions = [outcome.revision for outcome in outcomes if outcome.revision]
         outrun = sum(outcome.outrun for outcome in outcomes)
@@ -248,7 +248,7 @@ class JetStreamKv:
             self._known.pop(row.key, None)
 
     async def _notice_new_life(self, highest: int) -> None:
-        """Revisions only grow, so a lower one than was seen before comes from another life."""
+        """Revisions only grow, so one that is lower than before belongs to another epoch."""
         self.forget()
         self._highest = highest
         await self._ask_for_bucket()
@@ -266,4 +266,4 @@ class JetStreamKv:
         try:
             await self._on_missing()
         except PenstockError as exc:
-            raise self._unavailable(f"it cannot be made: {exc}") from exc
+            raise self._unavailable(f"it cannot be created: {exc}") from exc

@@ -1,7 +1,7 @@
 """The requests that a bucket's stream understands, and what their answers mean.
 
 Reading: JetStream Direct Get, many keys at once (nats-server 2.11) or one by one. Writing:
-publishes that expect a revision, as one atomic batch (2.12, ADR-50) or each for itself.
+publishes that expect a revision, as one atomic batch (2.12, ADR-50) or one by one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,14 +27,14 @@ from penstock.worker.nats.wire import Frame
 from penstock.worker.pipeline.ports import KvRow
 
 _ANSWER_BYTES = 4 * 1024 * 1024
-"""Of one answer to a reading of many keys; the rest is asked for again."""
+"""Most bytes of the answer to a request for many keys; the rest is requested again."""
 
 _SINGLE_READS = 64
-"""Keys asked for together where each is answered by itself, however long its value is."""
+"""Keys that are requested together where each has its own answer, of any size."""
 
 _REQUEST_ROOM = 64
 _LINES = 128
-"""The header lines of a put beside its value or guard: the revision, and what a delete says."""
+"""Bytes of the other header lines of a put: the revision, and those of a delete marker."""
 
 _WRONG_REVISION = {10071, 10164}
 _TOO_LARGE = 10054
@@ -45,14 +45,14 @@ _NO_RESPONDERS = b"503"
 
 
 class BucketMissing(Exception):
-    """No stream takes the bucket's subjects, or none answers Direct Get for it."""
+    """No stream takes the bucket's subjects, or its stream does not answer Direct Get."""
 
     def __init__(self) -> None:
         super().__init__("it is missing, or its stream does not allow Direct Get")
 
 
 class Silent(Exception):
-    """Not every answer came in time. What was asked may have happened."""
+    """Not every answer arrived in time. The requests may have been carried out."""
 
     def __init__(self) -> None:
         super().__init__("no answer in time")
@@ -70,9 +70,9 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came of one publish: a ``revision``; 0 if it was refused or nothing was heard.
+    """The result of one publish: a ``revision``; 0 if it was refused or there was no answer.
 
-    ``outrun``: another writer was faster. ``error`` is any other reason than that and the size.
+    ``outrun``: another writer was faster. ``error`` is a reason other than that and the size.
     """
 
     revision: int = 0
@@ -93,21 +93,22 @@ def _ack(frame: Frame) -> Ack:
 
 
 def _added(header: bytes | None, name: bytes) -> bytes | None:
-    """What the server added to a stored message, behind what its writer may have called the same.
+    """The header ``name`` that the server added to a stored message. It comes after a header of the
+    same name that the writer may have set.
 
-    Nothing where the server itself speaks.
+    None for a status of the server.
     """
     _, found, rest = (header or b"").rpartition(b"\r\n%b: " % name)
     return rest.partition(b"\r\n")[0] if found else None
 
 
 def _is_control(frame: Frame) -> bool:
-    """Whether the server speaks, and not the stream: only what is stored has a sequence."""
+    """Whether this is a status of the server: only stored messages have a sequence."""
     return _added(frame[2], _SEQUENCE) is None
 
 
 class BucketWire:
-    """Speaks with the stream behind one bucket. Raises the exceptions above and the client's."""
+    """Talks to the stream behind one bucket. Raises the exceptions above and the client's."""
 
     def __init__(self, nc: Client, bucket: str, timeout: float) -> None:
         self._nc = nc
@@ -122,18 +123,18 @@ class BucketWire:
         await self._inbox.close()
 
     def relearn(self) -> None:
-        """Find out anew what the server can do: another one may answer, or another stream."""
+        """Find out again what the server supports: it may be another one, or another stream."""
         version = self._nc.connected_server_version
         self._atomic = (version.major, version.minor) >= (2, 12)
         self._many_reads = True
 
     def unfit(self, row: KvRow) -> str | None:
-        """Why the server cannot be sent this row, or asked for its key; None if it can."""
+        """Why this row cannot be sent, or its key requested; None if both are possible."""
         size = len(row.value) if row.value is not None else len(guard_of(row))
         return unfit(self._nc, self._prefix + row.key, max(size, len(row.key)) + _LINES)
 
     async def read(self, keys: Sequence[str]) -> dict[str, Held]:
-        """What the keys hold."""
+        """Read what the keys hold."""
         found: dict[str, Held] = {}
         if self._many_reads:
             for part in self._requests(keys):
@@ -148,7 +149,7 @@ class BucketWire:
         return found
 
     def _requests(self, keys: Sequence[str]) -> Iterator[list[str]]:
-        """Keys that one request can name: as many as are allowed and fit into its payload."""
+        """The keys in groups: as many per request as are allowed and fit into its payload."""
         room = self._nc.max_payload - _REQUEST_ROOM
         beside = len(self._prefix) + 3  # two quotes and a comma
         part: list[str] = []
@@ -164,7 +165,7 @@ class BucketWire:
             yield part
 
     async def _read_many(self, keys: Sequence[str]) -> dict[str, Held] | None:
-        """None if the server is too old for it."""
+        """None if the server is too old for such requests."""
         found: dict[str, Held] = {}
         left = list(keys)
         while True:
@@ -214,7 +215,7 @@ class BucketWire:
     async def put(self, puts: Sequence[Put], *, atomic: bool) -> list[Outcome]:
         """Put every row whose key still has its revision, at most `BATCH_LIMIT` rows.
 
-        With ``atomic`` all or none of them, where the server can.
+        With ``atomic`` all or none of them, if the server supports that.
         """
         if atomic and self._atomic and len(puts) > 1:
             outcomes = await self._put_atomic(puts)
@@ -223,7 +224,7 @@ class BucketWire:
         return await self._put_each(puts)
 
     async def _put_atomic(self, puts: Sequence[Put]) -> list[Outcome] | None:
-        """None if nothing was written because these rows cannot go as a batch."""
+        """None if nothing was written, because these rows cannot be written as a batch."""
         answer = await self._inbox.ask_atomic([self._request(put) for put in puts])
         if answer is None:
             return [SILENCE] * len(puts)
