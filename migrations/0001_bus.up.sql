@@ -37,11 +37,15 @@ CREATE TABLE bus.position (
     stream      text NOT NULL,
     epoch       text NOT NULL DEFAULT '',
     seqs        int8multirange NOT NULL,
+    begins      bigint,
     worker      text,
     recorded_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE bus.position IS
     'Stream sequences whose effect is committed, written in the transaction that committed it';
+COMMENT ON COLUMN bus.position.begins IS
+    'Where reading began, written before anything was handed out: what lies behind it and is in no '
+    'row is not committed';
 CREATE INDEX position_stream ON bus.position (transport, stream, epoch);
 
 CREATE TABLE bus.suspect (
@@ -81,10 +85,10 @@ BEGIN
         USING crowded AS c
         WHERE (p.transport, p.stream, p.epoch) = (c.transport, c.stream, c.epoch)
           AND p.recorded_at < now() - settled
-        RETURNING p.transport, p.stream, p.epoch, p.seqs, p.recorded_at
+        RETURNING p.transport, p.stream, p.epoch, p.seqs, p.begins, p.recorded_at
     ), merged AS (
-        INSERT INTO bus.position (transport, stream, epoch, seqs, recorded_at)
-        SELECT t.transport, t.stream, t.epoch, range_agg(t.seqs), max(t.recorded_at)
+        INSERT INTO bus.position (transport, stream, epoch, seqs, begins, recorded_at)
+        SELECT t.transport, t.stream, t.epoch, range_agg(t.seqs), min(t.begins), max(t.recorded_at)
         FROM taken AS t
         GROUP BY t.transport, t.stream, t.epoch
     )
@@ -97,14 +101,15 @@ COMMENT ON FUNCTION bus.compact_positions IS
 
 CREATE VIEW bus.gap AS
 WITH seen AS (
-    SELECT transport, stream, epoch, range_agg(seqs) AS seqs
+    SELECT transport, stream, epoch, range_agg(seqs) AS seqs, min(begins) AS begins
     FROM bus.position
     GROUP BY transport, stream, epoch
 )
 SELECT s.transport, s.stream, s.epoch, missing.seqs AS missing
 FROM seen AS s
 CROSS JOIN LATERAL unnest(
-    int8multirange(int8range(lower(s.seqs), upper(s.seqs))) - s.seqs
+    int8multirange(int8range(least(s.begins, lower(s.seqs)), upper(s.seqs))) - s.seqs
 ) AS missing (seqs);
 COMMENT ON VIEW bus.gap IS
-    'Sequences between the lowest and the highest committed one that are not committed themselves';
+    'Sequences before the highest committed one that are not committed themselves: from where '
+    'reading began, if that is known, or from the lowest committed one';

@@ -1,18 +1,22 @@
 -- Where reading a RabbitMQ stream queue goes on: it follows from the positions, which are committed
--- with each batch.
+-- with each batch, and from where reading began: batches overlap, so the first one may be missing.
 
 CREATE FUNCTION bus.resume_offset(of_transport text, of_stream text)
 RETURNS TABLE (epoch text, next_offset bigint)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT held.epoch,
-           (SELECT upper(part) FROM unnest(held.seqs) AS part ORDER BY part LIMIT 1)
+           lower(
+               int8multirange(int8range(least(held.begins, lower(held.seqs)), NULL)) - held.seqs
+           )
     FROM (
-        SELECT p.epoch, range_agg(p.seqs) AS seqs
+        SELECT p.epoch, range_agg(p.seqs) AS seqs, min(p.begins) AS begins
         FROM bus.position AS p
         WHERE p.transport = of_transport AND p.stream = of_stream
         GROUP BY p.epoch
-        ORDER BY max(p.recorded_at) DESC, max(p.position_id) DESC
+        -- Later ones are greater. When a row was written says nothing: a batch of the one before
+        -- may be the last to commit.
+        ORDER BY p.epoch COLLATE "C" DESC
         LIMIT 1
     ) AS held;
 END;

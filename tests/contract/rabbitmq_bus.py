@@ -31,18 +31,23 @@ class Committed:
 
     def __init__(self) -> None:
         self._held: set[int] = set()
+        self._begins: int | None = None
 
     def add(self, messages: Sequence[Message]) -> None:
         self._held.update(m.offset for m in messages if m.offset is not None)
 
     async def resume(self, stream: str) -> tuple[str, int | None]:
         assert stream
-        if not self._held:
+        if self._begins is None:
             return "", None
-        following = min(self._held)
+        following = self._begins
         while following in self._held:
             following += 1
         return "", following
+
+    async def anchor(self, stream: str, epoch: str, first: int) -> None:
+        assert stream, f"{epoch}: {first}"
+        self._begins = first if self._begins is None else min(first, self._begins)
 
     async def begin(self, stream: str) -> None:
         assert stream

@@ -25,6 +25,11 @@ class Offsets(Protocol):
         None if nothing is committed. Raises Unavailable.
         """
 
+    async def anchor(self, stream: str, epoch: str, first: int) -> None:
+        """Remember that everything from ``first`` on is going to be read, before any of it is:
+        from then on `resume` knows that a first batch is missing. Raises Unavailable.
+        """
+
     async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
         """Record that ``stream`` has no messages from ``first`` up to, but without, ``after``."""
 

@@ -18,6 +18,10 @@ FROM bus.position AS p
 JOIN bus.resume_offset($1, $2) AS newest ON newest.epoch = p.epoch
 WHERE p.transport = $1 AND p.stream = $2
 """
+_ANCHOR = """
+INSERT INTO bus.position (transport, stream, epoch, seqs, begins, worker)
+VALUES ($1, $2, $3, '{}', $4, $5)
+"""
 _SKIP = """
 INSERT INTO bus.position (transport, stream, epoch, seqs, worker)
 VALUES ($1, $2, $3, int8multirange(int8range($4, $5)), $6)
@@ -37,6 +41,16 @@ class PostgresOffsets:
         with translated():
             found = await self._pool.fetchrow(_RESUME, self._transport, stream)
         return ("", None) if found is None else (found["epoch"], found["next_offset"])
+
+    async def anchor(self, stream: str, epoch: str, first: int) -> None:
+        """Keep that everything from ``first`` on is going to be read: `resume` counts from there.
+
+        Without it nobody could tell a first batch that is not committed from one that never was.
+        """
+        with translated():
+            await self._pool.execute(
+                _ANCHOR, self._transport, stream, epoch, first, self._worker_id
+            )
 
     async def begin(self, stream: str) -> int | None:
         """Note that reading begins. After the last committed offset, if a reader before this one

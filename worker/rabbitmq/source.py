@@ -13,7 +13,7 @@ import aio_pika
 import structlog
 
 from penstock.worker.ending import end
-from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError
+from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError, Unavailable
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
@@ -251,8 +251,8 @@ class RabbitMqSource:
                 raise SourceUnavailable(f"{self.name}: the connection was closed for good")
             try:
                 return await self._begin()
-            except (SourceUnavailable, TopologyError) as error:
-                # After a restart a queue may be missing for a moment.
+            except (Unavailable, TopologyError) as error:
+                # After a restart a queue may be missing for a moment; offsets are in PostgreSQL.
                 self._intake.fail(SourceUnavailable(f"{self.name}: {error}"))
                 await asyncio.sleep(_PAUSE_SECONDS)
 

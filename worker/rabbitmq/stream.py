@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import aio_pika
@@ -33,11 +33,12 @@ _WHOLE_CHUNK = 60_000
 class RabbitMqStreamSource(RabbitMqSource):
     """A stream queue, read by one replica: a second one would read the same.
 
-    Reading begins at ``start``, or, without it, where ``offsets`` says, or at the first message.
+    Reading begins at ``start``, or, without it, where ``offsets`` says, or at the first message;
+    where it began is committed before anything is handed out.
     A message is settled by the commit of its offset; to the server an acknowledgement is credit
     only, so what is given back waits in this process. After a reconnect reading goes on after the
     last message up to which all are settled. The epoch is empty for the first incarnation that was
-    seen, later the time when it was noticed.
+    seen, later the time when it was noticed; each is greater as text than the one before.
     """
 
     def __init__(
@@ -119,12 +120,17 @@ class RabbitMqStreamSource(RabbitMqSource):
         self._read.update([(message.tag, message.offset) for message in messages])
         for message in messages:
             if self._expected is not None and message.offset > self._expected:
-                skip = self._offsets.skip(self.name, self._epoch, self._expected, message.offset)
-                self._spawn(self._remember(skip), f"skip-{self.name}")
+                self._skip(self._expected, message.offset)
             self._expected = message.offset + 1
         if self._furthest is not None:
             self._doubt(messages, self._furthest)
         return messages
+
+    def _skip(self, first: int, after: int) -> None:
+        """The server has nothing there: it was dropped by age or size, or was no message."""
+        log.warning("offsets_missing", source=self.name, first=first, before=after)
+        skip = self._offsets.skip(self.name, self._epoch, first, after)
+        self._spawn(self._remember(skip), f"skip-{self.name}")
 
     def _doubt(self, messages: Sequence[StreamMessage], furthest: int) -> None:
         """Mark what a worker before this one may have begun and not committed: at the start, or,
@@ -148,40 +154,45 @@ class RabbitMqStreamSource(RabbitMqSource):
     async def _arguments(self) -> Mapping[str, Any]:
         self._read.clear()
         self._expected = None
-        start = self._expected = await self._begin_at()
-        return {"x-stream-offset": "first" if start is None else start}
+        self._expected = await self._begin_at()
+        return {"x-stream-offset": self._expected}
 
-    async def _begin_at(self) -> int | None:
-        """The offset to read from; None is the first that there is."""
+    async def _begin_at(self) -> int:
+        """The offset to read from. If positions do not tell it, it is anchored."""
         if self._next is None:
             self._epoch, resumed = await self._offsets.resume(self.name)
-            if isinstance(self._start, datetime):
-                self._start = await self._offset_at(self._start)
-            if self._start is not None:
-                return self._start
+            if self._start is not None or resumed is None:
+                return await self._anchored(await self._first_wanted())
             self._next = resumed
-        if self._next is None:
-            return None
-        last = await self._last_offset(prefetch=_WHOLE_CHUNK)
-        if last is not None and last + 1 >= self._next:
+        if await self._end() >= self._next:
             return self._next
-        if last is None and not self._next:
-            return None
         # It holds less than we have read: it is another one, under the same name.
         self._next = None
-        self._epoch = datetime.now(UTC).isoformat()
+        self._start = None
+        self._epoch = _epoch_after(self._epoch)
         log.warning("stream_recreated", source=self.name, epoch=self._epoch)
-        return None
+        return await self._anchored(0)
 
-    async def _offset_at(self, moment: datetime) -> int:
-        """Of the first message stored at ``moment`` or later; if there is none, of the next one.
+    async def _anchored(self, first: int) -> int:
+        await self._offsets.anchor(self.name, self._epoch, first)
+        return first
 
-        It is fixed before reading begins: the end is known then, and a reconnect changes nothing.
+    async def _first_wanted(self) -> int:
+        """The start that was given, or the first message. Behind the end there is only the end.
+
+        A start is fixed at the first time: the end moves, and a reconnect must change nothing.
         """
+        if self._start is None:
+            return next(iter(await self._offsets_from("first", prefetch=1)), 0)
+        end = await self._end()
+        if isinstance(self._start, datetime):
+            self._start = next(iter(await self._offsets_from(self._start, prefetch=1)), end)
+        self._start = min(self._start, end)
+        return self._start
+
+    async def _end(self) -> int:
+        """The offset of the next message to come."""
         last = await self._last_offset(prefetch=_WHOLE_CHUNK)
-        found = await self._offsets_from(moment, prefetch=1)
-        if found:
-            return found[0]
         return 0 if last is None else last + 1
 
     async def _last_offset(self, prefetch: int) -> int | None:
@@ -212,3 +223,11 @@ class RabbitMqStreamSource(RabbitMqSource):
             except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused) as exc:
                 raise TopologyError(f"stream {self.name}: {exc}") from exc
         return found
+
+
+def _epoch_after(epoch: str) -> str:
+    """The present time, or a little after ``epoch`` where the clock has gone back since."""
+    now = datetime.now(UTC)
+    if epoch:
+        now = max(now, datetime.fromisoformat(epoch) + timedelta(microseconds=1))
+    return now.isoformat(timespec="microseconds")

@@ -388,6 +388,55 @@ async def test_a_stream_made_anew_is_another_epoch_read_from_its_beginning(
         assert reader.epoch == second
 
 
+@pytest.mark.parametrize("start", [None, 0, 70, 5_000, datetime(2001, 1, 1, tzinfo=UTC)])
+async def test_a_first_batch_that_is_not_committed_comes_again(
+    rabbit_url: str, control: aio_pika.RobustConnection, pool: asyncpg.Pool, start: Start
+) -> None:
+    await topology.provision(control, [plan("stream")])
+    await publish(control, [b"%d" % n for n in range(200)])
+    first = await overtaken(control, rabbit_url, pool, start)
+    async with reading(control, rabbit_url, pool) as reader:
+        assert (await reader.read(1))[0] == first
+
+
+async def overtaken(
+    control: aio_pika.RobustConnection, url: str, pool: asyncpg.Pool, start: Start
+) -> int:
+    """Commit what follows the first batch, and leave. Returns where that first batch began."""
+    async with reading(control, url, pool, start) as reader:
+        if start == 5_000:  # behind the end: what comes next is the first
+            await publish(control, [b"more"] * 3 * BATCH)
+        first = await asyncio.wait_for(reader.source.fetch(), PATIENCE)
+        await reader.read(BATCH)
+    return first[0].position or 0
+
+
+async def test_a_stream_made_anew_begins_at_its_first_batch_too(
+    rabbit_url: str, control: aio_pika.RobustConnection, pool: asyncpg.Pool
+) -> None:
+    await topology.provision(control, [plan("stream")])
+    await publish(control, [b"old"] * 200)
+    async with reading(control, rabbit_url, pool) as reader:
+        await reader.read(200)
+    async with open_channel(control) as channel:
+        await channel.queue_delete(QUEUE)
+    await topology.provision(control, [plan("stream")])
+    async with reading(control, rabbit_url, pool):
+        pass  # noticed while it was empty; then it grows beyond what was read of the old one
+    await publish(control, [b"new"] * 300)
+    assert await overtaken(control, rabbit_url, pool, None) == 0
+    await commit_late(pool, "")
+    async with reading(control, rabbit_url, pool) as reader:
+        assert await reader.read(300) == list(range(300))
+        assert reader.source.epoch
+
+
+async def commit_late(pool: asyncpg.Pool, epoch: str) -> None:
+    """A batch of the stream as it was before is the last that commits."""
+    offsets = PostgresOffsets(pool, transport="rabbitmq", worker_id="test")
+    await offsets.skip(QUEUE, epoch, 150, 200)
+
+
 async def test_offsets_that_hold_nothing_do_not_hold_reading_back(pool: asyncpg.Pool) -> None:
     offsets = PostgresOffsets(pool, transport="rabbitmq", worker_id="test")
     assert await offsets.resume(QUEUE) == ("", None)
