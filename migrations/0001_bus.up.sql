@@ -14,8 +14,9 @@ CREATE TABLE bus.dead_letter (
     seq         bigint,
     subject     text,
     headers     jsonb,
+    raw_headers bytea,
     body        bytea,
-    body_sha256 bytea,
+    digest      bytea,
     reason      text NOT NULL,
     error       text,
     event_id    uuid,
@@ -24,10 +25,15 @@ CREATE TABLE bus.dead_letter (
     worker      text,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     -- A redelivered broken message is the same letter; brokers without sequences have seq NULL.
-    UNIQUE NULLS NOT DISTINCT (transport, stream, epoch, seq, body_sha256)
+    UNIQUE NULLS NOT DISTINCT (transport, stream, epoch, seq, digest)
 );
 COMMENT ON TABLE bus.dead_letter IS
     'Messages that could not become rows, as they came, with the reason';
+COMMENT ON COLUMN bus.dead_letter.headers IS 'For people to read: every value as text';
+COMMENT ON COLUMN bus.dead_letter.raw_headers IS
+    'As they came: the header block of NATS, or flags and properties of an AMQP content header';
+COMMENT ON COLUMN bus.dead_letter.digest IS
+    'SHA-256 of subject, raw headers and body together: everything that came';
 CREATE INDEX dead_letter_reason ON bus.dead_letter (reason);
 CREATE INDEX dead_letter_recorded_at ON bus.dead_letter (recorded_at);
 

@@ -222,7 +222,7 @@ async def test_positions_are_merged_and_gaps_shown(connection: asyncpg.Connectio
 
 async def test_a_broken_message_is_kept_once(connection: asyncpg.Connection) -> None:
     keep = (
-        "INSERT INTO bus.dead_letter (transport, stream, seq, body, body_sha256, reason)"
+        "INSERT INTO bus.dead_letter (transport, stream, seq, body, digest, reason)"
         " VALUES ('amqp', 'S', $1, $2, sha256($2), 'not_json') ON CONFLICT DO NOTHING"
     )
     for seq, body in ((None, b"x"), (None, b"x"), (None, b"y"), (1, b"x"), (1, b"x")):

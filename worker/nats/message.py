@@ -39,6 +39,11 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
         return next(named, None)
 
     @property
+    def raw_headers(self) -> bytes:
+        """The block, from its first line on."""
+        return self.header or b""
+
+    @property
     def stored_at(self) -> float:
         tokens = self.reply.split(b".")
         return int(tokens[_after(len(tokens)) + 3]) / _NANOSECONDS

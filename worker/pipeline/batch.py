@@ -57,8 +57,9 @@ class Batch:
 
     @cached_property
     def plan(self) -> Plan:
-        """What the events write; computed once."""
-        return make_plan([outcome for outcome in self.outcomes if isinstance(outcome, Event)])
+        """What it writes; computed once."""
+        events = [outcome for outcome in self.outcomes if isinstance(outcome, Event)]
+        return make_plan(events, self.letters)
 
     @cached_property
     def letters(self) -> list[DeadLetter]:

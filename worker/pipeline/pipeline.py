@@ -92,9 +92,9 @@ class Pipeline:
 
     async def _settle(self, batch: Batch) -> None:
         """Store and acknowledge; what cannot be stored now is returned for redelivery."""
-        self._metrics.redelivered(self.name, len(batch) - batch.deliveries.count(1))
         left = deque([batch])
         try:
+            self._metrics.redelivered(self.name, len(batch) - batch.deliveries.count(1))
             left = deque(await self._poison.parts(batch))
             while left:
                 async with self._poison.handling(left[0]):

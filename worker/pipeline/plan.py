@@ -17,7 +17,7 @@ import msgspec
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import EventType, Group, State
 from penstock.worker.pipeline.folds import Cell, Changes, Folded, Key, fold
-from penstock.worker.pipeline.ports import KvTouch
+from penstock.worker.pipeline.ports import DeadLetter, KvTouch
 
 
 class HistoryRows(msgspec.Struct, frozen=True):
@@ -45,7 +45,8 @@ class StateRows(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """What a batch writes to PostgreSQL, and which rows it hydrates afterwards.
 
-    ``stubs`` maps a parent table to the referenced keys, each with the text it was made from.
+    ``stubs`` maps a parent table to the referenced keys, each with the text it was made from;
+    ``letters`` is what is kept of messages that are no events.
     """
 
     events: Sequence[Event]
@@ -53,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
     states: list[StateRows]
     stubs: dict[str, list[tuple[str, str]]]
     touched: dict[KvTouch, list[Key]]
+    letters: Sequence[DeadLetter] = ()
 
     def only(self, new: Collection[tuple[str, datetime]]) -> "Plan":
         """The same plan, reduced to the ``new`` events and their state changes.
@@ -79,7 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
         return found
 
 
-def make_plan(events: Sequence[Event]) -> Plan:
+def make_plan(events: Sequence[Event], letters: Sequence[DeadLetter] = ()) -> Plan:
     """Plan a batch. An event that is in it twice counts once."""
     distinct = unique(events)
     return Plan(
@@ -88,6 +90,7 @@ def make_plan(events: Sequence[Event]) -> Plan:
         states=fold_states(distinct),
         stubs=find_stubs(distinct),
         touched=find_touched(distinct),
+        letters=letters,
     )
 
 

@@ -6,6 +6,7 @@ A message is delivered bytes, an event is a decoded fact, a batch is what one tr
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Protocol
 
 import msgspec
@@ -48,6 +49,22 @@ class Message(msgspec.Struct, kw_only=True):
     def content_type(self) -> str | None:
         """What the body is said to be, as sent."""
         return None
+
+    @property
+    def raw_headers(self) -> bytes:
+        """The same as it stood on the wire, without what the broker or a retry added: the same
+        bytes however often the message comes.
+        """
+        return b""
+
+    @property
+    def digest(self) -> bytes:
+        """Tells it from any other message, and is the same when it comes again: SHA-256 of all that
+        came, which is subject, headers and body.
+        """
+        subject, headers = self.subject.encode("utf-8", "backslashreplace"), self.raw_headers
+        sizes = b"%d %d " % (len(subject), len(headers))
+        return sha256(b"".join((sizes, subject, headers, self.body))).digest()
 
     @property
     def offset(self) -> int | None:
@@ -119,8 +136,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of committing a batch: how many events were ``new`` or ``duplicate``, and the dead
-    letters that were stored.
+    """The result of committing a batch. Each message counts once: as a ``new`` event, as one of
+    ``letters``, which are the dead letters that were not kept yet, or as a ``duplicate`` of either.
     """
 
     new: int

@@ -8,7 +8,6 @@ survives wipes it away.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from hashlib import sha256
 
 import asyncpg
 
@@ -76,4 +75,4 @@ class PostgresCrashMarkers:
 
 
 def _digests(messages: Sequence[Message]) -> list[bytes]:
-    return [sha256(message.body).digest() for message in messages]
+    return [message.digest for message in messages]

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import msgspec
+
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.plan import Plan
 from penstock.worker.pipeline.ports import DeadLetter
@@ -10,35 +12,46 @@ from penstock.worker.postgres import statements
 from penstock.worker.postgres.parts import Part
 from penstock.worker.postgres.transaction import Connection
 
+_MOST_ATTEMPTS = 2**31 - 1
+"""What the column holds. Nothing about a message may be the reason that it cannot be kept."""
+
 
 class LetterPart(Part):
-    """The dead letters of a batch."""
+    """The dead letters of a batch. What is kept already is taken out, as a duplicate event is."""
 
     def __init__(self, batch: Batch, worker_id: str) -> None:
         self._batch = batch
         self._worker_id = worker_id
 
     async def write(self, connection: Connection, fresh: Plan) -> Plan:
-        letters, origin = self._batch.letters, self._batch.origin
-        if letters:
-            cells = zip(*map(_cells, letters), strict=True)
-            where = (origin.transport, origin.stream, origin.epoch, self._worker_id)
-            await connection.execute(statements.DEAD_LETTERS, *where, *cells)
-        return fresh
+        if not fresh.letters:
+            return fresh
+        origin = self._batch.origin
+        cells = zip(*map(letter_cells, fresh.letters), strict=True)
+        where = (origin.transport, origin.stream, origin.epoch, self._worker_id)
+        kept = {
+            tuple(row) for row in await connection.fetch(statements.DEAD_LETTERS, *where, *cells)
+        }
+        named = {(one.message.offset, one.message.digest): one for one in fresh.letters}
+        new = [one for key, one in named.items() if key in kept]
+        return msgspec.structs.replace(fresh, letters=new)
 
 
-def _cells(letter: DeadLetter) -> tuple[Any, ...]:
+def letter_cells(letter: DeadLetter) -> tuple[Any, ...]:
+    """A letter in the order of the statement's columns; nothing about it can be refused."""
     message = letter.message
     headers = json.dumps(dict(message.headers), ensure_ascii=False)
     return (
         message.offset,
         _storable(message.subject),
         _storable(headers).replace("\\u0000", "\\ufffd"),
+        message.raw_headers,
         message.body,
+        message.digest,
         letter.reason,
         _storable(letter.error),
         letter.event_id,
-        message.deliveries,
+        min(message.deliveries, _MOST_ATTEMPTS),
     )
 
 

@@ -75,8 +75,9 @@ class PostgresSink:
                     fresh = await self._transaction(batch)
                 except PartitionMissing as error:
                     raise RowRejected("23514", f"no partition can be made: {error}") from error
-        new, events = len(fresh.events), len(batch.plan.events)
-        return Written(new=new, duplicate=events - new, letters=batch.letters)
+        new = len(fresh.events)
+        duplicate = len(batch) - new - len(fresh.letters)
+        return Written(new=new, duplicate=duplicate, letters=fresh.letters)
 
     async def _transaction(self, batch: Batch) -> Plan:
         """Commit all parts, or none. Returns what of the plan was new."""

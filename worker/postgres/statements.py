@@ -200,15 +200,17 @@ def position(literals: Iterable[str]) -> str:
 
 
 DEAD_LETTERS = """
-INSERT INTO bus.dead_letter (transport, stream, epoch, seq, subject, headers, body, body_sha256,
-                             reason, error, event_id, attempts, worker)
-SELECT $1, $2, $3, g.seq, g.subject, g.headers::jsonb, g.body, sha256(g.body), g.reason, g.error,
-       g.event_id, g.attempts, $4
-FROM unnest($5::bigint[], $6::text[], $7::text[], $8::bytea[], $9::text[], $10::text[],
-            $11::uuid[], $12::int[])
-     AS g(seq, subject, headers, body, reason, error, event_id, attempts)
-ON CONFLICT DO NOTHING
+INSERT INTO bus.dead_letter (transport, stream, epoch, seq, subject, headers, raw_headers, body,
+                             digest, reason, error, event_id, attempts, worker)
+SELECT $1, $2, $3, g.seq, g.subject, g.headers::jsonb, g.raw_headers, g.body, g.digest, g.reason,
+       g.error, g.event_id, g.attempts, $4
+FROM unnest($5::bigint[], $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bytea[],
+            $11::text[], $12::text[], $13::uuid[], $14::int[])
+     AS g(seq, subject, headers, raw_headers, body, digest, reason, error, event_id, attempts)
+ON CONFLICT (transport, stream, epoch, seq, digest) DO NOTHING
+RETURNING seq, digest
 """
+"""Tells which of them were not kept yet."""
 
 COLUMNS = """
 SELECT n.nspname || '.' || c.relname AS relation, a.attname AS name,

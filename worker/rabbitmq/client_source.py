@@ -12,7 +12,6 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 from aiormq.abc import AbstractChannel
-from pamqp.header import ContentHeader
 
 from penstock.worker.rabbitmq.connection import (
     CONNECT_SECONDS,
@@ -23,11 +22,10 @@ from penstock.worker.rabbitmq.connection import (
 )
 from penstock.worker.rabbitmq.link import Link, Receiver, refused, watch_cancel
 from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.shelter import Shelter, unsheltered
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from penstock.worker.rabbitmq.wire import Delivery
-
-_NO_PROPERTIES = b"\x00\x3c\x00\x00" + bytes(10)
 
 
 class StockLink:
@@ -36,6 +34,7 @@ class StockLink:
     def __init__(self, options: RabbitOptions, name: str) -> None:
         self.lost = asyncio.Event()
         self.heard = False
+        self._shelter = Shelter()
         self._socket = Socket(self._listen)
         self._connection = aio_pika.Connection(options.address(name), ssl_context=options.tls())
         self._connection.kwargs["transport_factory"] = self._socket
@@ -96,7 +95,7 @@ class StockLink:
 
     def _listen(self, data: bytes) -> bytes:
         self.heard = True
-        return data
+        return self._shelter.feed(data)
 
 
 def _delivery(message: AbstractIncomingMessage) -> Delivery:
@@ -111,8 +110,7 @@ def _delivery(message: AbstractIncomingMessage) -> Delivery:
         len(key),
         key,
     )
-    header = ContentHeader(body_size=len(message.body), properties=message.properties).marshal()
-    return method, header or _NO_PROPERTIES, message.body
+    return method, unsheltered(message.properties, len(message.body)), message.body
 
 
 class StockRabbitMqSource(RabbitMqSource):

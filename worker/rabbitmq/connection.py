@@ -14,6 +14,7 @@ from penstock.worker.ending import within
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.logger import silent_unless_configured
 from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.shelter import Shelter
 from penstock.worker.wording import failed, unreachable
 
 silent_unless_configured("aio_pika", "aiormq")
@@ -64,12 +65,14 @@ def _cancellations() -> int:
 async def connect(options: RabbitOptions, *, name: str) -> aio_pika.RobustConnection:
     """Connect once; afterwards reconnect for ever. Raises SourceUnavailable, SettingsError."""
     with translated(f"RabbitMQ at {options.redacted}", unreachable):
-        return await aio_pika.connect_robust(
+        connection = aio_pika.RobustConnection(
             options.address(name),
             ssl_context=options.tls(),
-            timeout=CONNECT_SECONDS,
             reconnect_interval=RECONNECT_WAIT_SECONDS,
         )
+        connection.kwargs["transport_factory"] = _ShelteredSocket()
+        await connection.connect(timeout=CONNECT_SECONDS)
+        return connection
 
 
 @contextlib.asynccontextmanager
@@ -149,6 +152,19 @@ class Socket(aiormq.TransportFactory):
         """Send whole frames, without waiting. Nothing happens if the connection has ended."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(frames)
+
+
+class _ShelteredSocket(Socket):
+    """The socket of a connection that may be opened again."""
+
+    def __init__(self) -> None:
+        super().__init__(Shelter().feed)
+
+    async def create(
+        self, url: URL, **kwargs: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self._tap = Shelter().feed
+        return await super().create(url, **kwargs)
 
 
 async def close_quickly(connection: Any, socket: Socket | None = None) -> None:

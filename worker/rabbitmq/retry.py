@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import aio_pika
 import structlog
@@ -12,6 +13,7 @@ from penstock.worker.errors import SourceUnavailable
 from penstock.worker.rabbitmq.connection import ANSWER_SECONDS, open_channel, translated
 from penstock.worker.rabbitmq.message import (
     DELIVERIES_HEADER,
+    PROPERTIES_HEADER,
     SUBJECT_HEADER,
     RabbitMqMessage,
 )
@@ -20,8 +22,8 @@ from penstock.worker.rabbitmq.topology import RETRY_SECONDS, retry_queue
 log = structlog.get_logger()
 
 _AT_ONCE = 200
-_ROUTING_HEADERS = ("CC", "BCC", "x-delivery-count")
-"""The first two would send the copy elsewhere too; the third counts deliveries of the original."""
+_FRAME_ROOM = 1024
+"""More than a copy adds to the frame with its properties, of which there can be only one."""
 
 
 class Retries:
@@ -45,8 +47,10 @@ class Retries:
         try:
             with translated(f"retry queue of {self._queue}"):
                 async with open_channel(self._connection, confirms=True) as channel:
-                    for first in range(0, len(messages), _AT_ONCE):
-                        part = messages[first : first + _AT_ONCE]
+                    most = channel.connection.connection_tune.frame_max - _FRAME_ROOM
+                    fitting = [one for one in messages if len(one.header) < most]
+                    for first in range(0, len(fitting), _AT_ONCE):
+                        part = fitting[first : first + _AT_ONCE]
                         stored += await self._publish(channel, part, seconds)
         except SourceUnavailable as error:
             log.warning("retry_kept_here", source=self._queue, error=str(error))
@@ -61,7 +65,7 @@ class Retries:
                 channel.basic_publish(
                     message.body,
                     routing_key=key,
-                    properties=_copied(message),
+                    properties=copied(message),
                     mandatory=True,
                     timeout=ANSWER_SECONDS,
                 )
@@ -73,18 +77,13 @@ class Retries:
         return [message for message, outcome in pairs if isinstance(outcome, Basic.Ack)]
 
 
-def _copied(message: RabbitMqMessage) -> Basic.Properties:
-    """The properties of the original, but for those that would keep the copy from arriving."""
-    properties = message.properties
-    headers = {
-        name: value
-        for name, value in (properties.headers or {}).items()
-        if name not in _ROUTING_HEADERS
+def copied(message: RabbitMqMessage) -> Basic.Properties:
+    """Properties of our own that carry those of the original, as bytes: nothing in them can keep
+    the copy from arriving, or be lost because it cannot be read.
+    """
+    headers: dict[str, Any] = {
+        SUBJECT_HEADER: message.subject,
+        DELIVERIES_HEADER: message.deliveries,
+        PROPERTIES_HEADER: bytearray(message.raw_headers),
     }
-    headers[SUBJECT_HEADER] = message.subject
-    headers[DELIVERIES_HEADER] = message.deliveries
-    properties.headers = headers
-    properties.delivery_mode = 2
-    properties.user_id = None  # the server refuses one that is not ours
-    properties.expiration = None
-    return properties
+    return Basic.Properties(headers=headers, delivery_mode=2)

@@ -17,8 +17,15 @@ from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.ports import Backlog
 from penstock.worker.rabbitmq.connection import open_channel, translated
-from penstock.worker.rabbitmq.message import RabbitMqMessage, StreamMessage, stream_message_of
+from penstock.worker.rabbitmq.message import (
+    MOST_DELIVERIES,
+    RabbitMqMessage,
+    StreamMessage,
+    offset_of,
+    stream_message_of,
+)
 from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.shelter import unsheltered
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.wire import Delivery
 
@@ -86,7 +93,7 @@ class RabbitMqStreamSource(RabbitMqSource):
         self._intake.settled(len(batch), batch.size)
         given = self._current(batch.messages)
         for message in given:
-            message.returned += 1
+            message.deliveries = min(message.deliveries + 1, MOST_DELIVERIES)
         self._spawn(self._offer_again(delay, given), f"offer-{self.name}")
 
     async def _offer_again(self, delay: float, messages: Sequence[RabbitMqMessage]) -> None:
@@ -209,8 +216,7 @@ class RabbitMqStreamSource(RabbitMqSource):
         found: list[int] = []
 
         async def take(message: DeliveredMessage) -> None:
-            headers = message.header.properties.headers or {}
-            found.append(int(str(headers["x-stream-offset"])))
+            found.append(offset_of(unsheltered(message.header.properties, len(message.body))))
 
         with translated(f"stream {self.name}"):
             try:
