@@ -16,11 +16,13 @@ import pytest
 from penstock.schemas.agents import AgentHeartbeat
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.identity import entity_uuid
-from penstock.worker.brokers import queue_plans
+from penstock.worker.brokers.scope import Scope
 from penstock.worker.publisher import Publisher
 from penstock.worker.publisher.encoding import uuid7
 from penstock.worker.rabbitmq import topology
-from penstock.worker.rabbitmq.connection import RabbitOptions, connect
+from penstock.worker.rabbitmq.broker import queue_plans
+from penstock.worker.rabbitmq.connection import connect
+from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.settings.keys import load
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
@@ -36,7 +38,7 @@ async def published(rabbit_url: str) -> set[str]:
     """The ids of what a stream queue holds. The first events are about one agent."""
     settings = load({"rabbitmq_queue_type": "stream"}, environ={})
     control = await connect(RabbitOptions(url=rabbit_url), name="test")
-    await topology.provision(control, queue_plans(settings, Catalogue.load()))
+    await topology.provision(control, queue_plans(Scope(settings, Catalogue.load())))
     await control.close()
     chosen = [uuid7() for _ in range(EVENTS)]
     async with Publisher(rabbit_url, source="/test") as bus:
