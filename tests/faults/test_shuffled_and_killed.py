@@ -22,6 +22,7 @@ from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.migrate import up
 from penstock.worker.pipeline.ports import Message
+from tests.support.accounts import balance_of
 from tests.support.carriers import Both, Carrier, Nats, RabbitMq, Sent
 from tests.support.generated import EventMaker
 from tests.support.mirror import bucket, expected_bucket
@@ -90,7 +91,8 @@ async def servers(brokers: str) -> AsyncIterator[tuple[EmbeddedNats, str, Carrie
 async def undisturbed(messages: Sequence[Message], tmp_path: Path) -> tuple[Any, Any]:
     """One worker on the ordered events."""
     async with servers("nats") as (bus, dsn, carrier):
-        worker = WorkerProcess(environment(bus.url, dsn), tmp_path / "undisturbed.log")
+        log = tmp_path / "undisturbed.log"
+        worker = WorkerProcess(environment(bus.url, dsn), log)
         await worker.start("--until-idle", "0.1")
         await worker.wait(60)
         await carrier.publish(sent(messages))
@@ -98,6 +100,7 @@ async def undisturbed(messages: Sequence[Message], tmp_path: Path) -> tuple[Any,
         assert await worker.wait(300) == 0
         held = await bucket(bus.url)
         assert held == await expected_bucket(dsn)
+        assert balance_of(log)[0] >= len(messages)
         return await digests(dsn), held
 
 
@@ -132,9 +135,18 @@ async def killed(
             assert await worker.stop() in (0, -signal.SIGTERM, -signal.SIGKILL, _UNHEARD)
         await workers[0].start("--until-idle", "2")
         assert await workers[0].wait(120) == 0
+        print_accounts([tmp_path / f"worker-{n}.log" for n in range(3)], len(twice))
         held = await bucket(bus.url)
         assert held == await expected_bucket(dsn)
         return await digests(dsn), held, kills
+
+
+def print_accounts(logs: Sequence[Path], published: int) -> None:
+    """Each batch that was settled comes out even; nobody tells of what a killed worker settled."""
+    received, new, duplicate, letters = map(sum, zip(*map(balance_of, logs), strict=True))
+    print(f"\n{published} published to each broker; the workers that lived to tell settled")
+    print(f"  {received} messages = {new} new + {duplicate} duplicates + {letters} letters")
+    assert received == new + duplicate + letters > 0
 
 
 async def kill_in_turn(workers: Sequence[WorkerProcess]) -> None:

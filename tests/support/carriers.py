@@ -93,9 +93,11 @@ def _chunks(messages: Sequence[Sent]) -> list[Sequence[Sent]]:
 
 
 def _amqp(body: bytes, headers: Mapping[str, str]) -> aio_pika.Message:
-    """CloudEvents attributes get the AMQP prefix; the content type is a property."""
+    """CloudEvents attributes get the AMQP prefix; content type and message id are properties. A
+    message without an id gets one from aiormq: no two are equal.
+    """
     lowered = {name.lower(): value for name, value in headers.items()}
-    content_type = lowered.pop("content-type", None)
+    content_type, message_id = lowered.pop("content-type", None), lowered.pop("message-id", None)
     attributes = {
         f"cloudEvents:{name[3:]}" if name.startswith("ce-") else name: value
         for name, value in lowered.items()
@@ -104,5 +106,6 @@ def _amqp(body: bytes, headers: Mapping[str, str]) -> aio_pika.Message:
         body,
         headers=dict(attributes),
         content_type=content_type,
+        message_id=message_id,
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
     )

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from penstock.worker.app import Worker
 from penstock.worker.settings.keys import Settings, load
+from tests.support.accounts import check_metrics
 
 
 def settings_for(nats_url: str, dsn: str, **more: str) -> Settings:
@@ -34,3 +35,4 @@ async def running(settings: Settings) -> AsyncIterator[Worker]:
             stopping.set()
             code = await task
     assert code == 0
+    check_metrics(worker._metrics.registry)

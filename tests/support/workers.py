@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from tests.support.accounts import balance_of
+
 
 class WorkerProcess:
     """One ``penstock run`` in its own process; its log goes to ``log``."""
@@ -58,8 +60,10 @@ class WorkerProcess:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
+    async def __aexit__(self, failure: object, *exc: object) -> None:
         await self.kill()
+        if failure is None:
+            balance_of(self._log)
 
     async def kill(self) -> None:
         """Kill it."""

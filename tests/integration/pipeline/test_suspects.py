@@ -55,6 +55,12 @@ async def counts(dsn: str) -> tuple[int, list[str]]:
     return stored, [row[0] for row in letters]
 
 
+class WithHeaders(Message, kw_only=True):
+    """A message of some broker."""
+
+    raw_headers: bytes
+
+
 class Way(msgspec.Struct, frozen=True):
     """A broker, and what the worker is told about it."""
 
@@ -107,6 +113,25 @@ async def test_a_mark_that_postgresql_did_not_take_back_is_no_death(database: st
             await pool.execute("ALTER TABLE bus.suspect RENAME TO away")
     await pool.execute("ALTER TABLE bus.away RENAME TO suspect")
     assert await markers.crashes([message]) == [0]
+    await pool.close()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Message(subject=TASK, body=b"same"),
+        WithHeaders(subject=HEARTBEAT, body=b"same", raw_headers=b"ce-id: 2"),
+    ],
+    ids=["subject", "headers"],
+)
+async def test_a_message_is_not_marked_for_the_crash_of_one_with_an_equal_body(
+    database: str, other: Message
+) -> None:
+    one = WithHeaders(subject=HEARTBEAT, body=b"same", raw_headers=b"ce-id: 1")
+    pool = await open_pool(database, size=2, statement_timeout=30, lock_timeout=5, name="test")
+    markers = PostgresCrashMarkers(pool, asyncio.Lock(), transport="rabbitmq", stream="TASKS")
+    async with markers.handling([one]):  # and until then the worker may crash
+        assert await markers.crashes([other, one]) == [0, 1]
     await pool.close()
 
 

@@ -14,6 +14,7 @@ from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.ports import Message, Written
+from tests.support.accounts import check_metrics
 from tests.support.batches import Nobody, batch_of, message
 from tests.support.markers import Markers
 
@@ -51,19 +52,20 @@ class Memory:
         self._refuses(named)
         self.stored += named
         self.reasons += [letter.reason for letter in batch.letters]
-        return Written(new=len(named), duplicate=0, letters=batch.letters)
+        again = len(batch) - len(named) - len(batch.letters)
+        return Written(new=len(named), duplicate=again, letters=batch.letters)
 
 
 async def worked(count: int, refuses: Callable[[list[str]], None]) -> tuple[Given, Memory]:
     """What became of so many messages, ``a-0`` and so on."""
     messages = [message(n) for n in range(count)]
-    source, sink = Given(messages), Memory(refuses)
+    source, sink, metrics = Given(messages), Memory(refuses), Metrics()
     pipeline = Pipeline(
         source,
         Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=1 << 20),
         Committer(sink, name="test", retry_for=0, stopping=asyncio.Event()),
         NotMirrored(),
-        Metrics(),
+        metrics,
         name="test",
         in_flight=2,
         poison=PoisonWatch(Markers(), watch_after=3, max_crashes=3),
@@ -72,6 +74,7 @@ async def worked(count: int, refuses: Callable[[list[str]], None]) -> tuple[Give
     await pipeline.run()
     settled = source.acked + source.nacked
     assert sorted(settled) == sorted(one.body for one in messages), "each once"
+    check_metrics(metrics.registry)
     return source, sink
 
 
