@@ -88,6 +88,7 @@ class Monitor:
                 backlog = await source.backlog()
                 self._backlogs[name] = backlog
                 self._metrics.lag(name, backlog)
+                self._metrics.broker_dead_letters(pipeline.source.transport, backlog.given_up)
             except PenstockError as error:
                 log.debug("lag_unknown", source=name, error=str(error))
             self._metrics.source_healthy(name, healthy=source.healthy)

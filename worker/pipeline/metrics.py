@@ -97,6 +97,12 @@ FAMILIES = (
         "Messages delivered and not acknowledged, all replicas together.",
     ),
     Family(
+        "penstock_broker_dead_letters",
+        Gauge,
+        ("transport",),
+        "Messages that the broker itself gave up, and no worker will get.",
+    ),
+    Family(
         "penstock_oldest_age_seconds",
         Gauge,
         ("source",),
@@ -180,6 +186,10 @@ class Metrics:
         if not backlog.pending and not backlog.ack_pending:
             self._oldest.pop(source, None)
         self._age(source)
+
+    def broker_dead_letters(self, transport: str, messages: int) -> None:
+        """Tell what a broker has put aside itself."""
+        self._set("penstock_broker_dead_letters", messages, transport)
 
     def kv_puts(self, bucket: str, keys: int) -> None:
         """Count keys written."""

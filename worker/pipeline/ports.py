@@ -85,11 +85,13 @@ class Message(msgspec.Struct, kw_only=True):
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """What a source still holds: ``pending`` messages are not yet delivered, ``ack_pending`` are
     delivered to any worker and not acknowledged, ``redelivered`` of these more than once.
+    ``given_up`` is what the broker itself has put aside, of all its streams together.
     """
 
     pending: int
     ack_pending: int
     redelivered: int = 0
+    given_up: int = 0
 
 
 class KvTouch(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""How much waits in a queue and in its retry queues."""
+"""How much waits in a queue and in its retry queues, and how much nobody will ever be given."""
 
 import contextlib
 
@@ -7,7 +7,7 @@ import aiormq
 
 from penstock.worker.errors import TopologyError
 from penstock.worker.rabbitmq.connection import open_channel, translated
-from penstock.worker.rabbitmq.topology import RETRY_SECONDS, retry_queue
+from penstock.worker.rabbitmq.topology import DEAD_QUEUE, RETRY_SECONDS, retry_queue
 
 
 async def pending(connection: aio_pika.RobustConnection, queue: str) -> int:
@@ -17,6 +17,15 @@ async def pending(connection: aio_pika.RobustConnection, queue: str) -> int:
         with contextlib.suppress(TopologyError):  # they may be missing
             found += await _ready(connection, retry_queue(queue, seconds))
     return found
+
+
+async def given_up(connection: aio_pika.RobustConnection) -> int:
+    """Messages of any queue that the server itself took out: returned too often, too old, too many.
+    Raises SourceUnavailable.
+    """
+    with contextlib.suppress(TopologyError):  # then they were dropped, or it is not ours to look
+        return await _ready(connection, DEAD_QUEUE)
+    return 0
 
 
 async def _ready(connection: aio_pika.RobustConnection, queue: str) -> int:

@@ -9,10 +9,11 @@ import aio_pika
 from penstock.worker.brokers.ports import Lent
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
-from penstock.worker.finding import Finding
+from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import patiently
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.rabbitmq import topology
+from penstock.worker.rabbitmq.backlog import given_up
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
 from penstock.worker.rabbitmq.options import RabbitOptions
@@ -59,7 +60,8 @@ class RabbitMqBroker:
         return await topology.check(self._connection, self._plans)
 
     async def examine(self) -> list[Finding]:
-        return []
+        count = await given_up(self._connection)
+        return [_given_up(count)] if count else []
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         if self._settings.rabbitmq_queue_type == "stream":
@@ -105,6 +107,14 @@ class RabbitMqBroker:
             yield sender
         finally:
             await sender.close()
+
+
+def _given_up(count: int) -> Finding:
+    return Finding(
+        Verdict.BAD,
+        f"queue {topology.DEAD_QUEUE} holds {count} messages that RabbitMQ gave up: not stored",
+        "the header x-death of each says why; publish them again once that is mended",
+    )
 
 
 def options_of(settings: Settings) -> RabbitOptions:

@@ -2,7 +2,8 @@
 
 pamqp raises on a timestamp in microseconds, on a name that is not UTF-8, and so on; aiormq then
 ends the connection, and the same message comes again. So before it sees them, the properties of
-each message are put into the value of one header, where pamqp leaves them alone.
+each delivery are put into the value of one header, where pamqp leaves them alone. A message of our
+own that comes back as undeliverable keeps its own.
 """
 
 import struct
@@ -26,6 +27,7 @@ class Shelter:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._delivering: set[int] = set()
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes, cut anywhere; returns the frames that aiormq may see."""
@@ -42,19 +44,21 @@ class Shelter:
             stop = at + _head.size + size + 1
             if stop > len(data):
                 break
-            payload = _sheltered(kind, data[at + _head.size : stop - 1])
+            payload = self._sheltered(kind, channel, data[at + _head.size : stop - 1])
             yield _head.pack(kind, channel, len(payload)) + payload + data[stop - 1 : stop]
             at = stop
         self._rest = data[at:]
 
-
-def _sheltered(kind: int, payload: bytes) -> bytes:
-    if kind == _HEADER:
-        sent = Basic.Properties(headers={_SENT: bytearray(payload[FLAGS_AT:])})
-        return payload[:FLAGS_AT] + sent.marshal()
-    if kind == _METHOD and payload.startswith(_DELIVER) and not payload.isascii():
-        return _DELIVER + _readable(payload[len(_DELIVER) :])
-    return payload
+    def _sheltered(self, kind: int, channel: int, payload: bytes) -> bytes:
+        if kind == _HEADER and channel in self._delivering:
+            sent = Basic.Properties(headers={_SENT: bytearray(payload[FLAGS_AT:])})
+            return payload[:FLAGS_AT] + sent.marshal()
+        if kind == _METHOD:
+            self._delivering.discard(channel)
+            if payload.startswith(_DELIVER):
+                self._delivering.add(channel)
+                return _DELIVER + _readable(payload[len(_DELIVER) :])
+        return payload
 
 
 def _readable(arguments: bytes) -> bytes:

@@ -18,7 +18,7 @@ from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import Backlog, Message
-from penstock.worker.rabbitmq.backlog import pending
+from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.link import FastLink, Link
 from penstock.worker.rabbitmq.message import RabbitMqMessage, message_of
 from penstock.worker.rabbitmq.options import RabbitOptions
@@ -132,6 +132,7 @@ class RabbitMqSource:
             pending=await pending(self._connection, self.name),
             ack_pending=self._tags.unsettled(self._last_tag),
             redelivered=len(self._again),
+            given_up=await given_up(self._connection),
         )
 
     # Settling.

@@ -84,6 +84,23 @@ class QueuePlan(msgspec.Struct, frozen=True, kw_only=True):
         return {**QUORUM, **dead, "x-delivery-limit": DELIVERY_LIMIT}
 
 
+_MEANING: Mapping[str, str] = {
+    "x-message-ttl": "what waits longer is taken out, read or not; ",
+    "x-expires": "the queue is deleted, with what it holds, once nobody reads it for so long; ",
+    "x-max-length": "what is too much is dropped or refused; ",
+    "x-max-length-bytes": "what is too much is dropped or refused; ",
+    "x-max-age": "what is older is dropped, read or not; ",
+    "x-overflow": "drop-head drops the oldest message, reject-publish tells the publisher; ",
+    "x-dead-letter-exchange": "what the server gives up goes elsewhere, or is dropped; ",
+    "x-dead-letter-routing-key": "what the server gives up goes elsewhere; ",
+    "x-dead-letter-strategy": "what the server gives up may be lost on its way; ",
+    "x-delivery-limit": "the server gives up what was returned so often; ",
+    "alternate-exchange": "what no queue takes goes there, and its publisher is not told; ",
+    "durable": "it is lost with the server; ",
+    "auto_delete": "it is deleted with its last consumer; ",
+}
+"""How events are lost, or go elsewhere, by settings that are not as planned."""
+
 QUORUM: Mapping[str, Any] = {
     "x-queue-type": "quorum",
     # Otherwise a message may be lost on its way to where it is dead-lettered.
@@ -281,7 +298,8 @@ def _unlike(target: _Object, refusal: str) -> Difference:
         what=f"{target.title}: {setting}",
         found=present,
         wanted=wanted,
-        remedy="it cannot be changed; drain it, delete it, then run `penstock provision`",
+        remedy=f"{_MEANING.get(setting, '')}it cannot be changed; drain it, delete it, then run "
+        "`penstock provision`",
         # Any kind of work queue will do, but a stream is read in another way.
         fatal=setting == "type" or (setting == "x-queue-type" and "stream" in wanted + present),
     )

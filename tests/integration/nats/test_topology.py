@@ -1,11 +1,13 @@
 """Making streams, consumers and buckets on a real server, beside what is there already."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.js.api import ConsumerConfig, StreamConfig
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from penstock.worker.difference import Difference
@@ -14,6 +16,7 @@ from penstock.worker.errors import SourceUnavailable, TopologyError
 from penstock.worker.nats.api import ApiRefused, call
 from penstock.worker.nats.connection import connect
 from penstock.worker.nats.options import NatsOptions
+from penstock.worker.nats.rules import CONSUMER_RULES, STREAM_RULES, Rule
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan, check, ensure_bucket, provision
 
 CONSUMER = ConsumerPlan(durable="penstock", ack_wait=30.0, max_ack_pending=2000)
@@ -177,6 +180,126 @@ async def test_what_cannot_is_reported_and_left_alone(
     assert remedy in str(found)
     assert not found.fixed
     assert (await stream_of(client))[setting] == value
+
+
+LOSES: dict[str, tuple[Any, str]] = {
+    "max_msgs": (10_000, "unlimited"),
+    "max_msgs_per_subject": (1, "unlimited"),
+    "max_msg_size": (1_000, "unlimited"),
+    "max_age": (60_000_000_000, "unlimited"),
+    "retention": ("interest", "drops what comes"),
+    "discard": ("new", "nobody has read"),
+    "subject_transform": ({"src": "tasks.>", "dest": "jobs.>"}, "tasks.> to jobs.>"),
+    "republish": ({"src": "tasks.>", "dest": "again.>"}, "a second event"),
+    "sources": ([{"name": "OTHER"}], "found OTHER"),
+    "allow_rollup_hdrs": (True, "delete what nobody has read"),
+    "allow_msg_ttl": (True, "expire before it is read"),
+    "allow_msg_schedules": (True, "delivered later"),
+    "subject_delete_marker_ttl": (3_600_000_000_000, "dead letters"),
+    "allow_msg_counter": (True, "no events"),
+}
+"""Settings by which a stream can lose or reroute an event, and what is said of each."""
+
+
+@pytest.mark.parametrize("setting", LOSES)
+async def test_a_setting_that_can_lose_an_event_is_named(client: Client, setting: str) -> None:
+    value, said = LOSES[setting]
+    config = {"name": "TASKS", "subjects": list(PLAN.subjects), "storage": "file"}
+    more = {"allow_msg_ttl": True} if setting == "subject_delete_marker_ttl" else {}
+    await create(client, {**config, **more, setting: value})
+    found = about(await provision(client, [PLAN], CONSUMER, dry_run=True), f"TASKS: {setting}")
+    assert said in str(found)
+    mended = about(await provision(client, [PLAN], CONSUMER), f"TASKS: {setting}")
+    assert mended.fixed == found.safe, "what provision says it changes, it changes"
+    assert (await stream_of(client)).get(setting) == (
+        value if not found.safe else UNLIMITED[setting]
+    )
+
+
+UNLIMITED = {"max_msgs": -1, "max_msgs_per_subject": -1, "max_msg_size": -1, "max_age": 0}
+
+
+async def test_what_the_server_cannot_change_is_not_promised(client: Client) -> None:
+    await call(client, "STREAM.CREATE.OTHER", {"name": "OTHER", "subjects": ["others.>"]})
+    await create(client, {"name": "TASKS", "mirror": {"name": "OTHER"}, "max_msgs": 5})
+    found = await provision(client, [PLAN], CONSUMER)
+    assert not any(d.safe or d.fixed for d in found if d.what.startswith("stream TASKS"))
+    assert "takes no events" in str(about(found, "TASKS: mirror"))
+    with pytest.raises(TopologyError, match="mirror: found OTHER"):
+        await check(client, [PLAN], CONSUMER)
+
+
+async def test_a_sealed_stream_is_named_and_nothing_promised(client: Client) -> None:
+    config = {"name": "TASKS", "subjects": ["tasks.>"], "max_msgs": 5, "storage": "file"}
+    await create(client, config)
+    await call(client, "STREAM.UPDATE.TASKS", config | {"sealed": True, "discard": "new"})
+    found = await provision(client, [PLAN], CONSUMER)
+    assert "no more messages" in str(about(found, "TASKS: sealed"))
+    assert not any(d.safe or d.fixed for d in found if d.what.startswith("stream TASKS"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("pause_until", "2100-01-01T00:00:00Z", "delivers nothing until then"),
+        ("filter_subject", "tasks.one.>", "other events are skipped"),
+        ("deliver_policy", "new", "older messages were skipped"),
+        ("replay_policy", "original", "delivers slowly"),
+        ("mem_storage", True, "forgets it when it restarts"),
+        ("inactive_threshold", 3_600_000_000_000, "forgets it when idle"),
+        ("max_batch", 5, "unlimited"),
+        ("max_expires", 1_000_000_000, "unlimited"),
+    ],
+)
+async def test_a_consumer_that_skips_or_stops_is_named(
+    client: Client, setting: str, value: Any, said: str
+) -> None:
+    await create(client, {"name": "TASKS", "subjects": list(PLAN.subjects), "storage": "file"})
+    named = {"name": "penstock", "durable_name": "penstock", "ack_policy": "explicit"}
+    request = {"stream_name": "TASKS", "config": {**named, setting: value}}
+    await call(client, "CONSUMER.CREATE.TASKS.penstock", request)
+    found = about(await provision(client, [PLAN], CONSUMER, dry_run=True), f"TASKS: {setting}")
+    assert said in str(found)
+    mended = about(await provision(client, [PLAN], CONSUMER), f"TASKS: {setting}")
+    assert mended.fixed == found.safe
+
+
+HARMLESS = {
+    "allow_batched",  # faster, with the same answers
+    "backoff",  # redelivers at other times
+    "compression",
+    "consumer_limits",  # as the consumer's own settings show
+    "deliver_group",  # only of those that push
+    "description",
+    "discard_new_per_subject",  # the publisher learns of it
+    "duplicate_window",  # equal ids are one event
+    "durable_name",
+    "first_seq",
+    "flow_control",
+    "idle_heartbeat",
+    "max_consumers",  # a consumer too many is refused
+    "max_waiting",  # a request too many is refused, and made again
+    "metadata",
+    "mirror_direct",
+    "name",
+    "num_replicas",
+    "opt_start_seq",  # with deliver_policy
+    "opt_start_time",
+    "placement",
+    "rate_limit_bps",
+    "sample_freq",
+    "template_owner",
+}
+
+
+@pytest.mark.parametrize(
+    ("known", "rules"), [(StreamConfig, STREAM_RULES), (ConsumerConfig, CONSUMER_RULES)]
+)
+def test_of_every_setting_it_is_decided_whether_it_matters(
+    known: type[StreamConfig | ConsumerConfig], rules: Sequence[Rule]
+) -> None:
+    settings = {field.name for field in dataclasses.fields(known)}
+    assert settings - {rule.setting for rule in rules} <= HARMLESS
 
 
 async def test_a_shorter_age_is_left_to_a_person(client: Client) -> None:

@@ -17,12 +17,14 @@ from pamqp.commands import Basic
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.errors import SettingsError, TopologyError
+from penstock.worker.finding import Verdict
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.rabbitmq import topology
+from penstock.worker.rabbitmq.broker import RabbitMqBroker
 from penstock.worker.rabbitmq.connection import connect, open_channel
 from penstock.worker.rabbitmq.link import Link
 from penstock.worker.rabbitmq.message import RabbitMqMessage
@@ -30,6 +32,7 @@ from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource, Start
 from penstock.worker.rabbitmq.topology import Kind, QueuePlan
+from penstock.worker.settings.keys import load
 from tests.support.waiting import PATIENCE, stays, until
 
 QUEUE = "AGENT_STATE"
@@ -103,6 +106,65 @@ async def test_a_queue_of_another_kind_is_named_with_all_that_differs(
     assert not any(d.fatal for d in found), "a worker can read either"
     with pytest.raises(TopologyError, match="x-queue-type: found quorum, wanted stream"):
         await topology.check(control, [plan("stream")])
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("x-message-ttl", 60_000, "what waits longer is taken out"),
+        ("x-expires", 600_000, "is deleted, with what it holds"),
+        ("x-max-length", 1_000, "dropped or refused"),
+        ("x-max-length-bytes", 1 << 20, "dropped or refused"),
+        ("x-overflow", "drop-head", "drops the oldest message"),
+        ("x-dead-letter-exchange", "elsewhere", "goes elsewhere"),
+        ("x-dead-letter-routing-key", "other", "goes elsewhere"),
+        ("x-delivery-limit", 3, "gives up what was returned so often"),
+    ],
+)
+async def test_an_argument_that_can_lose_a_message_is_named(
+    control: aio_pika.RobustConnection, argument: str, value: Any, said: str
+) -> None:
+    async with open_channel(control) as channel:
+        arguments = {**plan().arguments, argument: value}
+        await channel.queue_declare(QUEUE, durable=True, arguments=arguments)
+    await topology.provision(control, [plan()])
+    found = {d.what: d for d in await topology.provision(control, [plan()], dry_run=True)}
+    difference = found[f"queue {QUEUE}: {argument}"]
+    assert difference.found == str(value)
+    assert said in difference.remedy
+
+
+async def test_an_alternate_exchange_is_named(control: aio_pika.RobustConnection) -> None:
+    async with open_channel(control) as channel:
+        await channel.exchange_declare(
+            topology.EXCHANGE,
+            exchange_type="topic",
+            durable=True,
+            arguments={"alternate-exchange": "elsewhere"},
+        )
+    [found] = [d for d in await topology.provision(control, [plan()]) if not d.missing]
+    assert found.what == "exchange events: alternate-exchange"
+    assert "its publisher is not told" in found.remedy
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+async def test_what_rabbitmq_itself_gave_up_is_counted_and_named(
+    rabbit_url: str, control: aio_pika.RobustConnection, kind: Kind
+) -> None:
+    await topology.provision(control, [plan(kind)])
+    settings = load({"rabbitmq_url": rabbit_url}, environ={})
+    broker = RabbitMqBroker(control, settings, [plan(kind)])
+    assert await broker.examine() == []
+    await publish(control, [b"%d" % n for n in range(3)], expiration="1")
+    source = source_of(control, rabbit_url)
+
+    async def counted() -> bool:
+        return (await source.backlog()).given_up == 3
+
+    await until(counted)
+    [finding] = await broker.examine()
+    assert finding.verdict is Verdict.BAD
+    assert "penstock.dead holds 3 messages" in finding.text
 
 
 async def test_a_user_without_the_right_to_configure_can_work_and_check(
@@ -410,7 +472,7 @@ async def overtaken(
             await publish(control, [b"more"] * 3 * BATCH)
         first = await asyncio.wait_for(reader.source.fetch(), PATIENCE)
         await reader.read(BATCH)
-    return first.messages[0].position or 0
+    return first.messages[0].offset or 0
 
 
 async def test_a_stream_made_anew_begins_at_its_first_batch_too(
@@ -430,7 +492,7 @@ async def test_a_stream_made_anew_begins_at_its_first_batch_too(
     await commit_late(pool, "")
     async with reading(control, rabbit_url, pool) as reader:
         assert await reader.read(300) == list(range(300))
-        assert reader.source.epoch
+        assert reader.epoch
 
 
 async def commit_late(pool: asyncpg.Pool, epoch: str) -> None:

@@ -8,7 +8,16 @@ from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.metrics import FAMILIES, NAMES, Metrics
 from penstock.worker.pipeline.ports import Backlog, DeadLetter, Message, Written
 
-UNITS = ("_total", "_seconds", "_bytes", "_messages", "_batches", "_pending", "_healthy")
+UNITS = (
+    "_total",
+    "_seconds",
+    "_bytes",
+    "_messages",
+    "_batches",
+    "_pending",
+    "_healthy",
+    "_letters",
+)
 
 
 class Delivered(Message, kw_only=True):
@@ -47,6 +56,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.batch_retried("TASKS")
     metrics.in_flight("TASKS", 2)
     metrics.lag("TASKS", Backlog(pending=1, ack_pending=0))
+    metrics.broker_dead_letters("rabbitmq", 2)
     metrics.kv_puts("AGENT_STATE", 3)
     metrics.kv_conflicts("AGENT_STATE", 1)
     metrics.kv_left_out("AGENT_STATE", 1)
@@ -75,7 +85,8 @@ def test_the_unit_ends_the_name(name: str) -> None:
 
 def test_no_label_is_open_ended() -> None:
     labels = {label for family in FAMILIES for label in family.labels}
-    assert labels == {"source", "outcome", "reason", "stage", "bucket", "type", "kind"}
+    known = {"source", "outcome", "reason", "stage", "bucket", "type", "kind", "transport"}
+    assert labels == known
 
 
 def test_a_batch_is_counted() -> None:

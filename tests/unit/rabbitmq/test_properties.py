@@ -141,3 +141,9 @@ def read_back(frames: bytes) -> bytes:
 
 def test_what_is_no_amqp_is_left_to_aiormq() -> None:
     assert Shelter().feed(b"AMQP\x00\x00\x09\x01") == b"AMQP\x00\x00\x09\x01"
+
+
+def test_a_message_that_was_returned_is_shown_as_it_is() -> None:
+    header = ContentHeader(body_size=1, properties=Basic.Properties(message_id="m-1"))
+    returned = marshal(Basic.Return(312, "NO_ROUTE", "", "k"), 1) + marshal(header, 1)
+    assert Shelter().feed(returned) == returned
