@@ -27,9 +27,9 @@ class KeyFile:
     def sign(self, nonce: str) -> bytes:
         """The server's challenge, signed. Sets ``token`` and ``public_key``, of the same reading.
 
-        Raises OSError, or nats-py's Error.
+        Raises nats-py's Error, naming the file.
         """
-        text = self._path.read_bytes()
+        text = self._read()
         seed = text.strip()
         if self._with_token:
             self.token, seed = self._found(_jwt(text)), self._found(_seed(text))
@@ -41,6 +41,12 @@ class KeyFile:
             raise nats.errors.Error(f"nats: {self._path} holds no valid seed: {exc!r}") from None
         pair.wipe()
         return base64.b64encode(signed)
+
+    def _read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError as exc:
+            raise nats.errors.Error(f"nats: cannot read {self._path}: {exc.strerror}") from None
 
     def _found(self, match: re.Match[bytes] | None) -> bytes:
         if match is None:
