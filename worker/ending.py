@@ -1,4 +1,4 @@
-"""Ending tasks and connections, whatever they wait for."""
+"""Ending tasks and connections, whatever they are waiting for."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,10 +8,10 @@ _AGAIN_SECONDS = 0.5
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until they have ended.
+    """Cancel tasks again and again until they have ended.
 
-    nats-py, aiormq and `asyncio.wait_for` of Python 3.11 lose a cancellation that comes at a bad
-    moment; then the task goes on, and whoever waited for it would wait for ever.
+    nats-py, aiormq and `asyncio.wait_for` of Python 3.11 swallow a cancellation that comes at a bad
+    moment; the task then continues, and waiting for it would never return.
     """
     left = {task for task in tasks if not task.done()}
     while left:
@@ -21,9 +21,9 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
 
 
 async def within(seconds: float, closing: Coroutine[Any, Any, object]) -> None:
-    """Let a connection close itself for so long at most; what it raises does not matter any more.
+    """Let a connection close itself, for at most ``seconds``, and ignore what it raises.
 
-    Not `asyncio.timeout`: its one cancellation may be lost, see `end`.
+    Unlike `asyncio.timeout`, this works even if a cancellation is swallowed; see `end`.
     """
     task = asyncio.create_task(closing, name="closing")
     try:
@@ -31,4 +31,4 @@ async def within(seconds: float, closing: Coroutine[Any, Any, object]) -> None:
     finally:
         await end(task)
         if not task.cancelled():
-            task.exception()  # seen, so that asyncio does not report it
+            task.exception()  # mark it as retrieved, so that asyncio does not report it

@@ -1,8 +1,8 @@
 """Log lines with fields, through the standard library's logging.
 
-For the rooms that run inside an agent. A library says nothing until its application configures
-logging, and never prints to standard output, where an agent may have its protocol.
-The worker's configuration (`ops.logs`) shows the fields as it shows those of its own lines.
+For the rooms that run inside an agent. A library logs nothing until its application configures
+logging, and never prints to standard output, which an agent may use for its protocol. The worker's
+configuration (`ops.logs`) shows the fields like those of its own lines.
 """
 
 import logging
@@ -12,7 +12,7 @@ import msgspec
 
 
 class Line(msgspec.Struct, frozen=True):
-    """What happened, and with what. As text: ``nats_disconnected connection='publisher /a'``."""
+    """An event with its fields. As text: ``nats_disconnected connection='publisher /a'``."""
 
     event: str
     fields: dict[str, object]
@@ -22,30 +22,30 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Logger:
-    """Writes lines under ``name``; ``fields`` go with each."""
+    """Writes lines under ``name``; each line has ``fields``."""
 
     def __init__(self, name: str, **fields: object) -> None:
         self._logger = logging.getLogger(name)
         self._fields = fields
 
     def bind(self, **fields: object) -> "Logger":
-        """A logger whose lines have more fields."""
+        """A logger whose lines have additional fields."""
         return Logger(self._logger.name, **self._fields, **fields)
 
     def info(self, event: str, **fields: object) -> None:
-        """As it should be."""
+        """Log something normal."""
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
-        """Something went wrong, and is being taken care of."""
+        """Log an error from which the process recovers by itself."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, *, exc_info: BaseException | None = None, **fields: object) -> None:
-        """A person has to act. ``exc_info`` brings its traceback."""
+        """Log an error that a person must act on, with the traceback of ``exc_info``."""
         self._write(logging.ERROR, event, fields, exc_info)
 
     def exception(self, event: str, **fields: object) -> None:
-        """As `error`, with the exception that is being handled."""
+        """Like `error`, with the traceback of the exception that is being handled."""
         self._write(logging.ERROR, event, fields, sys.exception())
 
     def _write(
@@ -60,7 +60,7 @@ class Logger:
 
 
 def silent_unless_configured(*names: str) -> None:
-    """Keep what these loggers say from standard error while nobody has configured logging."""
+    """Keep these loggers from writing to standard error until logging is configured."""
     for name in names:
         logging.getLogger(name).addHandler(logging.NullHandler())
 

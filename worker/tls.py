@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def tls_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
-    """Trusts ``ca``, or what the system trusts; shows ``cert``. Raises OSError, ValueError.
+    """A context that trusts ``ca``, or the system's CAs, and presents ``cert``.
 
-    Files that have changed are read again. Otherwise it is one context for all connections: it
-    holds nearly a megabyte, and every attempt would leave one behind until the garbage collector
-    comes by.
+    Files that have changed are read again. Otherwise all connections share one context: it takes
+    nearly a megabyte, and each attempt would leave one behind until the garbage collector runs.
+    Raises OSError, ValueError.
     """
     return _context(ca, cert, key, _stamps((ca, cert, key)))
 
@@ -25,7 +25,7 @@ def _context(
     ca: str | None,
     cert: str | None,
     key: str | None,
-    stamps: tuple[int, ...],  # noqa: ARG001  (of the files, so that a changed one is another key)
+    stamps: tuple[int, ...],  # noqa: ARG001  (makes a changed file another key of the cache)
 ) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca)
     if cert:

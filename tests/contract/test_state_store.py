@@ -12,7 +12,7 @@ from nats.js.kv import KeyValue
 
 from penstock.schemas.identity import kv_key
 from penstock.worker.nats.kv.store import JetStreamKv
-from tests.support.bucket import make_bucket, row
+from tests.support.bucket import held, make_bucket, row
 from tests.support.connecting import connected
 
 _buckets = count()
@@ -110,13 +110,15 @@ async def test_every_order_ends_at_the_newest_row(
         assert await version(reader, key) == 4, [each.guard[0] for each in order]
 
 
-async def test_five_thousand_keys_at_once(store: JetStreamKv, reader: KeyValue) -> None:
+async def test_five_thousand_keys_at_once(
+    client: Client, bucket: str, store: JetStreamKv, reader: KeyValue
+) -> None:
     rows = [row(f"agent-{n}.cursor", n + 1) for n in range(5_000)]
 
     assert await store.put(rows) == 5_000
     assert await store.put(rows) == 0
-    held = {key: json.loads(guard)[0] async for key, _, guard in store.entries()}
-    assert held == {f"agent-{n}.cursor": n + 1 for n in range(5_000)}
+    versions = {key: guard[0] for key, (_, guard) in (await held(client, bucket)).items()}
+    assert versions == {f"agent-{n}.cursor": n + 1 for n in range(5_000)}
     assert await version(reader, "agent-4999.cursor") == 5_000
 
 

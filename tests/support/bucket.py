@@ -8,8 +8,9 @@ from nats.js.api import PersistMode, StreamConfig
 from nats.js.errors import ServerError
 from nats.js.kv import KeyValue
 
+from penstock.worker.nats.kv.entries import bucket_entries
 from penstock.worker.pipeline.ports import KvRow
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 async def make_bucket(client: Client, name: str, *, atomic: bool, history: int = 5) -> KeyValue:
@@ -42,3 +43,9 @@ def row(key: str, version: int, value: Any = None, *, gone: bool = False) -> KvR
     guard = [version, f"2026-01-01T00:00:{version % 60:02}.000000Z", f"{version:032x}"]
     document = {"v": version, "t": guard[1], "val": value, "g": guard}
     return KvRow(key=key, guard=guard, value=None if gone else json.dumps(document).encode())
+
+
+async def held(client: Client, name: str) -> dict[str, tuple[int, Any]]:
+    """What the bucket holds: revision and guard of every key."""
+    found = bucket_entries(client, name, PATIENCE)
+    return {entry.key: (entry.revision, json.loads(entry.guard)) async for entry in found}

@@ -1,5 +1,5 @@
 # ruff: noqa: SLF001  (nats-py has no public way to see or restart its tasks)
-"""nats-py's client, mended where a connection of it stays dead or hangs."""
+"""nats-py's client, with fixes for connections that stay dead or hang."""
 
 import asyncio
 import re
@@ -17,17 +17,17 @@ from penstock.worker.nats.options import NatsOptions
 log = Logger(__name__)
 
 _CLOSE_SECONDS = 1.0
-# Words of the protocol, as nats-py lowers them; none of its errors has a number.
+# Texts of the protocol, in lower case as nats-py passes them; NATS errors have no numbers.
 _refused = re.compile("authorization violation|authentication (expired|revoked)").search
 _too_large = re.compile("maximum payload violation").search
 
 
 class NatsClient(Client):
-    """Takes no refusal for the end, and waits for no server that has stopped reading.
+    """Reconnects even after a refusal, and does not wait for a server that has stopped reading.
 
-    Who it is and what it trusts is read from the files of ``where`` for every connection anew: they
-    may have been renewed. A server that offers no TLS where it is demanded is sent no password;
-    nats-py itself falls back to plain text, even for ``tls://`` urls.
+    Credentials and TLS files are read from ``where`` again for every connection, as they may have
+    been renewed. If TLS is required and a server does not offer it, it is sent no password; nats-py
+    itself falls back to plain text, even for ``tls://`` addresses.
     """
 
     closed_by_us = False
@@ -39,7 +39,7 @@ class NatsClient(Client):
         self._keys = KeyFile(path, with_token=path == where.credentials) if path else None
 
     def identity(self) -> dict[str, Any]:
-        """What nats-py's ``connect`` has to be told about who we are."""
+        """Our credentials, as arguments for nats-py's ``connect``."""
         where = self._where
         return {
             "user": where.user,
@@ -50,7 +50,7 @@ class NatsClient(Client):
         }
 
     def _sign(self, nonce: str) -> bytes:
-        assert self._keys is not None  # noqa: S101  (else nobody was told of this method)
+        assert self._keys is not None  # noqa: S101  (this is a callback only if there are keys)
         signed = self._keys.sign(nonce)
         self._public_nkey = self._keys.public_key
         return signed
@@ -72,14 +72,14 @@ class NatsClient(Client):
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002  (nats-py's signature)
         offered = info.get("tls_required") or self.options.get("tls_handshake_first")
         if self._where.wants_tls and initial_connection and not offered:
-            raise nats.errors.Error("nats: TLS is demanded, but the server does not offer it")
+            raise nats.errors.Error("nats: TLS is required, but the server does not offer it")
         await super()._process_info(info, initial_connection)
-        # nats-py reads it at a reconnect alone.
+        # nats-py reads it only at a reconnect.
         self._max_payload = info.get("max_payload", self._max_payload)
 
     async def _process_err(self, err_msg: str) -> None:
-        """Connect again where nats-py ends for good: who is refused may have new credentials, and a
-        message may have been on its way while the server came back with a smaller limit.
+        """Reconnect where nats-py would close for good: a refused client may have new credentials,
+        and a message that is too large may have been sent before the server lowered its limit.
         """
         if PERMISSIONS_ERR in err_msg:
             self._err = nats.errors.Error(f"nats: {self._as_written(err_msg)}")
@@ -94,28 +94,28 @@ class NatsClient(Client):
             await super()._process_err(err_msg)
 
     def _as_written(self, err_msg: str) -> str:
-        """nats-py's parser lowers what the server says, and subjects with it."""
+        """The server's text; nats-py's parser converts it to lower case, including subjects."""
         written = ERR_RE.match(self._ps.buf)
         return written[1].decode().strip("'") if written else err_msg
 
     async def _attempt_reconnect(self) -> None:
-        """Drops what was left unsent: nats-py would wait until the server has read it."""
+        """Drop unsent data first: nats-py would wait until the server has read it."""
         abort(self)
         await super()._attempt_reconnect()
 
 
 def abort(nc: Client) -> None:
-    """Drop the socket, with what has not been sent."""
+    """Drop the socket, with all unsent data."""
     writer: Any = getattr(nc._transport, "_io_writer", None)  # a WebSocket has none
     if writer is not None:
         writer.transport.abort()
 
 
 async def close(nc: Client) -> None:
-    """Close a connection in a second or two, also if the server neither reads nor answers.
+    """Close a connection within a second or two, even if the server neither reads nor answers.
 
-    nats-py asks its tasks once to end. The one that reconnects may miss that, and would connect
-    what is closed already. Idempotent.
+    nats-py cancels its tasks only once. The one that reconnects may miss that, and would connect a
+    closed client. Idempotent.
     """
     await within(_CLOSE_SECONDS, nc.close())
     while running := _running(nc):
@@ -124,6 +124,6 @@ async def close(nc: Client) -> None:
 
 
 def _running(nc: Client) -> list[asyncio.Task[Any]]:
-    """The tasks of nats-py; one that reconnects makes the others anew."""
+    """The running tasks of nats-py; the one that reconnects starts the others again."""
     tasks = (nc._reconnection_task, nc._reading_task, nc._ping_interval_task, nc._flusher_task)
     return [task for task in tasks if task is not None and not task.done()]

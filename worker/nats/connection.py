@@ -75,9 +75,9 @@ async def connect(
 ) -> Client:
     """Connect, trying each server once; later reconnect for ever.
 
-    Credentials and the files of TLS are read again for every connection, so they may be renewed.
+    Credentials and TLS files are read again for every connection, so they may be renewed.
     ``on_reconnected`` is called after each reconnect, ``on_closed`` when the server has ended the
-    connection for good, because we broke the protocol; not after ``close()``. Raises
+    connection for good, because of a protocol error; not after ``close()``. Raises
     SourceUnavailable, naming the servers and the cause.
     """
     client = NatsClient(options)

@@ -1,4 +1,4 @@
-"""Who we are, read from the files anew for every connection: they may have been renewed."""
+"""Credentials, read from their files again for every connection, as they may have been renewed."""
 
 import base64
 import re
@@ -12,10 +12,10 @@ _jwt = re.compile(rb"BEGIN NATS USER JWT-+\s+(\S+)\s+-").search
 
 
 class KeyFile:
-    """A credentials file, which holds a token and a seed, or an nkey file, which is the seed alone.
+    """A credentials file, which has a token and a seed, or an nkey file, which has only the seed.
 
-    nats-py reads the public key of an nkey file once, and a credentials file that is cut short for
-    ever. Here a file that is no good fails one attempt, naming it.
+    nats-py reads the public key of an nkey file only once, and never stops reading a truncated
+    credentials file. Here an invalid file makes one attempt fail, with an error that names it.
     """
 
     def __init__(self, path: str, *, with_token: bool) -> None:
@@ -25,7 +25,7 @@ class KeyFile:
         self.public_key = ""
 
     def sign(self, nonce: str) -> bytes:
-        """The server's challenge, signed. Sets ``token`` and ``public_key``, of the same reading.
+        """Sign the server's challenge. Sets ``token`` and ``public_key`` from the same reading.
 
         Raises nats-py's Error, naming the file.
         """

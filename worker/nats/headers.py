@@ -1,4 +1,4 @@
-"""Blocks of headers, as they stand between a control line and the payload.
+"""Blocks of headers, which come between a control line and the payload.
 
 The format is ADR-4 of https://github.com/nats-io/nats-architecture-and-design, the mapping of
 CloudEvents attributes section 3.1.3 of
@@ -26,7 +26,7 @@ def header_lines(block: bytes) -> Iterator[Line]:
 
 
 def parse_headers(block: bytes) -> dict[str, str]:
-    """The headers of a block as text; of a name that is sent twice the first value."""
+    """The headers of a block as text. If a name was sent twice, the first value."""
     headers: dict[str, str] = {}
     for name, value in header_lines(block):
         headers.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
@@ -34,7 +34,7 @@ def parse_headers(block: bytes) -> dict[str, str]:
 
 
 def attributes_of(lines: Iterable[Line]) -> dict[str, str]:
-    """The CloudEvents attributes among headers. Raises UnicodeDecodeError if one is no UTF-8."""
+    """The CloudEvents attributes among headers. Raises UnicodeDecodeError for invalid UTF-8."""
     found: dict[str, str] = {}
     for name, value in lines:
         lowered = name.lower()
@@ -44,7 +44,7 @@ def attributes_of(lines: Iterable[Line]) -> dict[str, str]:
 
 
 def _unescaped(value: bytes) -> str:
-    """First without the quotes of older versions of the binding, then percent-decoded, once."""
+    """Remove the quotes that older versions of the binding use, then percent-decode once."""
     quoted = _quoted(value)
     return unquote_to_bytes(_backslashed(rb"\1", quoted[1]) if quoted else value).decode()
 
@@ -52,6 +52,6 @@ def _unescaped(value: bytes) -> str:
 def status_of(header: bytes | None) -> bytes:
     """The server's status in the first line of a header block, as ``503``; empty if there is none.
 
-    Nobody but the server can set it: what a writer calls ``Status`` stands in a line of its own.
+    Only the server can set it: a header ``Status`` of a publisher is a separate line.
     """
     return header[9:12].strip() if header is not None and header.startswith(b"NATS/1.0 ") else b""

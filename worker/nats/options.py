@@ -42,7 +42,7 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
         return bool(named) or any(url.startswith(("tls://", "wss://")) for url in self.servers)
 
     def tls(self) -> ssl.SSLContext | None:
-        """As the files are now, or None if TLS is not demanded. Raises OSError, ValueError."""
+        """A context from the current files; None without TLS. Raises OSError, ValueError."""
         if not self.wants_tls:
             return None
         return tls_context(self.tls_ca, self.tls_cert, self.tls_key)

@@ -58,13 +58,13 @@ class Unconfirmed:
         return message
 
     def close(self, error: PublishFailed) -> None:
-        """Fail what is handed over from now on, by callers too that waited for room."""
+        """Fail every message that is handed over from now on, including those waiting for room."""
         self._closed = error
 
     async def none(self, patience: float | None = None) -> None:
         """Wait until every message is confirmed, refused or given up.
 
-        Raises PublishFailed if for ``patience`` seconds none of them was.
+        Raises PublishFailed if nothing changes for ``patience`` seconds.
         """
         while self._pending:
             try:
@@ -72,7 +72,7 @@ class Unconfirmed:
                     await self._change()
             except TimeoutError:
                 raise PublishFailed(
-                    f"{self._pending} events are not confirmed, and none was for {patience:g} s"
+                    f"{self._pending} events are not confirmed, and none was in {patience:g} s"
                 ) from None
 
     async def _change(self) -> None:

@@ -39,7 +39,7 @@ async def test_no_password_is_sent_to_a_server_without_tls(scheme: str) -> None:
         )
         if scheme == "nats":
             options = NatsOptions(url=f"tls://penstock:hunter2@127.0.0.1:{port}")
-        with pytest.raises(SourceUnavailable, match="TLS is demanded") as caught:
+        with pytest.raises(SourceUnavailable, match="TLS is required") as caught:
             await connect(options, name="test")
         assert "hunter2" not in str(caught.value)
         assert await asyncio.wait_for(heard.get(), PATIENCE) == b""

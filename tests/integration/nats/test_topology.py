@@ -162,7 +162,7 @@ async def test_what_can_be_changed_without_loss_is_changed(client: Client) -> No
     [
         ("storage", "memory", "lost with the server"),
         ("retention", "workqueue", "replay"),
-        ("persist_mode", "async", "before they are on the disk"),
+        ("persist_mode", "async", "before they are on disk"),
         ("max_bytes", 1 << 30, "drops messages"),
         ("no_ack", True, "publishers cannot learn"),
     ],
@@ -366,7 +366,7 @@ async def test_a_bucket_may_persist_asynchronously_instead(client: Client) -> No
     assert stream["persist_mode"] == "async"
     assert await ensure_bucket(client, "AGENTS", asynchronous=True) == []
     [difference] = await ensure_bucket(client, "AGENTS")
-    assert "takes no atomic batches" in str(difference)
+    assert "accepts no atomic batches" in str(difference)
     assert not difference.fixed
 
 

@@ -338,9 +338,9 @@ async def test_a_connection_that_ends_for_good_fails_what_waits() -> None:
         EmbeddedNats(extra_config="max_control_line: 256") as server,
         Publisher(server.url, source=SOURCE) as bus,
     ):
-        with pytest.raises(PublishFailed, match=r"ended for good.*[Cc]ontrol"):
+        with pytest.raises(PublishFailed, match=r"closed for good.*[Cc]ontrol"):
             await bus.publish(TaskDeleted(task_id="t" * 250))
-        with pytest.raises(PublishFailed, match="ended for good"):
+        with pytest.raises(PublishFailed, match="closed for good"):
             await bus.publish(updated(1))
 
 
@@ -403,7 +403,7 @@ async def test_state_is_read_as_the_worker_writes_it(client: Client, nats_url: s
 
 async def test_state_without_a_bucket_says_what_is_missing(nats_url: str) -> None:
     async with Publisher(nats_url, source=SOURCE) as bus:
-        with pytest.raises(StateStoreUnavailable, match="no bucket AGENT_STATE answers"):
+        with pytest.raises(StateStoreUnavailable, match="there is no bucket AGENT_STATE"):
             await bus.state("a-7", "cursor")
 
 

@@ -76,7 +76,7 @@ def test_the_subject_on_the_bus_names_the_entity(key: str, subject: str) -> None
         (RUNNING, {"actor": "x" * 256}, "actor"),
         (RUNNING, {"sequence": -1}, "sequence must be in 0"),
         (RUNNING, {"sequence": 2**63}, "sequence must be in 0"),
-        (AgentStateSet(agent_id="a", state_key="k", value=1), {}, "needs a sequence"),
+        (AgentStateSet(agent_id="a", state_key="k", value=1), {}, "sequence must be 1 or more"),
     ],
 )
 def test_what_would_become_a_dead_letter_is_refused(
@@ -91,7 +91,7 @@ def test_a_struct_without_a_declaration_is_no_event() -> None:
     class Plain(EventData, frozen=True, kw_only=True):
         """Nobody decorated it."""
 
-    with pytest.raises(EventInvalid, match="Plain is no event: decorate it"):
+    with pytest.raises(EventInvalid, match="Plain is not an event: decorate it"):
         encoded(Plain())
 
 

@@ -13,14 +13,12 @@ tells the caller to refill.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import nats.errors
 from nats.aio.client import Client
 
 from penstock.worker.errors import PenstockError, StateStoreUnavailable
-from penstock.worker.nats.kv.entries import bucket_entries
 from penstock.worker.nats.kv.guard import guard_of, is_ahead, without_value
 from penstock.worker.nats.kv.wire import (
     SILENCE,
@@ -117,19 +115,6 @@ class JetStreamKv:
         except (nats.errors.Error, OSError) as exc:
             raise self._unavailable(why(exc)) from exc
         return written
-
-    async def entries(self) -> AsyncIterator[tuple[str, int, bytes]]:
-        """Every key that is there, with its revision and its guard as JSON (``[]``: unreadable).
-
-        A key that changes meanwhile may come again; the later one is newer. Raises
-        StateStoreUnavailable.
-        """
-        try:
-            async with aclosing(bucket_entries(self._nc, self.bucket, self._timeout)) as found:
-                async for entry in found:
-                    yield entry.key, entry.revision, entry.guard
-        except (nats.errors.Error, OSError) as exc:
-            raise self._unavailable(why(exc)) from exc
 
     def _unavailable(self, why: str) -> StateStoreUnavailable:
         return StateStoreUnavailable(f"KV bucket {self.bucket!r}: {why}")
