@@ -27,14 +27,16 @@ _TOGETHER = 64
 
 _SHOWN = 40
 
-_DIGIT, _E, _SIGN, _OTHER = b"0e-x"
+_PARTS = {b"0123456789": b"0", b"eE": b"e", b"+-": b"-", b",]} \t\r\n": b","}
 _SHAPE = bytes(
-    _DIGIT if byte in b"0123456789" else _E if byte in b"eE" else _SIGN if byte in b"+-" else _OTHER
+    next((part[0] for those, part in _PARTS.items() if byte in those), ord("x"))
     for byte in range(256)
 )
-"""Every byte by the part that it may have in a number."""
+"""Every byte by the part that it may have in a number, or after one."""
 
-_long_exponent = re.compile(rb"0[e][0-][0][0][0]").search  # looks for one byte, a digit, first
+_long_exponent = re.compile(rb"0[e]-?0000+(?:,|\Z)").search
+"""Looks for one byte, a digit, first. What ends a number tells it from a UUID with ``3e-1111-``."""
+
 _LONG_NUMBER = b"0" * (_DIGITS + 1)
 
 _exponents = re.compile(rb"0[e]").findall
