@@ -54,7 +54,7 @@ COMMENT ON COLUMN bus.position.begins IS
     'row is not committed';
 CREATE INDEX position_stream ON bus.position (transport, stream, epoch);
 
-CREATE TABLE bus.suspect (
+CREATE TABLE bus.crash_marker (
     transport text NOT NULL,
     stream    text NOT NULL,
     digest    bytea NOT NULL,
@@ -62,8 +62,8 @@ CREATE TABLE bus.suspect (
     seen_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (transport, stream, digest)
 );
-COMMENT ON TABLE bus.suspect IS
-    'Messages that came back too often, while a worker handles them; what stays had ended one';
+COMMENT ON TABLE bus.crash_marker IS
+    'Messages that a worker has begun with after repeated deliveries; a row that stays means that it died';
 
 CREATE FUNCTION bus.utc_text(moment timestamptz) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE

@@ -15,17 +15,17 @@ from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.errors import translated
 
 _CRASHES = """
-SELECT digest, attempts FROM bus.suspect
+SELECT digest, attempts FROM bus.crash_marker
 WHERE transport = $1 AND stream = $2 AND digest = ANY($3::bytea[])
 """
 _BEGIN = """
-INSERT INTO bus.suspect AS s (transport, stream, digest)
+INSERT INTO bus.crash_marker AS s (transport, stream, digest)
 SELECT $1, $2, digest FROM unnest($3::bytea[]) AS digest ORDER BY digest
 ON CONFLICT (transport, stream, digest)
 DO UPDATE SET attempts = s.attempts + 1, seen_at = now()
 """
 _END = """
-DELETE FROM bus.suspect WHERE transport = $1 AND stream = $2 AND digest = ANY($3::bytea[])
+DELETE FROM bus.crash_marker WHERE transport = $1 AND stream = $2 AND digest = ANY($3::bytea[])
 """
 
 

@@ -6,12 +6,12 @@ from penstock.worker.postgres.errors import translated
 
 _RESUME = "SELECT epoch, next_offset FROM bus.resume_offset($1, $2)"
 _BEGIN = """
-INSERT INTO bus.suspect AS s (transport, stream, digest) VALUES ($1, $2, '')
+INSERT INTO bus.crash_marker AS s (transport, stream, digest) VALUES ($1, $2, '')
 ON CONFLICT (transport, stream, digest)
 DO UPDATE SET attempts = s.attempts + 1, seen_at = now()
 RETURNING attempts
 """
-_END = "DELETE FROM bus.suspect WHERE transport = $1 AND stream = $2 AND digest = ''"
+_END = "DELETE FROM bus.crash_marker WHERE transport = $1 AND stream = $2 AND digest = ''"
 _FURTHEST = """
 SELECT coalesce(max(upper(p.seqs)), 0)
 FROM bus.position AS p

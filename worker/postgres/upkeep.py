@@ -4,7 +4,7 @@ import asyncpg
 
 from penstock.worker.postgres.errors import translated
 
-_FORGET_SUSPECTS = "DELETE FROM bus.suspect WHERE seen_at < now() - interval '7 days'"
+_FORGET_MARKERS = "DELETE FROM bus.crash_marker WHERE seen_at < now() - interval '7 days'"
 
 
 class PostgresUpkeep:
@@ -18,4 +18,4 @@ class PostgresUpkeep:
         with translated():
             await self._pool.execute("SELECT partitions.maintain()")
             await self._pool.execute("SELECT bus.compact_positions()")
-            await self._pool.execute(_FORGET_SUSPECTS)
+            await self._pool.execute(_FORGET_MARKERS)

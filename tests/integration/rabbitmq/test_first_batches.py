@@ -56,7 +56,7 @@ class Tables:
         self._pool = pool
 
     async def empty(self) -> None:
-        await self._pool.execute("TRUNCATE bus.position, bus.suspect, agents.heartbeat")
+        await self._pool.execute("TRUNCATE bus.position, bus.crash_marker, agents.heartbeat")
         await self._pool.execute("DELETE FROM agents.agent")
 
     async def stored(self) -> set[str]:

@@ -104,14 +104,14 @@ async def test_a_message_that_ends_workers_becomes_a_dead_letter(
     assert await left_in(database) == (1, 0)
 
 
-async def test_a_mark_that_postgresql_did_not_take_back_is_no_death(database: str) -> None:
+async def test_a_marker_that_postgresql_did_not_delete_is_no_crash(database: str) -> None:
     message = Message(subject=HEARTBEAT, body=body())
     pool = await open_pool(database, size=2, statement_timeout=30, lock_timeout=5, name="test")
     markers = PostgresCrashMarkers(pool, asyncio.Lock(), transport="nats", stream="AGENT_STATE")
     with pytest.raises(Unavailable):
         async with markers.handling([message]):
-            await pool.execute("ALTER TABLE bus.suspect RENAME TO away")
-    await pool.execute("ALTER TABLE bus.away RENAME TO suspect")
+            await pool.execute("ALTER TABLE bus.crash_marker RENAME TO away")
+    await pool.execute("ALTER TABLE bus.away RENAME TO crash_marker")
     assert await markers.crashes([message]) == [0]
     await pool.close()
 
@@ -139,7 +139,7 @@ async def left_in(dsn: str) -> tuple[int, int]:
     """Tasks stored, and crash markers that remain."""
     connection = await asyncpg.connect(dsn)
     tasks = await connection.fetchval("SELECT count(*) FROM tasks.task")
-    markers = await connection.fetchval("SELECT count(*) FROM bus.suspect")
+    markers = await connection.fetchval("SELECT count(*) FROM bus.crash_marker")
     await connection.close()
     return tasks, markers
 
