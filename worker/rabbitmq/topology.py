@@ -15,6 +15,7 @@ from aiormq.abc import AbstractChannel
 
 from penstock.worker.difference import Difference
 from penstock.worker.errors import TopologyError
+from penstock.worker.rabbitmq.arguments import adopt, unlike
 from penstock.worker.rabbitmq.connection import open_channel, translated
 
 EXCHANGE = "events"
@@ -28,10 +29,6 @@ DELIVERY_LIMIT = 1000
 reason. The server's limit is for a worker that dies before it can count."""
 
 Kind = Literal["quorum", "classic", "stream"]
-_difference = re.compile(
-    r"inequivalent arg '([^']+)' for .*: received (.+) but current is (.+)$", re.DOTALL
-).search
-_value = re.compile(r"(?:the value )?'(.*?)'(?: of type '(\w+)')?", re.DOTALL).fullmatch
 _ARGUMENTS = 16
 """More than a queue has: so often may the server name a difference."""
 
@@ -83,23 +80,6 @@ class QueuePlan(msgspec.Struct, frozen=True, kw_only=True):
             return {"x-queue-type": "classic", **dead}
         return {**QUORUM, **dead, "x-delivery-limit": DELIVERY_LIMIT}
 
-
-_MEANING: Mapping[str, str] = {
-    "x-message-ttl": "what waits longer is taken out, read or not; ",
-    "x-expires": "the queue is deleted, with what it holds, once nobody reads it for so long; ",
-    "x-max-length": "what is too much is dropped or refused; ",
-    "x-max-length-bytes": "what is too much is dropped or refused; ",
-    "x-max-age": "what is older is dropped, read or not; ",
-    "x-overflow": "drop-head drops the oldest message, reject-publish tells the publisher; ",
-    "x-dead-letter-exchange": "what the server gives up goes elsewhere, or is dropped; ",
-    "x-dead-letter-routing-key": "what the server gives up goes elsewhere; ",
-    "x-dead-letter-strategy": "what the server gives up may be lost on its way; ",
-    "x-delivery-limit": "the server gives up what was returned so often; ",
-    "alternate-exchange": "what no queue takes goes there, and its publisher is not told; ",
-    "durable": "it is lost with the server; ",
-    "auto_delete": "it is deleted with its last consumer; ",
-}
-"""How events are lost, or go elsewhere, by settings that are not as planned."""
 
 QUORUM: Mapping[str, Any] = {
     "x-queue-type": "quorum",
@@ -219,8 +199,8 @@ async def _settle(
             return [_NOT_COMPARED if there else _absence(target, fixed=False, remedy=_FORBIDDEN)]
         if refusal is None:
             break
-        found.append(_unlike(target, str(refusal)))
-        if not _adopt(arguments, str(refusal)):
+        found.append(unlike(target.title, str(refusal)))
+        if not adopt(arguments, str(refusal)):
             return found
     return found if there else [_absence(target, fixed=True)]
 
@@ -236,19 +216,6 @@ async def _refusal(
         except (aiormq.ChannelPreconditionFailed, aiormq.ChannelAccessRefused) as exc:
             return exc
     return None
-
-
-def _adopt(arguments: dict[str, Any], refusal: str) -> bool:
-    """Take the present value over, so that the next difference is named. False if that is all."""
-    found = _difference(refusal)
-    if found is None or not found[1].startswith("x-"):
-        return False
-    value = _value(found[3])
-    if value is not None:
-        arguments[found[1]] = value[1] if value[2] in {None, "longstr"} else int(value[1])
-    else:
-        arguments.pop(found[1], None)
-    return True
 
 
 async def _bind(connection: aio_pika.RobustConnection, plans: Sequence[QueuePlan]) -> None:
@@ -287,25 +254,3 @@ def _absence(target: _Object, *, fixed: bool, remedy: str | None = None) -> Diff
     return msgspec.structs.replace(
         found, fatal=found.fatal and target.needed, remedy=remedy or found.remedy
     )
-
-
-def _unlike(target: _Object, refusal: str) -> Difference:
-    """The difference that the server names."""
-    found = _difference(refusal)
-    setting, wanted, present = found.groups() if found else ("arguments", "as planned", refusal)
-    wanted, present = _plain(wanted), _plain(present)
-    return Difference(
-        what=f"{target.title}: {setting}",
-        found=present,
-        wanted=wanted,
-        remedy=f"{_MEANING.get(setting, '')}it cannot be changed; drain it, delete it, then run "
-        "`penstock provision`",
-        # Any kind of work queue will do, but a stream is read in another way.
-        fatal=setting == "type" or (setting == "x-queue-type" and "stream" in wanted + present),
-    )
-
-
-def _plain(shown: str) -> str:
-    """A value without what the server says of its type."""
-    value = _value(shown)
-    return value[1] if value else shown
