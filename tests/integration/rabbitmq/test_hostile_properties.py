@@ -47,7 +47,7 @@ class Sent(msgspec.Struct):
 
     @property
     def _odd(self) -> list[bytes]:
-        typed = [sent for sent in self.taken if sent[0] & FLAGS["content_type"] >> 8]
+        typed = [one for one in self.taken if one[0] & FLAGS["content_type"] >> 8 and one[2]]
         return [sent for sent in typed if b"application/json" not in sent]
 
 
