@@ -71,8 +71,12 @@ RETURN to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 COMMENT ON FUNCTION bus.utc_text IS
     'RFC 3339 of fixed width: its order as text is the order in time';
 
+-- As its owner: a worker adds positions and takes none away.
 CREATE FUNCTION bus.compact_positions(settled interval DEFAULT '1 minute') RETURNS bigint
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
 DECLARE
     removed bigint;
 BEGIN
@@ -102,6 +106,7 @@ BEGIN
     RETURN removed;
 END
 $$;
+REVOKE EXECUTE ON FUNCTION bus.compact_positions FROM PUBLIC;
 COMMENT ON FUNCTION bus.compact_positions IS
     'Merges settled positions into one row per stream and epoch; returns how many rows it took in';
 

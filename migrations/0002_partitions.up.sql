@@ -55,9 +55,12 @@ $$;
 COMMENT ON FUNCTION partitions.is_attached IS
     'Whether a table is a partition of another; NULL if there is no such table';
 
+-- As its owner, who also owns the tables: whoever may call it makes partitions of the tables that
+-- partitions.policy names, and nothing else.
 CREATE FUNCTION partitions.ensure_for(in_schema text, in_table text, at timestamptz)
 RETURNS text
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -105,11 +108,13 @@ BEGIN
     RETURN child;
 END
 $$;
+REVOKE EXECUTE ON FUNCTION partitions.ensure_for FROM PUBLIC;
 COMMENT ON FUNCTION partitions.ensure_for IS
     'Makes the partition of a table that holds a moment, unless it is there; returns its name';
 
 CREATE FUNCTION partitions.maintain() RETURNS SETOF text
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -138,6 +143,7 @@ BEGIN
     END LOOP;
 END
 $$;
+REVOKE EXECUTE ON FUNCTION partitions.maintain FROM PUBLIC;
 COMMENT ON FUNCTION partitions.maintain IS
     'Makes the partitions of the previous, the current and the coming periods of every table; '
     'returns their names';

@@ -36,7 +36,6 @@ from penstock.worker.embedded import (
     postgres_programs,
 )
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit, rabbitmq_programs
-from penstock.worker.migrate import up
 from penstock.worker.rabbitmq.topology import (
     DEAD_QUEUE,
     EXCHANGE,
@@ -44,6 +43,7 @@ from penstock.worker.rabbitmq.topology import (
     dead_exchange,
     retry_queue,
 )
+from tests.support.roles import migrated_by_its_owner
 
 GIVEN_POSTGRES = os.environ.get("PENSTOCK_TEST_POSTGRES_DSN")
 GIVEN_NATS = os.environ.get("PENSTOCK_TEST_NATS_URL")
@@ -118,7 +118,7 @@ async def postgres_dsn(postgres_address: str) -> AsyncIterator[str]:
 async def migrated(postgres_address: str) -> AsyncIterator[str]:
     """The name of the database that `database` copies. Nobody may connect to it."""
     async with fresh_database(postgres_address) as dsn:
-        await up(dsn)
+        await migrated_by_its_owner(dsn)
         yield urlsplit(dsn).path[1:]
 
 

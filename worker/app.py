@@ -2,10 +2,10 @@
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import structlog
 
@@ -19,7 +19,7 @@ from penstock.worker.ending import end
 from penstock.worker.errors import MigrationError
 from penstock.worker.lifecycle import patiently, stop_on_signals
 from penstock.worker.ops.http import NO_PORT, HealthServer
-from penstock.worker.ops.monitor import Monitor, wait_until_idle
+from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -28,17 +28,19 @@ from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.mirror import Mirror
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
-from penstock.worker.pipeline.source import Watched
+from penstock.worker.pipeline.progress import Progress
 from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
+from penstock.worker.postgres.probe import PostgresProbe
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.settings.keys import Settings
 
 log = structlog.get_logger()
+Opened = TypeVar("Opened")
 
 _SHOWN = 40
 """Characters of a field's name in the log."""
@@ -68,14 +70,14 @@ class Worker:
     """Everything that one process runs, opened in order and closed in reverse order."""
 
     def __init__(self, settings: Settings, stopping: asyncio.Event) -> None:
-        self._settings = settings
+        self.settings = settings
         self._stopping = stopping
         self._stack = AsyncExitStack()
         self._metrics = Metrics()
         self._reconcile = asyncio.Event()
         self._alone = asyncio.Lock()
         self._failed: list[str] = []
-        self.watched: list[tuple[Pipeline, Watched]] = []
+        self.watched: list[Read] = []
         self._strange: set[str] = set()
         self._mirrored: tuple[HydratedViews, Mirror] | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
@@ -92,12 +94,12 @@ class Worker:
         await self._stack.aclose()
 
     async def _open(self) -> None:
-        settings = self._settings
+        settings = self.settings
         self._catalogue = Catalogue.load(settings.event_packages)
         await self._check_schema()
-        self._pool = await self._stack.enter_async_context(database(settings))
-        self._sink = PostgresSink(self._pool, self._catalogue, worker_id=settings.worker_id)
-        self._upkeep = PostgresUpkeep(self._pool)
+        self.pool = await self._stack.enter_async_context(database(settings))
+        self._sink = PostgresSink(self.pool, self._catalogue, worker_id=settings.worker_id)
+        self._upkeep = PostgresUpkeep(self.pool)
         await self._upkeep.maintain()
         self._scope = await self._stack.enter_async_context(
             Scope(settings, self._catalogue, reconnected=self._reconcile.set, lost=self._lost)
@@ -115,14 +117,26 @@ class Worker:
         self.pipelines = [
             await self._pipeline(broker, name, window) for broker in brokers for name in names
         ]
-        self._monitor = Monitor(self._sink, self.watched, self._metrics)
+        self._monitor = await self._watch()
         await self._serve_health()
 
+    async def _watch(self) -> Monitor:
+        settings = self.settings
+        probe = PostgresProbe(settings.postgres_dsn, name=settings.worker_id)
+        servers: dict[str, Pingable] = {"postgres": await self._stack.enter_async_context(probe)}
+        if self._mirrored is not None:
+            _, mirror = self._mirrored
+            servers |= {f"bucket {store.bucket}": store for store in mirror.stores}
+        return Monitor(servers, self.watched, self._metrics, stalled_after=settings.stalled_after)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[Opened]]) -> Opened:
+        return await patiently(attempt, self.settings.start_timeout)
+
     async def _check_schema(self) -> None:
-        dsn, packages = self._settings.postgres_dsn, self._settings.event_packages
-        if self._settings.migrate:
-            await patiently(lambda: migrate.up(dsn, packages=packages))
-        found = await patiently(lambda: migrate.check(dsn, packages))
+        dsn, packages = self.settings.postgres_dsn, self.settings.event_packages
+        if self.settings.migrate:
+            await self._patiently(lambda: migrate.up(dsn, packages=packages))
+        found = await self._patiently(lambda: migrate.check(dsn, packages))
         if found:
             problems = "; ".join(str(item) for item in found)
             raise MigrationError(f"{problems}; run `penstock migrate up`, or set migrate = true")
@@ -130,19 +144,19 @@ class Worker:
     async def _open_broker(self, name: str) -> Broker:
         """Connect, and create or check the broker's topology."""
         broker = await self._scope.broker(name)
-        self._tell(await patiently(partial(self._settle_topology, broker)))
+        self._tell(await self._patiently(partial(self._settle_topology, broker)))
         return broker
 
     async def _settle_topology(self, broker: Broker) -> list[Difference]:
-        if self._settings.provision:
+        if self.settings.provision:
             return await broker.provision(dry_run=False)
         return await broker.check()
 
     async def _open_buckets(self) -> None:
-        if self._settings.provision:
+        if self.settings.provision:
             self._tell(await buckets.provision(self._scope, dry_run=False))
         mirror = await buckets.open_mirror(self._scope, self._metrics, self._reconcile)
-        views = HydratedViews(self._pool, self._catalogue.hydrated, mirror.leave_out)
+        views = HydratedViews(self.pool, self._catalogue.hydrated, mirror.leave_out)
         await views.prepare()
         self._hydrator = Hydrator(views, mirror)
         self._mirrored = views, mirror
@@ -158,23 +172,29 @@ class Worker:
             self._stopping.set()
 
     async def _pipeline(self, broker: Broker, stream: str, window: Window) -> Pipeline:
-        settings = self._settings
+        settings = self.settings
         transport, worker_id = broker.transport, settings.worker_id
-        offsets = PostgresOffsets(self._pool, transport=transport, worker_id=worker_id)
+        offsets = PostgresOffsets(self.pool, transport=transport, worker_id=worker_id)
         lent = Lent(self.budget.share(), offsets)
-        source = await patiently(  # a new source for each attempt
+        source = await self._patiently(  # a new source for each attempt
             lambda: self._stack.enter_async_context(broker.source(stream, lent))
         )
         name = stream if len(settings.brokers) == 1 else f"{source.transport} {stream}"
+        progress = Progress()
+
+        def retried(error: BaseException) -> None:
+            self._metrics.batch_retried(name)
+            progress.held(error)
+
         committer = Committer(
             self._sink,
             name=name,
             retry_for=settings.retry_for,
             stopping=self._stopping,
-            on_retry=lambda: self._metrics.batch_retried(name),
+            on_retry=retried,
         )
         markers = PostgresCrashMarkers(
-            self._pool, self._alone, transport=source.transport, stream=stream
+            self.pool, self._alone, transport=source.transport, stream=stream
         )
         pipeline = Pipeline(
             source,
@@ -193,8 +213,9 @@ class Worker:
                 markers, watch_after=settings.watch_after, max_crashes=settings.max_crashes
             ),
             nack_delay=settings.nack_delay,
+            progress=progress,
         )
-        self.watched.append((pipeline, source))
+        self.watched.append(Read(pipeline, source, lent.share))
         return pipeline
 
     def _unknown_fields(self, event_type: str, names: Sequence[str]) -> None:
@@ -206,7 +227,7 @@ class Worker:
             log.warning("unknown_fields", type=event_type, fields=shown)
 
     async def _serve_health(self) -> None:
-        settings = self._settings
+        settings = self.settings
         if settings.http_port == NO_PORT:
             return
         server = HealthServer(
@@ -230,12 +251,12 @@ class Worker:
             background.append(self._spawn(self._stop_when_idle(until_idle), "idle"))
         log.info("worker_started", sources=[p.name for p in self.pipelines])
         await self._stopping.wait()
-        log.info("worker_stopping", deadline=self._settings.drain_timeout)
+        log.info("worker_stopping", deadline=self.settings.drain_timeout)
         for task in background:
             task.cancel()
         for pipeline in self.pipelines:
             pipeline.source.stop()
-        late = (await asyncio.wait(running, timeout=self._settings.drain_timeout))[1]
+        late = (await asyncio.wait(running, timeout=self.settings.drain_timeout))[1]
         await end(*background, *late)
         log.info("worker_stopped", drained=not late, failed=self._failed)
         return 1 if late or self._failed else 0
@@ -253,7 +274,7 @@ class Worker:
             self._stopping.set()
 
     async def _keep_hydrated(self, views: HydratedViews, mirror: Mirror) -> None:
-        await keep_hydrated(views, mirror, self._reconcile, self._settings.kv_reconcile)
+        await keep_hydrated(views, mirror, self._reconcile, self.settings.kv_reconcile)
 
     async def _stop_when_idle(self, seconds: float) -> None:
         await wait_until_idle(self.watched, seconds)

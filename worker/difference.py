@@ -40,7 +40,14 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         """The same difference after it was fixed."""
         return msgspec.structs.replace(self, fixed=True, fatal=False, remedy="changed")
 
-    def __str__(self) -> str:
+    @property
+    def stated(self) -> str:
+        """What is not as planned, without what to do."""
         if self.missing:
-            return f"{self.what}: {self.remedy if self.fixed else f'missing; {self.remedy}'}"
-        return f"{self.what}: found {self.found}, wanted {self.wanted}; {self.remedy}"
+            return f"{self.what}: missing"
+        return f"{self.what}: found {self.found}, wanted {self.wanted}"
+
+    def __str__(self) -> str:
+        if self.missing and self.fixed:
+            return f"{self.what}: {self.remedy}"
+        return f"{self.stated}; {self.remedy}"

@@ -1,8 +1,27 @@
 """Errors, classed by what the caller must do: retry, reject, or stop."""
 
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """What stands behind an error, for whoever has to say what helps."""
+
+    AWAY = "away"
+    LOGIN = "login"
+    RIGHT = "right"
+    MISSING = "missing"
+    BUSY = "busy"
+    OTHER = "other"
+
 
 class PenstockError(Exception):
-    """Every error that Penstock raises on purpose."""
+    """Every error that Penstock raises on purpose. ``cause`` is set where it is known."""
+
+    cause = Cause.OTHER
+
+    def __init__(self, message: str = "", *, cause: Cause = Cause.OTHER) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class Unavailable(PenstockError):

@@ -30,6 +30,6 @@ def compared(found: Sequence[Difference], what: str) -> Iterator[Finding]:
         if difference.note:
             yield Finding(Verdict.NOTE, str(difference))
         else:
-            yield Finding(Verdict.BAD, str(difference), "run `penstock provision`")
+            yield Finding(Verdict.BAD, difference.stated, difference.remedy)
     if all(difference.note for difference in found):
         yield Finding(Verdict.GOOD, f"{what} are as they should be")

@@ -19,9 +19,6 @@ from penstock.worker.errors import Unavailable
 log = structlog.get_logger()
 Opened = TypeVar("Opened")
 
-_START_SECONDS = 30.0
-"""How long to wait at start for a server that does not answer yet."""
-
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -52,16 +49,16 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
             signal.signal(number, handler)
 
 
-async def patiently(attempt: Callable[[], Awaitable[Opened]]) -> Opened:
+async def patiently(attempt: Callable[[], Awaitable[Opened]], seconds: float) -> Opened:
     """Retry until the server answers, since servers and workers may start together.
 
-    Raises the last error after half a minute.
+    Raises the last error after ``seconds``; with 0 there is one attempt.
     """
 
     @retry(
         retry=retry_if_exception_type(Unavailable),
         wait=wait_random_exponential(multiplier=0.3, max=3.0),
-        stop=stop_after_delay(_START_SECONDS),
+        stop=stop_after_delay(seconds),
         before_sleep=lambda state: log.warning(
             "waiting_for_server", error=str(state.outcome.exception()) if state.outcome else ""
         ),

@@ -32,9 +32,11 @@ def failed(what: str, error: BaseException) -> str:
     return f"{what}: {why(error)}"
 
 
-def unreachable(server: str, error: BaseException) -> str:
-    """That ``server`` (its kind and address) cannot be reached, why, and what to do."""
-    return f"cannot connect to {server}: {why(error)}; {_remedy(_below(error))}"
+def unreachable(server: str, error: BaseException, remedy: str | None = None) -> str:
+    """That a server cannot be reached, why, and what to do: what the error itself suggests, unless
+    ``remedy`` knows better. ``server`` says which and where.
+    """
+    return f"cannot connect to {server}: {why(error)}; {remedy or _remedy(_below(error))}"
 
 
 def redacted(url: str) -> str:

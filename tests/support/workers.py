@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.accounts import balance_of
+from tests.support.roles import INGEST, logged_in
 
 
 class WorkerProcess:
@@ -85,10 +86,10 @@ class WorkerProcess:
 
 
 def environment(nats_url: str, dsn: str, **more: str) -> dict[str, str]:
-    """Settings of a worker under test as environment variables."""
+    """Settings of a worker under test as environment variables, with a worker's rights."""
     settings = {
         "nats_url": nats_url,
-        "postgres_dsn": dsn,
+        "postgres_dsn": logged_in(dsn, INGEST),
         "http_port": "-1",
         "ack_wait": "3s",
         "heartbeat": "500ms",

@@ -17,18 +17,23 @@ async def provision(scope: Scope, *, dry_run: bool) -> list[Difference]:
 
 
 async def open_mirror(scope: Scope, metrics: Metrics, due: asyncio.Event) -> Mirror:
-    """One store per bucket. ``due`` is set when a bucket was missing and has to be refilled."""
+    """One store per bucket. ``due`` is set when a bucket was missing and has to be refilled; it is
+    made again only if the settings let a worker provision.
+    """
     left_out = LeftOut(metrics)
     stores = {
-        declared: _store(bucket, metrics, due, left_out)
+        declared: _store(bucket, metrics, due, left_out, make=scope.settings.provision)
         for declared, bucket in (await scope.buckets()).items()
     }
     return Mirror(stores, metrics, left_out)
 
 
-def _store(bucket: Bucket, metrics: Metrics, due: asyncio.Event, left_out: LeftOut) -> Store:
+def _store(
+    bucket: Bucket, metrics: Metrics, due: asyncio.Event, left_out: LeftOut, *, make: bool
+) -> Store:
     async def missing() -> None:
-        await bucket.provision(dry_run=False)
+        if make:
+            await bucket.provision(dry_run=False)
         due.set()
 
     return bucket.store(

@@ -9,10 +9,11 @@ import asyncpg
 import msgspec
 import structlog
 
-from penstock.worker.errors import MigrationError, SinkUnavailable
+from penstock.worker.errors import Cause, MigrationError, SinkUnavailable
+from penstock.worker.migrate.connecting import not_connected
 from penstock.worker.migrate.files import PACKAGE, Migration, Script, find
 from penstock.worker.migrate.ledger import Applied, Ledger, Status, compare, pending
-from penstock.worker.wording import redacted, unreachable, why
+from penstock.worker.wording import why
 
 log = structlog.get_logger()
 
@@ -134,8 +135,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     try:
         connection = await asyncpg.connect(dsn, timeout=10, server_settings=session)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        server = f"PostgreSQL at {redacted(dsn)}"
-        raise SinkUnavailable(unreachable(server, error)) from error
+        raise not_connected(dsn, error) from error
     try:
         yield connection
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
@@ -162,9 +162,16 @@ async def _locked(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 async def _read(connection: asyncpg.Connection) -> Ledger:
     if await connection.fetchval("SELECT to_regclass('public.schema_migrations')") is None:
         return {}
-    return {
-        (row["package"], row["version"]): Applied(*row) for row in await connection.fetch(_LEDGER)
-    }
+    try:
+        rows = await connection.fetch(_LEDGER)
+    except asyncpg.InsufficientPrivilegeError as error:
+        role = await connection.fetchval("SELECT current_user")
+        raise MigrationError(
+            f"no right to read public.schema_migrations; GRANT SELECT ON public.schema_migrations "
+            f'TO "{role}"',
+            cause=Cause.RIGHT,
+        ) from error
+    return {(row["package"], row["version"]): Applied(*row) for row in rows}
 
 
 async def _run_all(due: Iterable[Awaitable[Step]], report: Report) -> list[Step]:

@@ -10,7 +10,8 @@ import msgspec
 import nats.errors
 from nats.aio.client import Client
 
-from penstock.worker.errors import PenstockError, SourceUnavailable
+from penstock.worker.errors import Cause, PenstockError, SourceUnavailable
+from penstock.worker.nats.permissions import denials, permitted
 from penstock.worker.nats.requests import Refusal
 from penstock.worker.pipeline.ports import Backlog
 from penstock.worker.wording import why
@@ -46,12 +47,12 @@ async def call(
     subject = f"$JS.API.{request}"
     body = b"" if payload is None else msgspec.json.encode(payload)
     try:
-        reply = await nc.request(subject, body, timeout=timeout)
+        reply = await permitted(nc, subject, nc.request(subject, body, timeout=timeout))
     except nats.errors.NoRespondersError as exc:
         raise SourceUnavailable(f"{subject}: no JetStream answers; is it enabled?") from exc
     except TimeoutError as exc:
         raise SourceUnavailable(
-            f"{subject}: no answer in {timeout:g} s; the server is away, or this user has no right"
+            f"{subject}: no answer in {timeout:g} s; see whether the server hangs"
         ) from exc
     except (nats.errors.Error, OSError) as exc:
         raise SourceUnavailable(f"{subject}: {why(exc)}") from exc
@@ -59,6 +60,17 @@ async def call(
     if "error" in answer:
         raise ApiRefused(subject, msgspec.convert(answer["error"], Refusal))
     return answer
+
+
+def _held_up(consumer: dict[str, Any]) -> str:
+    """Why a consumer delivers nothing, if that is by its configuration."""
+    if consumer.get("paused"):
+        seconds = consumer.get("pause_remaining", 0) / 1e9
+        return f"the consumer is paused for another {seconds:.0f} s"
+    most, count = consumer["config"].get("max_ack_pending", 0), consumer["num_ack_pending"]
+    if 0 < most <= count:
+        return f"max_ack_pending = {most} is reached: as many messages are not acknowledged yet"
+    return ""
 
 
 class Epochs(msgspec.Struct, frozen=True):
@@ -89,15 +101,24 @@ class Consumer:
         consumer = await self.info(timeout)
         return Epochs(stream["created"], consumer["created"])
 
+    @property
+    def lacking(self) -> str | None:
+        """The right to read or to acknowledge that was found to be missing lately."""
+        path, known = f"{self.stream}.{self.durable}", denials(self.nc)
+        return known.of(f"$JS.API.CONSUMER.MSG.NEXT.{path}") or known.of(f"$JS.ACK.{path}.")
+
     async def backlog(self) -> Backlog:
         """What is left, for all replicas together. Raises SourceUnavailable."""
         if not self.nc.is_connected:
             raise SourceUnavailable(f"stream {self.stream}: not connected")
+        if self.lacking:
+            raise SourceUnavailable(self.lacking, cause=Cause.RIGHT)
         info = await self.info()
         return Backlog(
             pending=info["num_pending"],
             ack_pending=info["num_ack_pending"],
             redelivered=info["num_redelivered"],
+            held_up=_held_up(info),
         )
 
     async def _ask(self, request: str, timeout: float) -> dict[str, Any]:
@@ -105,4 +126,5 @@ class Consumer:
             return await call(self.nc, request, timeout=timeout)
         except ApiRefused as exc:
             hint = "; run `penstock provision`" if exc.not_found else ""
-            raise SourceUnavailable(f"{exc}{hint}") from exc
+            cause = Cause.MISSING if exc.not_found else Cause.OTHER
+            raise SourceUnavailable(f"{exc}{hint}", cause=cause) from exc

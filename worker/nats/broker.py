@@ -13,6 +13,7 @@ from penstock.worker.nats import topology
 from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
+from penstock.worker.nats.rights import findings, of_stream
 from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
@@ -47,7 +48,9 @@ class NatsBroker:
         return await topology.check(self._nc, self._plans, self._consumer)
 
     async def examine(self) -> list[Finding]:
-        return [version(self._nc)]
+        durable = self._consumer.durable
+        needed = [subject for plan in self._plans for subject in of_stream(plan.name, durable)]
+        return [version(self._nc), *await findings(self._nc, "reading the streams", needed)]
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         settings = self._settings

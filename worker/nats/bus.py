@@ -31,7 +31,8 @@ async def bus(
     options = options_of(settings)
     name = f"penstock {settings.worker_id}"
     nc = await patiently(
-        lambda: connect(options, name=name, on_reconnected=reconnected, on_closed=closed)
+        lambda: connect(options, name=name, on_reconnected=reconnected, on_closed=closed),
+        settings.start_timeout,
     )
     try:
         yield nc

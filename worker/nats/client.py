@@ -13,6 +13,7 @@ from penstock.worker.ending import end, within
 from penstock.worker.logger import Logger
 from penstock.worker.nats.credentials import KeyFile
 from penstock.worker.nats.options import NatsOptions
+from penstock.worker.nats.permissions import Denials
 
 log = Logger(__name__)
 
@@ -34,6 +35,7 @@ class NatsClient(Client):
 
     def __init__(self, where: NatsOptions) -> None:
         super().__init__()
+        self.denials = Denials()
         self._where = where
         path = where.credentials or where.nkey
         self._keys = KeyFile(path, with_token=path == where.credentials) if path else None
@@ -82,7 +84,9 @@ class NatsClient(Client):
         and a message that is too large may have been sent before the server lowered its limit.
         """
         if PERMISSIONS_ERR in err_msg:
-            self._err = nats.errors.Error(f"nats: {self._as_written(err_msg)}")
+            text = self._as_written(err_msg)
+            self.denials.note(text)
+            self._err = nats.errors.Error(f"nats: {text}")
             await self._error_cb(self._err)
         elif _refused(err_msg):
             await self._error_cb(nats.errors.Error(f"nats: {self._as_written(err_msg)}"))

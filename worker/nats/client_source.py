@@ -114,7 +114,8 @@ class ClientJetStreamSource:
 
     @property
     def healthy(self) -> bool:
-        return self._nc.is_connected and self._intake.failure is None and not self._quiet
+        here = self._nc.is_connected and self._intake.failure is None and not self._quiet
+        return here and self._consumer.lacking is None
 
     async def __aenter__(self) -> Self:
         await self._check()

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nats.aio.client import Client
-from nats.protocol.parser import PERMISSIONS_ERR
+from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 
 from penstock.worker.ending import end
-from penstock.worker.errors import SourceUnavailable
+from penstock.worker.errors import Cause, SourceUnavailable
 from penstock.worker.logger import Logger, silent_unless_configured
 from penstock.worker.nats.client import NatsClient, close
 from penstock.worker.nats.options import NatsOptions
@@ -21,6 +21,9 @@ silent_unless_configured("nats")
 PING_SECONDS = 5
 CONNECT_SECONDS = 3
 RECONNECT_WAIT_SECONDS = 0.5
+_LOGIN_REMEDY = (
+    "give the login of a user that it knows: nats_credentials, nats_nkey, nats_user or nats_token"
+)
 
 
 class _Listener:
@@ -97,7 +100,11 @@ async def connect(
     if failure is not None:
         await close(client)
         server = f"NATS at {options.redacted}"
-        raise SourceUnavailable(unreachable(server, failure)) from failure
+        refused = AUTHORIZATION_VIOLATION in str(failure).lower()
+        raise SourceUnavailable(
+            unreachable(server, failure, _LOGIN_REMEDY if refused else None),
+            cause=Cause.LOGIN if refused else Cause.AWAY,
+        ) from failure
     listener.attempt = None
     return client
 

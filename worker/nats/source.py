@@ -88,7 +88,8 @@ class JetStreamSource:
     @property
     def healthy(self) -> bool:
         quiet = self._quiet_ticks >= self._quiet_limit
-        return self._running and self._nc.is_connected and not quiet
+        here = self._running and self._nc.is_connected and not quiet
+        return here and self._consumer.lacking is None
 
     async def __aenter__(self) -> Self:
         BatchParser.of(self._nc).on_reset(self, self._lost)

@@ -42,6 +42,10 @@ class Budget:
         """Call ``wake`` once, when bytes are freed; the share that waits longest comes first."""
         self._refused.setdefault(share, wake)
 
+    def refuses(self, share: "Share") -> bool:
+        """Whether ``share`` asked for more than is left, and nothing was freed since."""
+        return share in self._refused
+
     def freed(self) -> None:
         """Bytes were freed: let the shares that were refused try again."""
         waiting, self._refused = self._refused, {}
@@ -65,6 +69,11 @@ class Share:
     def used(self) -> int:
         """Bytes that count against the limit."""
         return self.held + self.asked
+
+    @property
+    def refused(self) -> bool:
+        """Whether it waits for others to free some."""
+        return self._budget.refuses(self)
 
     def allows(self, more: int) -> bool:
         """Whether ``more`` bytes may be asked for now."""

@@ -48,7 +48,7 @@ class Committer:
     """Commits decoded batches of the source ``name``.
 
     ``retry_for`` is for how many seconds a batch is retried while a server is unavailable;
-    ``stopping`` ends that early; ``on_retry`` is called before each retry.
+    ``stopping`` ends that early; ``on_retry`` is called with the error before each retry.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Committer:
         name: str,
         retry_for: float,
         stopping: asyncio.Event,
-        on_retry: Callable[[], None] = lambda: None,
+        on_retry: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._sink = sink
         self._name = name
@@ -99,7 +99,8 @@ class Committer:
             attempt=state.attempt_number,
             error=str(error),
         )
-        self._on_retry()
+        if error is not None:
+            self._on_retry(error)
 
 
 def _sum(parts: Sequence[Written]) -> Written:

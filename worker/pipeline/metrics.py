@@ -106,7 +106,7 @@ FAMILIES = (
         "penstock_oldest_age_seconds",
         Gauge,
         ("source",),
-        "Age of the first message of the last batch, growing until the next; 0 if none waits.",
+        "How long the oldest message waits, about: since the last batch's first; 0 if none waits.",
     ),
     Family("penstock_kv_puts_total", Counter, ("bucket",), "Keys written to the KV bucket."),
     Family(
@@ -128,7 +128,12 @@ FAMILIES = (
         "Bytes of messages that all streams use together (used), and memory_limit (limit).",
     ),
     Family("penstock_source_healthy", Gauge, ("source",), "1 while the stream's server answers."),
-    Family("penstock_sink_healthy", Gauge, (), "1 while PostgreSQL answers."),
+    Family(
+        "penstock_server_healthy",
+        Gauge,
+        ("server",),
+        "1 while PostgreSQL, or a KV bucket, answers.",
+    ),
 )
 
 NAMES = tuple(family.name for family in FAMILIES)
@@ -157,7 +162,7 @@ class Metrics:
         self._observe("penstock_batch_bytes", sum([len(m.body) for m in messages]), source)
         if messages and (stored := messages[0].stored_at) is not None:
             self._oldest[source] = stored
-            self._age(source)
+            self.age(source)
 
     def unknown_fields(self, event_type: str) -> None:
         """Count an event with fields that its type does not have."""
@@ -183,9 +188,16 @@ class Metrics:
         """Set what a source still holds."""
         self._set("penstock_lag_pending", backlog.pending, source)
         self._set("penstock_lag_ack_pending", backlog.ack_pending, source)
-        if not backlog.pending and not backlog.ack_pending:
+        if backlog.pending or backlog.ack_pending:
+            self._oldest.setdefault(source, time.time())
+        else:
             self._oldest.pop(source, None)
-        self._age(source)
+        self.age(source)
+
+    def waits(self, source: str, stored: float | None) -> None:
+        """A message that was stored at ``stored`` (Unix seconds, where known) is in work."""
+        if source not in self._oldest:
+            self._oldest[source] = time.time() if stored is None else stored
 
     def broker_dead_letters(self, transport: str, messages: int) -> None:
         """Tell what a broker has put aside itself."""
@@ -212,11 +224,12 @@ class Metrics:
         """Set whether a source's server answers."""
         self._set("penstock_source_healthy", int(healthy), source)
 
-    def sink_healthy(self, *, healthy: bool) -> None:
-        """Set whether PostgreSQL answers."""
-        self._set("penstock_sink_healthy", int(healthy))
+    def server_healthy(self, server: str, *, healthy: bool) -> None:
+        """Tell whether a server answers, by the name of its check."""
+        self._set("penstock_server_healthy", int(healthy), server)
 
-    def _age(self, source: str) -> None:
+    def age(self, source: str) -> None:
+        """Let the age of what waits grow."""
         stored = self._oldest.get(source)
         age = 0.0 if stored is None else max(0.0, time.time() - stored)
         self._set("penstock_oldest_age_seconds", age, source)

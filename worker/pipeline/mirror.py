@@ -1,7 +1,7 @@
 """All buckets that rows are mirrored to, as one; and the keys that cannot be mirrored."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -20,6 +20,9 @@ class Store(StateStore, Protocol):
 
     def forget(self) -> None:
         """Drop the cache of the bucket."""
+
+    async def ping(self) -> None:
+        """Raise StateStoreUnavailable unless the bucket is there and answers."""
 
 
 class LeftOut:
@@ -54,6 +57,11 @@ class Mirror:
         self._stores = stores
         self._metrics = metrics
         self._left_out = left_out
+
+    @property
+    def stores(self) -> Collection[Store]:
+        """All of them."""
+        return self._stores.values()
 
     def leave_out(self, bucket: str, key: str, why: str) -> None:
         """Report a key whose row cannot be read."""

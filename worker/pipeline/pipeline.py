@@ -20,6 +20,7 @@ from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.ports import Written
+from penstock.worker.pipeline.progress import Progress
 from penstock.worker.pipeline.source import Source
 
 log = structlog.get_logger()
@@ -28,8 +29,8 @@ log = structlog.get_logger()
 class Pipeline:
     """Moves messages of one source into PostgreSQL and KV until it is told to stop.
 
-    ``active`` is when a batch last arrived or was finished. ``progressed`` is when a batch was last
-    stored and acknowledged, or arrived while nothing was in work. Both are on the monotonic clock.
+    ``active`` is when a batch last arrived or was finished, on the monotonic clock; ``progress``
+    says whether it moves, and what holds it up.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Pipeline:
         in_flight: int,
         poison: PoisonWatch,
         nack_delay: float,
+        progress: Progress | None = None,
     ) -> None:
         self.source = source
         self.name = name
-        self.active = self.progressed = time.monotonic()
+        self.active = time.monotonic()
+        self.progress = progress or Progress()
         self._decoder = decoder
         self._committer = committer
         self._hydrator = hydrator
@@ -70,8 +73,8 @@ class Pipeline:
             if not batch:
                 break
             self.active = time.monotonic()
-            if not self._tasks:
-                self.progressed = self.active
+            self.progress.waits()
+            self._metrics.waits(self.name, batch.messages[0].stored_at)
             task = asyncio.create_task(self._settle(batch), name=f"batch-{self.name}")
             self._tasks.add(task)
             task.add_done_callback(self._finished)
@@ -85,6 +88,7 @@ class Pipeline:
                 batch = await self.source.fetch()
             except SourceUnavailable as error:
                 log.warning("fetch_retried", source=self.name, error=str(error))
+                self.progress.held(error)
                 await asyncio.sleep(1.0)
             else:
                 stages.end("fetch")
@@ -102,11 +106,12 @@ class Pipeline:
                     left.popleft()
                 left.extendleft(reversed(halves))
         except Exception as error:  # after any error, the rest must be delivered again
+            self.progress.returns(error)
             await self._nack(left, error)
             if not isinstance(error, Unavailable):
                 raise
         else:
-            self.progressed = time.monotonic()
+            self.progress.settled(more=self.busy > 1)
 
     async def _process(self, batch: Batch) -> Sequence[Batch]:
         """All steps for one batch. After an error of our own: the parts to process instead."""

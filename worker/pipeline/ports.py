@@ -85,13 +85,15 @@ class Message(msgspec.Struct, kw_only=True):
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """What a source still holds: ``pending`` messages are not yet delivered, ``ack_pending`` are
     delivered to any worker and not acknowledged, ``redelivered`` of these more than once.
-    ``given_up`` is what the broker itself has put aside, of all its streams together.
+    ``given_up`` is what the broker itself has put aside, of all its streams together. ``held_up``
+    says why the broker delivers nothing, if it does so on purpose.
     """
 
     pending: int
     ack_pending: int
     redelivered: int = 0
     given_up: int = 0
+    held_up: str = ""
 
 
 class KvTouch(msgspec.Struct, frozen=True):

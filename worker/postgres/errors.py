@@ -9,7 +9,14 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from penstock.worker.errors import PartitionMissing, PenstockError, RowRejected, SinkUnavailable
+from penstock.worker.errors import (
+    Cause,
+    PartitionMissing,
+    PenstockError,
+    RowRejected,
+    SinkUnavailable,
+)
+from penstock.worker.migrate.connecting import CAUSES
 from penstock.worker.wording import why
 
 _DATA = ("22", "23", "54")
@@ -50,8 +57,11 @@ def classify(error: BaseException) -> PenstockError:
             return PartitionMissing(str(error))
         if code[:2] in _DATA:
             return _rejected(code, error)
-        return SinkUnavailable(f"PostgreSQL answers {code} {type(error).__name__}: {error}")
-    return SinkUnavailable(f"PostgreSQL is away: {why(error)}")
+        return SinkUnavailable(
+            f"PostgreSQL answers {code} {type(error).__name__}: {error}",
+            cause=CAUSES.get(code, Cause.OTHER),
+        )
+    return SinkUnavailable(f"PostgreSQL is away: {why(error)}", cause=Cause.AWAY)
 
 
 def _rejected(code: str, error: BaseException) -> RowRejected:

@@ -9,23 +9,33 @@ from penstock.worker import migrate
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.pool import database
+from penstock.worker.postgres.rights import lacking
+from penstock.worker.postgres.unknown_fields import unknown_fields
 from penstock.worker.settings.keys import Settings
 
 _OLDEST = 15
 
 
-async def server_findings(settings: Settings) -> AsyncIterator[Finding]:
-    """Version and durability. Raises SinkUnavailable."""
+async def findings(settings: Settings) -> AsyncIterator[Finding]:
+    """All there is. Raises SinkUnavailable, MigrationError, SettingsError."""
     async with database(settings) as pool:
-        with translated():
-            version = await pool.fetchval("SHOW server_version")
-            number = int(await pool.fetchval("SHOW server_version_num")) // 10_000
-        if number < _OLDEST:
-            yield Finding(Verdict.BAD, f"PostgreSQL {version}", f"upgrade to {_OLDEST} or newer")
-        else:
-            yield Finding(Verdict.GOOD, f"PostgreSQL {version}")
-        for name in ("fsync", "full_page_writes"):
-            yield await _durable(pool, name)
+        async for finding in _server(pool):
+            yield finding
+        async for finding in _schema(pool, settings):
+            yield finding
+
+
+async def _server(pool: asyncpg.Pool) -> AsyncIterator[Finding]:
+    """Version and durability."""
+    with translated():
+        version = await pool.fetchval("SHOW server_version")
+        number = int(await pool.fetchval("SHOW server_version_num")) // 10_000
+    if number < _OLDEST:
+        yield Finding(Verdict.BAD, f"PostgreSQL {version}", f"upgrade to {_OLDEST} or newer")
+    else:
+        yield Finding(Verdict.GOOD, f"PostgreSQL {version}")
+    for name in ("fsync", "full_page_writes"):
+        yield await _durable(pool, name)
 
 
 async def _durable(pool: asyncpg.Pool, name: str) -> Finding:
@@ -40,36 +50,37 @@ async def _durable(pool: asyncpg.Pool, name: str) -> Finding:
     )
 
 
-_RIGHTS = """
-SELECT name, has_table_privilege(to_regclass(name), 'INSERT') AS may_insert,
-       has_table_privilege(to_regclass(name), 'UPDATE') AS may_update
-FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL
-"""
-
-
-async def schema_findings(settings: Settings) -> AsyncIterator[Finding]:
-    """Migrations, rights, dead letters. Raises SinkUnavailable, SettingsError."""
-    catalogue = Catalogue.load(settings.event_packages)
+async def _schema(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Finding]:
+    """Migrations, then rights, then dead letters: each needs the one before it."""
     problems = await migrate.check(settings.postgres_dsn, settings.event_packages)
     for problem in problems:
-        yield Finding(Verdict.BAD, f"schema: {problem}", "run `penstock migrate up`")
+        remedy = "run `penstock migrate up`" if problem.state == "pending" else ""
+        yield Finding(Verdict.BAD, f"schema: {problem}", remedy)
     if problems:
         return
-    async with database(settings) as pool:
-        with translated():
-            rights = await pool.fetch(
-                _RIGHTS, [*catalogue.tables, "bus.dead_letter", "bus.position"]
-            )
-            letters = await pool.fetchval(
-                "SELECT count(*) FROM bus.dead_letter WHERE status = 'kept'"
-            )
-    lacking = [name for name, may_insert, _ in rights if not may_insert]
-    lacking += [name for name, _, may in rights if not may and name in catalogue.keys]
-    if lacking:
-        remedy = "grant INSERT and UPDATE on them to the worker's role"
-        yield Finding(Verdict.BAD, f"no right to write {', '.join(lacking)}", remedy)
-    else:
-        yield Finding(Verdict.GOOD, f"{len(rights)} tables there and writable")
+    missing = False
+    async for finding in _rights(pool, Catalogue.load(settings.event_packages)):
+        missing = missing or finding.verdict is Verdict.BAD
+        yield finding
+    if not missing:
+        async for finding in _letters(pool):
+            yield finding
+        async for finding in unknown_fields(settings):
+            yield finding
+
+
+async def _rights(pool: asyncpg.Pool, catalogue: Catalogue) -> AsyncIterator[Finding]:
+    missing = await lacking(pool, catalogue)
+    for right in missing:
+        yield Finding(Verdict.BAD, f"PostgreSQL: no right to {right.what}", right.grant)
+    if not missing:
+        text = f"{len(catalogue.tables)} tables there, and every right that a worker needs"
+        yield Finding(Verdict.GOOD, text)
+
+
+async def _letters(pool: asyncpg.Pool) -> AsyncIterator[Finding]:
+    with translated():
+        letters = await pool.fetchval("SELECT count(*) FROM bus.dead_letter WHERE status = 'kept'")
     if letters:
         remedy = "SELECT reason, count(*) FROM bus.dead_letter GROUP BY 1"
         yield Finding(Verdict.NOTE, f"{letters} dead letters are kept", remedy)

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
-from penstock.worker.errors import SinkUnavailable
+from penstock.worker.errors import Cause, SinkUnavailable
 from penstock.worker.lifecycle import patiently
+from penstock.worker.migrate.connecting import not_connected
 from penstock.worker.postgres.errors import DRIVER_ERRORS
 from penstock.worker.settings.keys import Settings
-from penstock.worker.wording import redacted, unreachable
 
 _FAST_COMPRESSION = """
 SELECT set_config(name, 'lz4', false) FROM pg_settings
@@ -18,7 +19,10 @@ WHERE name = 'default_toast_compression' AND source = 'default' AND 'lz4' = ANY 
 """
 """For values above 2 KB, if the server supports lz4 and no compression has been configured."""
 
-_FOR_OTHERS = 3
+_CONNECT_SECONDS = 5.0
+_ACQUIRE_SECONDS = 10.0
+_FOR_PROBE = 1
+_FOR_OTHERS = 2
 
 _CLIENT_GRACE = 5.0
 """By how many seconds the client's timeout exceeds the server's statement timeout."""
@@ -30,11 +34,12 @@ async def database(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     pool = await patiently(
         lambda: open_pool(
             settings.postgres_dsn,
-            size=settings.pool_size,
+            size=settings.pool_size - _FOR_PROBE,
             statement_timeout=settings.statement_timeout,
             lock_timeout=settings.lock_timeout,
             name=settings.worker_id,
-        )
+        ),
+        settings.start_timeout,
     )
     try:
         yield pool
@@ -64,7 +69,7 @@ async def open_pool(
             max_size=size,
             max_inactive_connection_lifetime=300,
             command_timeout=statement_timeout + _CLIENT_GRACE,
-            timeout=10,
+            timeout=_CONNECT_SECONDS,
             init=prepare_connection,
             reset=_leave,
             server_settings={
@@ -79,15 +84,36 @@ async def open_pool(
             },
         )
     except (*DRIVER_ERRORS, ValueError) as error:
-        server = f"PostgreSQL at {redacted(dsn)}"
-        raise SinkUnavailable(unreachable(server, error)) from error
+        raise not_connected(dsn, error) from error
 
 
 def writers(pool: asyncpg.Pool) -> int:
     """How many batches may write at once. The other connections are for reading rows for the
-    bucket, for upkeep, and for the health check.
+    bucket, and for upkeep.
     """
     return max(1, int(pool.get_max_size()) - _FOR_OTHERS)
+
+
+@asynccontextmanager
+async def borrowed(pool: asyncpg.Pool) -> AsyncIterator[PoolConnectionProxy]:
+    """A connection of the pool for a short while. Raises the driver's errors, and SinkUnavailable
+    if all of them stay in use.
+    """
+    try:
+        connection = await pool.acquire(timeout=_ACQUIRE_SECONDS)
+    except TimeoutError as error:
+        size = pool.get_max_size()
+        if pool.get_size() < size or pool.get_idle_size():
+            raise
+        raise SinkUnavailable(
+            f"all {size} connections to PostgreSQL were in use for {_ACQUIRE_SECONDS:g} s; find "
+            "what holds them in pg_stat_activity, or raise pool_size",
+            cause=Cause.BUSY,
+        ) from error
+    try:
+        yield connection
+    finally:
+        await pool.release(connection)
 
 
 async def _leave(_connection: asyncpg.Connection) -> None:

@@ -20,12 +20,10 @@ from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.history import HistoryWriter
 from penstock.worker.postgres.letters import LetterPart
 from penstock.worker.postgres.parts import MakePart
-from penstock.worker.postgres.pool import writers
+from penstock.worker.postgres.pool import borrowed, writers
 from penstock.worker.postgres.positions import PositionPart
 from penstock.worker.postgres.state import StateWriter
 from penstock.worker.postgres.transaction import transaction
-
-_ACQUIRE_SECONDS = 10.0
 
 
 class PostgresSink:
@@ -58,12 +56,6 @@ class PostgresSink:
         self._policies = {relation: column for relation, column, _ in policies}
         return {relation: retention for relation, _, retention in policies}
 
-    async def ping(self) -> None:
-        """Raise SinkUnavailable unless PostgreSQL answers within two seconds."""
-        with translated():
-            async with self._pool.acquire(timeout=2) as connection:
-                await connection.execute("SELECT 1", timeout=2)
-
     async def write(self, batch: Batch) -> Written:
         """Commit one batch. A period without a partition gets one, and the batch is tried again."""
         async with self._turns:
@@ -86,7 +78,7 @@ class PostgresSink:
         fresh = batch.plan
         with translated():
             async with (
-                self._pool.acquire(timeout=_ACQUIRE_SECONDS) as connection,
+                borrowed(self._pool) as connection,
                 transaction(connection, *opening),
             ):
                 for part in parts:

@@ -21,6 +21,7 @@ from penstock.worker.errors import MigrationError, PenstockError, RowRejected, S
 from penstock.worker.pipeline.ports import KvRow, KvTouch
 from penstock.worker.postgres import statements
 from penstock.worker.postgres.errors import translated
+from penstock.worker.postgres.pool import borrowed
 from penstock.worker.postgres.transaction import Connection
 
 Key = tuple[Any, ...]
@@ -30,7 +31,6 @@ Skipped = Callable[[str, str, str], None]
 Lease = Callable[[], contextlib.AbstractAsyncContextManager[Connection]]
 
 _COLUMNS = ("bucket", "key", "live", "guard", "value")
-_ACQUIRE_SECONDS = 10.0
 _CHUNK = 1_000
 _CHUNK_BYTES = 8 * 1024 * 1024
 _UNLIMITED = 2**62
@@ -109,7 +109,7 @@ class HydratedViews:
                     yield rows
 
     def _lease(self) -> contextlib.AbstractAsyncContextManager[Connection]:
-        return self._pool.acquire(timeout=_ACQUIRE_SECONDS)
+        return borrowed(self._pool)
 
     async def _identities(
         self, view: HydratedView, columns: tuple[str, ...], asked: Sequence[Key]

@@ -33,7 +33,7 @@ async def open_broker(scope: Scope) -> "RabbitMqBroker":
 @asynccontextmanager
 async def _connection(scope: Scope) -> AsyncIterator[aio_pika.RobustConnection]:
     options, name = options_of(scope.settings), f"penstock {scope.settings.worker_id}"
-    connection = await patiently(lambda: connect(options, name=name))
+    connection = await patiently(lambda: connect(options, name=name), scope.settings.start_timeout)
     try:
         yield connection
     finally:

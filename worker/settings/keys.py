@@ -262,6 +262,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         RUN,
         "auto: 8080, or any free port if it is in use; 0: any free port; -1: no HTTP.",
     ] = "auto"
+    stalled_after: Annotated[
+        float,
+        duration(1),
+        Section.HTTP,
+        RUN,
+        "/readyz turns red if something waits and nothing is settled for so long.",
+    ] = 30
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -276,6 +283,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "auto: console on a terminal, JSON elsewhere.",
     ] = "auto"
 
+    start_timeout: Annotated[
+        float, duration(), Section.WORKER, RUN, "Longest wait for a server at start."
+    ] = 30
     drain_timeout: Annotated[
         float, duration(), Section.WORKER, RUN, "Longest time for finishing work when stopping."
     ] = 20

@@ -213,7 +213,7 @@ async def test_bad_input_is_kept_and_its_neighbours_are_stored(bench: Bench, nam
 
 
 async def drained(bench: Bench) -> bool:
-    backlogs = [await source.backlog() for _, source in bench.worker.watched]
+    backlogs = [await source.backlog() for _, source, _ in bench.worker.watched]
     return not any(backlog.pending or backlog.ack_pending for backlog in backlogs)
 
 

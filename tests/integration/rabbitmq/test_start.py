@@ -26,4 +26,4 @@ async def test_what_it_interrupts_is_tried_again(rabbit_url: str, database: str,
 
 
 async def all_healthy(worker: Worker) -> bool:
-    return all(source.healthy for _, source in worker.watched)
+    return all(source.healthy for _, source, _ in worker.watched)

@@ -42,6 +42,9 @@ class Bucket:
     def forget(self) -> None:
         """It remembers nothing."""
 
+    async def ping(self) -> None:
+        """It is there."""
+
 
 def to(**stores: Bucket) -> Mirror:
     metrics = Metrics()

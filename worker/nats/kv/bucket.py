@@ -11,6 +11,7 @@ from penstock.worker.finding import Finding
 from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.examine import version
 from penstock.worker.nats.kv.store import JetStreamKv
+from penstock.worker.nats.rights import findings, of_bucket
 from penstock.worker.nats.topology import ensure_bucket
 
 
@@ -46,7 +47,8 @@ class JetStreamBucket:
         )
 
     async def examine(self) -> list[Finding]:
-        return [version(self._nc)]
+        needed = of_bucket(self.name)
+        return [version(self._nc), *await findings(self._nc, f"bucket {self.name}", needed)]
 
     def store(
         self,

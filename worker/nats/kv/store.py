@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import nats.errors
 from nats.aio.client import Client
 
-from penstock.worker.errors import PenstockError, StateStoreUnavailable
+from penstock.worker.errors import Cause, PenstockError, StateStoreUnavailable
 from penstock.worker.nats.kv.guard import guard_of, is_ahead, without_value
 from penstock.worker.nats.kv.wire import (
     SILENCE,
@@ -29,6 +29,7 @@ from penstock.worker.nats.kv.wire import (
     Put,
     Silent,
 )
+from penstock.worker.nats.permissions import denials
 from penstock.worker.nats.requests import BATCH_LIMIT, Refusal
 from penstock.worker.pipeline.ports import KvRow
 from penstock.worker.wording import why
@@ -38,6 +39,8 @@ _ATOMIC_ROUNDS = 3
 _PAUSE_SECONDS = 0.005
 _SERVER_TROUBLE = 500
 _CHUNK_BYTES = 4 * 1024 * 1024
+_NO_KEY = "-"
+"""Asked for to see whether the bucket answers; no agent has it."""
 
 
 def _chunks(rows: Sequence[KvRow]) -> Iterator[list[KvRow]]:
@@ -99,6 +102,16 @@ class JetStreamKv:
         self._known.clear()
         self._wire.relearn()
 
+    async def ping(self) -> None:
+        """Raise StateStoreUnavailable unless the bucket can be read. A missing one is asked for."""
+        try:
+            await self._wire.read([_NO_KEY])
+        except BucketMissing as exc:
+            await self._make(exc)
+            raise self._unavailable(str(exc), Cause.MISSING) from exc
+        except (Silent, nats.errors.Error, OSError) as exc:
+            raise self._unavailable(why(exc)) from exc
+
     async def put(self, rows: Sequence[KvRow]) -> int:
         """Bring every key at least to the version of its row, never back. Returns how many keys
         were written.
@@ -116,8 +129,12 @@ class JetStreamKv:
             raise self._unavailable(why(exc)) from exc
         return written
 
-    def _unavailable(self, why: str) -> StateStoreUnavailable:
-        return StateStoreUnavailable(f"KV bucket {self.bucket!r}: {why}")
+    def _unavailable(self, why: str, cause: Cause = Cause.OTHER) -> StateStoreUnavailable:
+        known = denials(self._nc)
+        of_bucket = (f"$KV.{self.bucket}.", f"$JS.API.DIRECT.GET.KV_{self.bucket}")
+        if lacking := next(filter(None, map(known.of, of_bucket)), None):
+            why, cause = lacking, Cause.RIGHT
+        return StateStoreUnavailable(f"KV bucket {self.bucket!r}: {why}", cause=cause)
 
     async def _settle(self, chunk: list[KvRow]) -> int:
         """Put rows until every key is at least at its row's version, or the row is rejected."""

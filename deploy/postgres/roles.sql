@@ -1,0 +1,111 @@
+-- The roles of Penstock, each with the least that it needs. Run it in Penstock's database, as a
+-- superuser or as a role that may create roles and owns the database:
+--
+--     psql -v ON_ERROR_STOP=1 -f deploy/postgres/roles.sql "$ADMIN_DSN"
+--
+-- before the first `penstock migrate up`, and again after each one, which takes back what later
+-- tables were given too much. It may run as often as you like. Nobody can log in until you say how:
+--
+--     ALTER ROLE penstock_ingest PASSWORD '...';      -- or name the roles in pg_hba.conf
+--     GRANT penstock_reader TO grafana;
+--
+--     penstock_owner      owns schemas and tables; `penstock migrate` logs in as this role, nobody else
+--     penstock_ingest     `penstock run`, `doctor` and `hydrate`
+--     penstock_reader     dashboards: reads everything, writes nothing
+--     penstock_operator   a reader who may settle dead letters, and change how long rows stay
+
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY[
+        'penstock_owner', 'penstock_ingest', 'penstock_reader', 'penstock_operator'
+    ] LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I LOGIN', role);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;  -- roles belong to the whole cluster: another database has made it
+        END;
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
+    END LOOP;
+    -- Schemas, and the table of migrations in `public`.
+    EXECUTE format('GRANT CREATE ON DATABASE %I TO penstock_owner', current_database());
+    -- The stage of a batch that was delivered again.
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO penstock_ingest', current_database());
+END
+$$;
+
+GRANT USAGE, CREATE ON SCHEMA public TO penstock_owner;
+GRANT USAGE ON SCHEMA public TO penstock_ingest, penstock_reader, penstock_operator;
+
+-- What later migrations make, those of your own packages too, and partitions.
+ALTER DEFAULT PRIVILEGES FOR ROLE penstock_owner
+    GRANT USAGE ON SCHEMAS TO penstock_ingest, penstock_reader, penstock_operator;
+ALTER DEFAULT PRIVILEGES FOR ROLE penstock_owner
+    GRANT SELECT ON TABLES TO penstock_ingest, penstock_reader, penstock_operator;
+ALTER DEFAULT PRIVILEGES FOR ROLE penstock_owner
+    GRANT INSERT, UPDATE ON TABLES TO penstock_ingest;
+ALTER DEFAULT PRIVILEGES FOR ROLE penstock_owner
+    GRANT USAGE ON SEQUENCES TO penstock_ingest;
+
+-- What is there already: in every schema that holds a table of the owner.
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT n.nspname AS name
+        FROM pg_catalog.pg_namespace AS n
+        WHERE n.nspname = 'archive' OR EXISTS (
+            SELECT FROM pg_catalog.pg_class AS c
+            WHERE c.relnamespace = n.oid AND c.relowner = 'penstock_owner'::regrole
+        )
+    LOOP
+        CONTINUE WHEN found.name LIKE 'pg\_%' OR found.name = 'information_schema';
+        EXECUTE format(
+            'GRANT USAGE ON SCHEMA %I TO penstock_ingest, penstock_reader, penstock_operator',
+            found.name
+        );
+    END LOOP;
+    FOR found IN
+        SELECT c.oid::regclass AS name,
+               n.nspname AS schema,
+               c.relkind IN ('r', 'p') AS is_table,
+               -- A history only grows: its rows say when they were recorded, not when changed.
+               EXISTS (
+                   SELECT FROM pg_catalog.pg_attribute AS a
+                   WHERE a.attrelid = c.oid AND a.attname = 'recorded_at' AND NOT a.attisdropped
+               ) AS is_history
+        FROM pg_catalog.pg_class AS c
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.relowner = 'penstock_owner'::regrole
+          AND c.relkind IN ('r', 'p', 'v', 'm')
+          AND n.nspname NOT LIKE 'pg\_%'
+    LOOP
+        EXECUTE format(
+            'GRANT SELECT ON %s TO penstock_ingest, penstock_reader, penstock_operator', found.name
+        );
+        EXECUTE format('REVOKE INSERT, UPDATE ON %s FROM penstock_ingest', found.name);
+        CONTINUE WHEN NOT found.is_table OR found.schema IN ('public', 'partitions', 'archive');
+        EXECUTE format('GRANT INSERT ON %s TO penstock_ingest', found.name);
+        CONTINUE WHEN found.is_history;
+        EXECUTE format('GRANT UPDATE ON %s TO penstock_ingest', found.name);
+    END LOOP;
+END
+$$;
+
+-- Penstock's own records. Partitions and positions are tended by functions that act as the owner.
+DO $$
+BEGIN
+    IF to_regclass('bus.suspect') IS NOT NULL THEN
+        GRANT DELETE ON bus.suspect TO penstock_ingest, penstock_operator;
+        GRANT UPDATE ON bus.dead_letter TO penstock_operator;
+        GRANT INSERT, UPDATE, DELETE ON partitions.policy TO penstock_operator;
+        GRANT EXECUTE ON FUNCTION
+            bus.compact_positions(interval),
+            partitions.ensure_for(text, text, timestamptz),
+            partitions.maintain()
+            TO penstock_ingest, penstock_operator;
+    END IF;
+END
+$$;

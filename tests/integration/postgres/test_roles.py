@@ -1,0 +1,189 @@
+"""A worker with the rights of deploy/postgres/roles.sql, and with each of them taken away."""
+
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker.errors import Unavailable
+from penstock.worker.finding import Finding, Verdict
+from penstock.worker.migrate import up
+from penstock.worker.postgres.examine import findings as postgres_findings
+from penstock.worker.postgres.pool import database as pool_of
+from penstock.worker.postgres.rights import Right, lacking, needed
+from penstock.worker.postgres.upkeep import PostgresUpkeep
+from penstock.worker.settings.keys import Settings
+from tests.conftest import fresh_database
+from tests.support.roles import INGEST, OWNER, READER, execute, logged_in, make_roles
+from tests.support.running import settings_for
+
+CATALOGUE = Catalogue.load()
+RIGHTS = list(needed(CATALOGUE, INGEST, "{database}"))
+
+
+def as_worker(dsn: str) -> Settings:
+    return settings_for("nats://127.0.0.1:1", dsn, kv="false")
+
+
+async def said(settings: Settings) -> list[Finding]:
+    """What doctor says of PostgreSQL that needs a person."""
+    found = [finding async for finding in postgres_findings(settings)]
+    return [
+        finding
+        for finding in found
+        if finding.verdict is Verdict.BAD and "is off" not in finding.text
+    ]
+
+
+def taken(right: Right, dsn: str) -> tuple[str, str]:
+    """The statement that grants it in this database, and the one that takes it from everybody."""
+    grant = right.grant.format(database=urlsplit(dsn).path[1:])
+    who = f'"{INGEST}"'
+    revoke = grant.replace("GRANT ", "REVOKE ", 1).replace(f" TO {who}", f" FROM {who}, PUBLIC")
+    return grant, revoke
+
+
+async def test_the_roles_are_enough_and_may_be_made_again(database: str) -> None:
+    assert await said(as_worker(database)) == []
+    await make_roles(database)
+    assert await said(as_worker(database)) == []
+
+
+async def test_rights_come_with_what_later_migrations_make(postgres_dsn: str) -> None:
+    """Without running the script again: a worker that follows a migration at once can work."""
+    await make_roles(postgres_dsn)
+    await up(logged_in(postgres_dsn, OWNER))
+    missing = {finding.remedy for finding in await said(as_worker(postgres_dsn))}
+    assert missing, "the functions act as the owner, so they are granted by name"
+    assert all("EXECUTE" in remedy or "DELETE ON bus.suspect" in remedy for remedy in missing)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def examined(postgres_address: str, migrated: str) -> AsyncIterator[tuple[str, asyncpg.Pool]]:
+    """One database for all rights, which are each given back, and a worker's pool."""
+    async with fresh_database(postgres_address, migrated) as dsn, pool_of(as_worker(dsn)) as pool:
+        yield dsn, pool
+
+
+@pytest.mark.parametrize("right", RIGHTS, ids=lambda right: right.what.replace(" ", "_"))
+async def test_each_right_that_is_missing_is_named_with_what_gives_it(
+    examined: tuple[str, asyncpg.Pool], right: Right
+) -> None:
+    dsn, pool = examined
+    grant, revoke = taken(right, dsn)
+    await execute(dsn, revoke)
+    found = await lacking(pool, CATALOGUE)
+    await execute(dsn, grant)  # or the next one is not the first that is named
+    assert (found[0].what, found[0].grant) == (right.what, grant), "others only follow from it"
+
+
+async def test_doctor_names_a_right_once(database: str) -> None:
+    await execute(database, f"REVOKE DELETE ON bus.suspect FROM {INGEST}")
+    [found] = await said(as_worker(database))
+    assert found.text == "PostgreSQL: no right to DELETE on bus.suspect"
+    assert found.remedy == f'GRANT DELETE ON bus.suspect TO "{INGEST}"'
+
+
+async def test_who_may_make_no_partitions_is_told_so(database: str) -> None:
+    """As it is where the function belongs to somebody who does not own the tables."""
+    function = "partitions.ensure_for(text, text, timestamptz)"
+    await execute(database, f"ALTER FUNCTION {function} OWNER TO {READER}")
+    found = await said(as_worker(database))
+    assert "PostgreSQL: no right to make partitions of events.log_agents" in {f.text for f in found}
+    for finding in found:
+        await execute(database, finding.remedy)
+    assert await said(as_worker(database)) == []
+
+
+async def test_looking_leaves_nothing_behind(database: str) -> None:
+    before = await contents(database)
+    await said(as_worker(database))
+    assert await contents(database) == before
+
+
+async def contents(dsn: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return list(
+            await connection.fetch(
+                "SELECT relname, relkind FROM pg_class WHERE relnamespace::regnamespace::text "
+                "NOT LIKE 'pg\\_%' ORDER BY 1, 2"
+            )
+        )
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def worker_connection(database: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(logged_in(database, INGEST))
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM events.log",
+        "UPDATE events.log SET data = NULL",
+        "TRUNCATE events.log",
+        "DELETE FROM bus.position",
+        "UPDATE bus.dead_letter SET status = 'gone'",
+        "DELETE FROM agents.agent",
+        "UPDATE partitions.policy SET retention = '1 day'",
+        "INSERT INTO public.schema_migrations SELECT * FROM public.schema_migrations",
+        "CREATE TABLE public.mine (n int)",
+        "CREATE TABLE events.mine (n int)",
+        "DROP TABLE events.log",
+        "CREATE FUNCTION bus.mine() RETURNS int LANGUAGE sql RETURN 1",
+    ],
+)
+async def test_a_worker_may_no_more_than_it_needs(
+    worker_connection: asyncpg.Connection, statement: str
+) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await worker_connection.execute(statement)
+
+
+async def test_a_reader_reads_everything_and_calls_nothing_that_acts_as_the_owner(
+    database: str,
+) -> None:
+    connection = await asyncpg.connect(logged_in(database, READER))
+    try:
+        for table in (*CATALOGUE.tables, "bus.dead_letter", "agents.kv", "partitions.partition"):
+            await connection.execute(f"SELECT count(*) FROM {table}")
+        for call in ("partitions.maintain()", "bus.compact_positions()"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(f"SELECT {call}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("INSERT INTO agents.agent (agent_id) VALUES (NULL)")
+    finally:
+        await connection.close()
+
+
+async def test_functions_that_act_as_their_owner_ignore_what_a_caller_puts_before_them(
+    worker_connection: asyncpg.Connection,
+) -> None:
+    """A temporary table called as one of theirs must not be taken for it."""
+    await worker_connection.execute("CREATE TEMP TABLE policy (n int)")
+    await worker_connection.execute("CREATE TEMP TABLE pg_class (relispartition boolean)")
+    await worker_connection.execute("SET search_path = pg_temp, partitions, bus, pg_catalog")
+    await worker_connection.execute("SELECT partitions.maintain()")
+    await worker_connection.execute("SELECT bus.compact_positions()")
+    with pytest.raises(asyncpg.UndefinedObjectError):
+        await worker_connection.execute("SELECT partitions.ensure_for('bus', 'position', now())")
+
+
+async def test_what_run_meets_is_what_doctor_says(database: str) -> None:
+    await execute(
+        database,
+        f"REVOKE EXECUTE ON FUNCTION bus.compact_positions(interval) FROM {INGEST}",
+    )
+    async with pool_of(as_worker(database)) as pool:
+        [right] = await lacking(pool, CATALOGUE)
+        assert right.what == "call bus.compact_positions(interval)"
+        with pytest.raises(Unavailable, match=r"42501.*compact_positions"):
+            await PostgresUpkeep(pool).maintain()
