@@ -62,11 +62,13 @@ class State(msgspec.Struct, frozen=True):
 class Rows(msgspec.Struct, frozen=True):
     """A history table's columns and the function that makes its row.
 
-    ``relation`` is the table itself, or that part of it which is partitioned by time.
+    ``key`` tells an event that is stored already; ``relation`` is the table itself, or that part of
+    it which is partitioned by time.
     """
 
     table: str
     relation: str
+    key: tuple[str, ...]
     columns: tuple[str, ...]
     row: Cells
 
@@ -175,7 +177,8 @@ def _history(spec: EventSpec, compiler: RowCompiler) -> Rows | None:
     history = spec.history
     if history is None:
         return None
-    return Rows(history.table, history.relation, *_row(spec, history, compiler))
+    key = (*(("domain",) if isinstance(history, Log) else ()), "event_id", "occurred_at")
+    return Rows(history.table, history.relation, key, *_row(spec, history, compiler))
 
 
 def _row(

@@ -31,6 +31,7 @@ from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.source import Watched
 from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
+from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.sink import PostgresSink
@@ -96,6 +97,7 @@ class Worker:
         self._catalogue = Catalogue.load(settings.event_packages)
         await self._check_schema()
         self._pool = await self._stack.enter_async_context(database(settings))
+        await check_mappings(self._pool, self._catalogue)
         self._sink = PostgresSink(self._pool, self._catalogue, worker_id=settings.worker_id)
         self._upkeep = PostgresUpkeep(self._pool)
         await self._upkeep.maintain()

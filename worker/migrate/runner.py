@@ -137,6 +137,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         server = f"PostgreSQL at {redacted(dsn)}"
         raise SinkUnavailable(unreachable(server, error)) from error
     try:
+        _check_encoding(connection, dsn)
         yield connection
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
         raise SinkUnavailable(f"lost PostgreSQL while migrating: {why(error)}") from error
@@ -147,6 +148,17 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         ) from error
     finally:
         await connection.close()
+
+
+def _check_encoding(connection: asyncpg.Connection, dsn: str) -> None:
+    """Any text may come: where it cannot be stored, not even a dead letter can."""
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        raise MigrationError(
+            f"PostgreSQL at {redacted(dsn)}: the database is encoded in {encoding}, which cannot "
+            "hold every text; use one made by CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE "
+            "template0"
+        )
 
 
 @asynccontextmanager

@@ -52,6 +52,8 @@ class Monitor:
         def check() -> str | None:
             if not source.healthy:
                 return f"{pipeline.source.transport} is away or silent"
+            if (trouble := pipeline.faults.trouble) is not None:
+                return trouble
             quiet = time.monotonic() - pipeline.progressed
             backlog = self._backlogs.get(pipeline.name)
             waiting = pipeline.busy or (backlog is not None and backlog.pending > 0)

@@ -18,11 +18,15 @@ from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder
 from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.own_faults import OwnFaults
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.ports import Written
 from penstock.worker.pipeline.source import Source
 
 log = structlog.get_logger()
+
+_HELD = 10
+"""How many times the usual delay a message is put off that only other code can store."""
 
 
 class Pipeline:
@@ -30,6 +34,7 @@ class Pipeline:
 
     ``active`` is when a batch last arrived or was finished. ``progressed`` is when a batch was last
     stored and acknowledged, or arrived while nothing was in work. Both are on the monotonic clock.
+    ``faults`` knows what our own code fails at.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Pipeline:
         self.source = source
         self.name = name
         self.active = self.progressed = time.monotonic()
+        self.faults = OwnFaults()
         self._decoder = decoder
         self._committer = committer
         self._hydrator = hydrator
@@ -130,8 +136,17 @@ class Pipeline:
             log.exception("batch_split", source=self.name, messages=len(batch))
             if batch.refused_whole:
                 raise
-            return batch.halves() or [batch.refused("internal_error", repr(error))]
+            return batch.halves() or await self._alone(batch, error)
+        self.faults.stored(batch)
         self._report(batch, written, stages)
+        return ()
+
+    async def _alone(self, batch: Batch, error: Exception) -> Sequence[Batch]:
+        """A single message that our own code fails at: kept, or returned if there are many."""
+        if self.faults.keep(batch, error):
+            return [batch.refused("internal_error", repr(error))]
+        log.error("message_held", source=self.name, why=self.faults.trouble)
+        await batch.nack(self._nack_delay * _HELD)
         return ()
 
     async def _nack(self, left: Sequence[Batch], error: Exception) -> None:

@@ -8,6 +8,7 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.postgres.errors import translated
+from penstock.worker.postgres.mappings import misfits
 from penstock.worker.postgres.pool import database
 from penstock.worker.settings.keys import Settings
 
@@ -56,6 +57,8 @@ async def schema_findings(settings: Settings) -> AsyncIterator[Finding]:
     if problems:
         return
     async with database(settings) as pool:
+        for misfit in await misfits(pool, catalogue):
+            yield Finding(Verdict.BAD, *misfit.split("; ", 1))
         with translated():
             rights = await pool.fetch(
                 _RIGHTS, [*catalogue.tables, "bus.dead_letter", "bus.position"]
