@@ -10,8 +10,6 @@ from penstock.schemas.event_type import EventType
 from penstock.schemas.mapping import Attribute, AuditLog, EventSpec, Field, History, Log, Upsert
 from penstock.schemas.rows import field_types, value_kind
 
-POLICIES = ("last", "first", "max", "min", "rank", "add", "once")
-
 _ATTRIBUTES: Mapping[Attribute, str] = {
     Attribute.OCCURRED_AT: "moment",
     Attribute.EVENT_ID: "id",
@@ -50,19 +48,12 @@ def written(kind: EventType) -> Iterator[Written]:
             found = _logged(spec, column)
             yield Written(kind.history.table, column, "history", found)
     for upsert, state in zip(spec.states, kind.states, strict=True):
-        for policy, column in placed(upsert):
-            source = upsert.values.get(column, Field(column))
-            yield Written(state.table, column, policy, source_kind(spec, upsert, source))
+        for policy, column in upsert.placed:
+            found = source_kind(spec, upsert, upsert.source(column))
+            yield Written(state.table, column, policy, found)
         for group, _ in state.groups:
             for column in group.guard:
                 yield Written(state.table, column, "guard", _GUARD[column.rpartition("_")[2]])
-
-
-def placed(upsert: Upsert) -> Iterator[tuple[str, str]]:
-    """The policy of every column that the upsert names, its key included."""
-    for policy in ("key", *POLICIES):
-        for column in getattr(upsert, policy):
-            yield policy, column
 
 
 def source_kind(spec: EventSpec, upsert: Upsert | None, source: Any) -> str | None:

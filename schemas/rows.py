@@ -122,7 +122,7 @@ _KINDS: Mapping[type[inspect.Type], str] = {
     inspect.EnumType: "text",
     inspect.IntType: "integer",
     inspect.FloatType: "number",
-    inspect.DecimalType: "number",
+    inspect.DecimalType: "decimal",
     inspect.BoolType: "boolean",
     inspect.DateTimeType: "moment",
     inspect.BytesType: "bytes",
@@ -131,7 +131,7 @@ _KINDS: Mapping[type[inspect.Type], str] = {
 
 def value_kind(kind: inspect.Type) -> str | None:
     """What cells made of a field of this type are: ``id``, ``json``, ``text``, ``integer``,
-    ``number``, ``boolean``, ``moment``, ``bytes``; None if they may be several things.
+    ``number``, ``decimal``, ``boolean``, ``moment``, ``bytes``; None if they may be several things.
     """
     if _is_json(kind) or _is_container(kind):
         return "json"
@@ -143,6 +143,15 @@ def value_kind(kind: inspect.Type) -> str | None:
         parts = {value_kind(part) for part in kind.types if not isinstance(part, inspect.NoneType)}
         return parts.pop() if len(parts) == 1 else None
     return _KINDS.get(type(kind))
+
+
+def labels(kind: inspect.Type) -> tuple[Any, ...]:
+    """The values of an enumeration; None if it may be something else."""
+    if isinstance(kind, inspect.Metadata):
+        return labels(kind.type)
+    if isinstance(kind, inspect.EnumType):
+        return tuple(kind.cls)
+    return (None,)
 
 
 def struct_fields(struct: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:

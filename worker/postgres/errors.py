@@ -13,8 +13,10 @@ import asyncpg
 from penstock.worker.errors import PartitionMissing, PenstockError, RowRejected, SinkUnavailable
 from penstock.worker.wording import why
 
-_DATA = ("22", "23", "54")
-"""Data exception, integrity violation, program limit exceeded (too deep, key too long)."""
+_DATA = ("21", "22", "23", "54")
+"""Two rows for one (keys that are equal to the column's type alone), data exception, integrity
+violation, program limit exceeded (too deep, key too long).
+"""
 
 _REASONS = {
     "22003": "out_of_range",

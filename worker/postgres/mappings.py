@@ -25,11 +25,23 @@ _TAKES = {
     "json": {"jsonb", "bytea"},
     "integer": _WHOLE | _REAL | {"numeric"},
     "number": _REAL | {"numeric"},
+    "decimal": {"numeric"},
     "boolean": {"boolean"},
     "moment": {"timestamp with time zone", "date"},
     "bytes": {"bytea"},
 }
 """Which columns a kind of value fits into, as asyncpg encodes it."""
+
+_EXACT = {
+    "text": _TEXTS,
+    "id": _TEXTS | {"uuid"},
+    "integer": _WHOLE | {"numeric"},
+    "number": {"double precision", "numeric"},
+    "decimal": {"numeric"},
+    "boolean": {"boolean"},
+    "moment": {"timestamp with time zone"},
+}
+"""Where two values are equal and in order only if they are so here: for keys, max and min."""
 
 _KNOWN = set().union(*_TAKES.values()) | {"timestamp without time zone", "interval"}
 _MODIFIED = re.compile(r"\(.*\)")
@@ -92,7 +104,8 @@ def _of_column(table: Table, column: Written) -> Iterator[tuple[str, str]]:
         yield table.name, f"{place}: no such column; {remedy}"
         return
     base = _MODIFIED.sub("", found.type).replace("  ", " ")
-    fitting = _TAKES.get(column.kind or "", _KNOWN)
+    takes = _EXACT if column.policy in ("key", "max", "min") else _TAKES
+    fitting = takes.get(column.kind or "", _KNOWN)
     if base in _KNOWN and base not in fitting:
         yield table.name, f"{place} is {found.type}, but gets {column.kind}; {_use(fitting)}"
     elif problem := _unsteady(column, found, base):
@@ -110,13 +123,14 @@ def _unsteady(column: Written, found: Column, base: str) -> str | None:
     if column.policy == "guard" and base != _NATURE[column.kind or ""]:
         return f"the guard is compared by it; make it {_NATURE[column.kind or '']}"
     if column.policy != "history" and base != found.type:
-        return f"what it cuts or rounds depends on what comes together; make it {base}"
+        whole = "text" if base in _TEXTS else base
+        return f"what it cuts or rounds depends on what comes together; make it {whole}"
+    if column.policy == "key" and not found.deterministic:
+        return "texts that differ are equal there; give it a deterministic collation"
     if column.column == "occurred_at" and found.type != _NATURE["moment"]:
         return f"it tells which events are stored already; make it {_NATURE['moment']}"
     if column.policy == "add" and base not in _WHOLE | {"numeric"}:
         return "sums of it depend on their order; make it bigint or numeric"
-    if column.policy in ("max", "min") and base in ("jsonb", "json"):
-        return "documents have no order that all agree on; use a number, a time or a text"
     return None
 
 

@@ -8,12 +8,13 @@ import msgspec
 
 class Column(msgspec.Struct, frozen=True):
     """``type`` is the one that a domain is based on, with its modifier; ``filled`` means that the
-    database gives a value where none is written.
+    database gives a value where none is written, ``deterministic`` that only same texts are equal.
     """
 
     type: str
     required: bool
     filled: bool
+    deterministic: bool
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -42,11 +43,13 @@ _COLUMNS = """
 SELECT n.nspname || '.' || c.relname AS relation, a.attname AS name,
        format_type(coalesce(nullif(t.typbasetype, 0), t.oid),
                    CASE WHEN t.typbasetype = 0 THEN a.atttypmod ELSE t.typtypmod END) AS type,
-       a.attnotnull, a.atthasdef OR a.attidentity <> '' AS filled
+       a.attnotnull, a.atthasdef OR a.attidentity <> '' AS filled,
+       t.typname <> 'citext' AND coalesce(l.collisdeterministic, true) AS deterministic
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_collation l ON l.oid = a.attcollation
 WHERE n.nspname || '.' || c.relname = ANY($1::text[]) AND a.attnum > 0 AND NOT a.attisdropped
 """
 _KEYS = """
@@ -69,9 +72,9 @@ async def read_tables(pool: asyncpg.Pool, names: Sequence[str]) -> dict[str, Tab
         name: Table(name, bool(partitioned), policy, {}, set())
         for name, partitioned, policy in await pool.fetch(_TABLES, names)
     }
-    for relation, name, kind, required, filled in await pool.fetch(_COLUMNS, names):
+    for relation, name, *said in await pool.fetch(_COLUMNS, names):
         if relation in found:
-            found[relation].columns[name] = Column(kind, required, filled)
+            found[relation].columns[name] = Column(*said)
     for relation, columns in await pool.fetch(_KEYS, names):
         if relation in found:
             found[relation].keys.add(frozenset(columns))

@@ -1,10 +1,12 @@
 """Whatever the database lacks for the events of the catalogue is named before any event comes."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
 
+from penstock.schemas import OCCURRED_AT, EventData, Text, Upsert, event
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.errors import MigrationError
 from penstock.worker.migrate import up
@@ -37,6 +39,10 @@ BROKEN = {
     "CREATE UNIQUE INDEX u ON shop.customer_order (order_id) WHERE items IS NULL;"
     f"ALTER TABLE {ORDER} DROP CONSTRAINT customer_order_pkey": ["no primary key on (order_id)"],
 }
+TIMES: dict[str, Any] = {
+    "max": ("at", "day"),
+    "values": {"at": OCCURRED_AT, "day": OCCURRED_AT},
+}
 
 
 @pytest.fixture
@@ -50,6 +56,24 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
 async def test_what_migrations_made_fits(pool: asyncpg.Pool) -> None:
     assert await misfits(pool, CATALOGUE) == []
     await check_mappings(pool, CATALOGUE)
+
+
+async def test_keys_are_equal_in_the_database_only_if_they_are_in_a_batch(
+    pool: asyncpg.Pool,
+) -> None:
+    """Else two rows of a batch would be one, and no batch with both could ever be stored."""
+    await pool.execute("CREATE TABLE shop.tag (tag uuid PRIMARY KEY, at timestamptz, day date)")
+
+    @event("tags.set", key="tag", stream="SHOP", states=(Upsert("shop.tag", ("tag",), **TIMES),))
+    class TagSet(EventData, frozen=True, kw_only=True):
+        """A tag was set."""
+
+        tag: Text
+
+    said = await misfits(pool, Catalogue([TagSet]))
+    assert len(said) == 2, said
+    assert "shop.tag.tag is uuid, but gets text; make it text" in said[0]
+    assert "shop.tag.day is date, but gets moment" in said[1]
 
 
 async def test_types_that_nobody_knows_and_more_columns_are_let_pass(pool: asyncpg.Pool) -> None:
