@@ -4,6 +4,9 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import asyncpg
 
 from penstock.worker.embedded import EmbeddedPostgres, ServerFailed
 
@@ -39,7 +42,17 @@ class StandbyPostgres(EmbeddedPostgres):
     def _make_data(self) -> None:
         source = f"host=127.0.0.1 port={self._primary.port} user=postgres"
         source += f" application_name={self._name}"
-        self._do("pg_basebackup", "-D", self.folder / "data", "-d", source, "-R", "--no-sync")
+        self._do(
+            "pg_basebackup",
+            "-D",
+            self.folder / "data",
+            "-d",
+            source,
+            "-R",
+            "--no-sync",
+            "-c",
+            "fast",
+        )
 
 
 def german_locale(folder: Path) -> Path:
@@ -56,3 +69,18 @@ def german_locale(folder: Path) -> Path:
 
 def _version(program: Path) -> int:
     return int(program.parents[1].name)
+
+
+def any_of(*servers: EmbeddedPostgres) -> str:
+    """The address of whichever of the servers takes writes."""
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    return f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+
+
+async def ask(server: EmbeddedPostgres, *statements: str) -> Any:
+    """The answer of a server to the last of the statements, outside any pool."""
+    connection = await asyncpg.connect(server.dsn)
+    try:
+        return [await connection.fetchval(statement) for statement in statements][-1]
+    finally:
+        await connection.close()

@@ -11,7 +11,7 @@ from functools import partial
 import asyncpg
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.worker.errors import PartitionMissing, RowRejected
+from penstock.worker.errors import PartitionMissing, RowRejected, SinkUnavailable
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.plan import Plan
 from penstock.worker.pipeline.ports import Written
@@ -26,6 +26,8 @@ from penstock.worker.postgres.state import StateWriter
 from penstock.worker.postgres.transaction import transaction
 
 _ACQUIRE_SECONDS = 10.0
+_READ_ONLY = "SHOW transaction_read_only"
+_NO_PARENT = "23503"
 
 
 class PostgresSink:
@@ -41,10 +43,11 @@ class PostgresSink:
         self._tables = catalogue.tables
         self._types: dict[str, dict[str, str]] = {}
         self._policies: dict[str, str] = {}
+        self._state = StateWriter(self._types, catalogue)
         self._parts: Sequence[MakePart] = (
             partial(PositionPart, worker_id=worker_id),
             HistoryWriter(self._types).part,
-            StateWriter(self._types, catalogue).part,
+            self._state.part,
             partial(LetterPart, worker_id=worker_id),
         )
 
@@ -59,25 +62,36 @@ class PostgresSink:
         return {relation: retention for relation, _, retention in policies}
 
     async def ping(self) -> None:
-        """Raise SinkUnavailable unless PostgreSQL answers within two seconds."""
+        """Raise SinkUnavailable unless PostgreSQL answers within two seconds, and takes writes."""
         with translated():
             async with self._pool.acquire(timeout=2) as connection:
-                await connection.execute("SELECT 1", timeout=2)
+                if await connection.fetchval(_READ_ONLY, timeout=2) == "on":
+                    raise SinkUnavailable("PostgreSQL takes no writes: a standby, or read-only")
 
     async def write(self, batch: Batch) -> Written:
-        """Commit one batch. A period without a partition gets one, and the batch is tried again."""
+        """Commit one batch. A period without a partition gets one, and the batch is tried again;
+        so it is if a parent was not there that had been before, in another database maybe.
+        """
         async with self._turns:
-            try:
-                fresh = await self._transaction(batch)
-            except PartitionMissing:
-                await self._make_partitions(batch.plan)
-                try:
-                    fresh = await self._transaction(batch)
-                except PartitionMissing as error:
-                    raise RowRejected("23514", f"no partition can be made: {error}") from error
+            fresh = await self._stored(batch)
         new = len(fresh.events)
         duplicate = len(batch) - new - len(fresh.letters)
         return Written(new=new, duplicate=duplicate, letters=fresh.letters)
+
+    async def _stored(self, batch: Batch) -> Plan:
+        mended: set[str] = set()
+        while True:
+            try:
+                return await self._transaction(batch)
+            except PartitionMissing as error:
+                if "partitions" in mended:
+                    raise RowRejected("23514", f"no partition can be made: {error}") from error
+                await self._make_partitions(batch.plan)
+                mended.add("partitions")
+            except RowRejected as error:
+                if error.code != _NO_PARENT or "parents" in mended or not self._state.forget():
+                    raise
+                mended.add("parents")
 
     async def _transaction(self, batch: Batch) -> Plan:
         """Commit all parts, or none. Returns what of the plan was new."""
