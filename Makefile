@@ -52,21 +52,29 @@ endef
 .venv/.embedded: pyproject.toml constraints.txt
 	$(call install,embedded)
 
-# RabbitMQ for the tests, if there are apt and root; otherwise the tests say what they skip. They start
-# their own node, so the package must not start its service.
-.venv/.rabbitmq: .venv/.dev
-	@if [ ! -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && command -v apt-get >/dev/null \
-	    && [ "$$(id -u)" = 0 ]; then \
-	  echo "installing rabbitmq-server" >&2; \
+# What the tests need beside wheels, where apt and root allow; elsewhere the tests say what they skip.
+# They start servers of their own, so that a package must not start its service meanwhile.
+# $(call package,program,packages): install them unless the program is there.
+define package
+	@if ! ls $(1) >/dev/null 2>&1 && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing $(2)" >&2; \
 	  if [ ! -e /usr/sbin/policy-rc.d ]; then \
 	    trap 'rm -f /usr/sbin/policy-rc.d' EXIT INT TERM; \
 	    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; \
 	    chmod +x /usr/sbin/policy-rc.d; \
 	  fi; \
-	  { apt-get install -qq rabbitmq-server || { apt-get update -qq \
-	    && apt-get install -qq rabbitmq-server; }; } >/dev/null 2>&1 </dev/null || true; \
+	  { apt-get install -qq $(2) || { apt-get update -qq \
+	    && apt-get install -qq $(2); }; } >/dev/null 2>&1 </dev/null || true; \
 	fi
 	@touch $@
+endef
+
+.venv/.rabbitmq: .venv/.dev
+	$(call package,/usr/lib/rabbitmq/bin/rabbitmq-server,rabbitmq-server)
+
+# One that speaks German: the wheel's has no translations.
+.venv/.german: .venv/.dev
+	$(call package,/usr/lib/postgresql/*/bin/postgres,postgresql locales)
 
 .PHONY: help demo test lint types imports test-faults bench docs clean
 
@@ -76,7 +84,7 @@ help: ## this list
 demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20 --json" passes arguments
 	@$(BIN)/penstock demo $(ARGS)
 
-test: lint types imports .venv/.docs .venv/.rabbitmq ## everything a change must pass; ARGS go to pytest
+test: lint types imports .venv/.docs .venv/.rabbitmq .venv/.german ## everything a change must pass; ARGS go to pytest
 	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and formatting

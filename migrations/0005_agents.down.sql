@@ -4,6 +4,7 @@ DROP VIEW agents.lifecycle_events;
 DROP VIEW agents.status_history;
 DROP VIEW agents.v_instance;
 DROP VIEW agents.v_active;
+DROP FUNCTION agents.current_status;
 DROP TABLE agents.stats;
 DROP TABLE agents.output;
 DROP TABLE agents.checkpoint;

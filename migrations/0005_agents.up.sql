@@ -221,13 +221,25 @@ VALUES
     ('agents', 'output', 'occurred_at', 'month', 3, '90 days', true);
 SELECT partitions.maintain();
 
+CREATE FUNCTION agents.current_status(
+    status text, status_at timestamptz, registered_at timestamptz, deleted_at timestamptz
+) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN registered_at > deleted_at AND status_at <= deleted_at THEN 'unknown'
+    ELSE coalesce(status, 'unknown')
+END;
+COMMENT ON FUNCTION agents.current_status IS
+    'What an agent is doing. One that registered again after it had retired has not said so yet: '
+    'terminated was the end of its life before';
+
 CREATE VIEW agents.v_active AS
 SELECT
     a.agent_id,
     a.external_id,
     a.name,
     a.agent_type,
-    coalesce(a.status, 'unknown') AS status,
+    said.status,
     a.status_at,
     a.last_heartbeat,
     a.last_active,
@@ -239,10 +251,13 @@ SELECT
     (s.quality_sum / nullif(s.quality_n, 0))::double precision AS avg_quality,
     (s.duration_sum_ms / nullif(s.duration_n, 0))::double precision AS avg_task_time_ms
 FROM agents.agent AS a
+CROSS JOIN LATERAL (
+    SELECT agents.current_status(a.status, a.status_at, a.registered_at, a.deleted_at)
+) AS said (status)
 LEFT JOIN agents.stats AS s ON s.agent_id = a.agent_id
 WHERE NOT a.is_stub
   AND (a.deleted_at IS NULL OR a.registered_at > a.deleted_at)
-  AND coalesce(a.status, 'unknown') NOT IN ('offline', 'terminated');
+  AND said.status NOT IN ('offline', 'terminated');
 COMMENT ON VIEW agents.v_active IS 'Agents that are neither retired nor offline, with their statistics';
 
 CREATE VIEW agents.v_instance AS

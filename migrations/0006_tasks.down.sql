@@ -6,6 +6,7 @@ DROP TABLE tasks.execution;
 DROP TABLE tasks.dependency;
 DROP TABLE tasks.task;
 DROP FUNCTION tasks.apply_stats;
+DROP FUNCTION tasks.begin_stats;
 DROP SCHEMA tasks;
 -- The sums were over the tasks that are gone.
 DELETE FROM agents.stats;

@@ -94,16 +94,29 @@ CREATE INDEX execution_started_at ON tasks.execution USING brin (started_at);
 -- An agent's statistics change by what the statement's rows contribute now, minus what they
 -- contributed before. That stays right when a task is inserted as finished, reopened, corrected or
 -- assigned to another agent, and it is one statement for a whole batch. Rows are written in the order
--- of the agents, so that two batches never deadlock.
+-- of the agents, so that two batches never deadlock. INSERT .. ON CONFLICT DO UPDATE calls the trigger
+-- twice, for its updates and then for its inserts: each half would be in order, both together not. So
+-- task_stats_begin announces the second half, and the first one leaves its changes to it.
+CREATE FUNCTION tasks.begin_stats() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('penstock.task_changes', '[]', true);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tasks.begin_stats IS 'Says that tasks.apply_stats will be called for an INSERT';
+
 CREATE FUNCTION tasks.apply_stats() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
     after_rows constant text := 'SELECT 1 AS sign, n.* FROM new_rows AS n';
     before_rows constant text := 'SELECT -1 AS sign, o.* FROM old_rows AS o';
+    other_half jsonb := nullif(current_setting('penstock.task_changes', true), '');
+    changes jsonb;
     emptied uuid[];
 BEGIN
     EXECUTE format(
-        $apply$
+        $count$
         WITH counted AS (
             SELECT
                 t.assigned_to AS agent_id,
@@ -116,48 +129,75 @@ BEGIN
                 END AS duration_ms
             FROM (%s) AS t
             WHERE t.assigned_to IS NOT NULL AND t.status IN ('completed', 'failed', 'cancelled')
-        ), applied AS (
-            INSERT INTO agents.stats AS s (
-                agent_id, tasks_completed, tasks_failed, tasks_cancelled,
-                quality_sum, quality_n, duration_sum_ms, duration_n
-            )
-            SELECT d.* FROM (
-                SELECT
-                    c.agent_id,
-                    coalesce(sum(c.sign) FILTER (WHERE c.status = 'completed'), 0) AS completed,
-                    coalesce(sum(c.sign) FILTER (WHERE c.status = 'failed'), 0) AS failed,
-                    coalesce(sum(c.sign) FILTER (WHERE c.status = 'cancelled'), 0) AS cancelled,
-                    trim_scale(coalesce(sum(c.sign * c.quality), 0)) AS quality_sum,
-                    coalesce(sum(c.sign) FILTER (WHERE c.quality IS NOT NULL), 0) AS quality_n,
-                    trim_scale(coalesce(sum(c.sign * c.duration_ms), 0)) AS duration_sum_ms,
-                    coalesce(sum(c.sign) FILTER (WHERE c.duration_ms IS NOT NULL), 0) AS duration_n
-                FROM counted AS c
-                GROUP BY c.agent_id
-            ) AS d
-            WHERE (d.completed, d.failed, d.cancelled,
-                   d.quality_sum, d.quality_n, d.duration_sum_ms, d.duration_n)
-                  <> (0, 0, 0, 0, 0, 0, 0)
-            ORDER BY d.agent_id
-            ON CONFLICT (agent_id) DO UPDATE SET
-                tasks_completed = s.tasks_completed + excluded.tasks_completed,
-                tasks_failed = s.tasks_failed + excluded.tasks_failed,
-                tasks_cancelled = s.tasks_cancelled + excluded.tasks_cancelled,
-                -- Without trimming, 1 + 0.25 - 0.25 would be kept as 1.00: a trace of what was.
-                quality_sum = trim_scale(s.quality_sum + excluded.quality_sum),
-                quality_n = s.quality_n + excluded.quality_n,
-                duration_sum_ms = trim_scale(s.duration_sum_ms + excluded.duration_sum_ms),
-                duration_n = s.duration_n + excluded.duration_n,
-                updated_at = now()
-            RETURNING s.agent_id, s.tasks_completed + s.tasks_failed + s.tasks_cancelled AS total
         )
-        SELECT array_agg(a.agent_id) FROM applied AS a WHERE a.total = 0
-        $apply$,
+        SELECT coalesce(jsonb_agg(d), '[]') FROM (
+            SELECT
+                c.agent_id,
+                sum(c.sign) FILTER (WHERE c.status = 'completed') AS completed,
+                sum(c.sign) FILTER (WHERE c.status = 'failed') AS failed,
+                sum(c.sign) FILTER (WHERE c.status = 'cancelled') AS cancelled,
+                sum(c.sign * c.quality) AS quality_sum,
+                sum(c.sign) FILTER (WHERE c.quality IS NOT NULL) AS quality_n,
+                sum(c.sign * c.duration_ms) AS duration_sum,
+                sum(c.sign) FILTER (WHERE c.duration_ms IS NOT NULL) AS duration_n
+            FROM counted AS c
+            GROUP BY c.agent_id
+        ) AS d
+        $count$,
         CASE TG_OP
             WHEN 'INSERT' THEN after_rows
             WHEN 'DELETE' THEN before_rows
             ELSE before_rows || ' UNION ALL ' || after_rows
         END
-    ) INTO emptied;
+    ) INTO changes;
+    IF TG_OP = 'UPDATE' AND other_half IS NOT NULL THEN
+        PERFORM set_config('penstock.task_changes', changes::text, true);
+        RETURN NULL;
+    ELSIF TG_OP = 'INSERT' THEN
+        changes := changes || coalesce(other_half, '[]');
+        PERFORM set_config('penstock.task_changes', '', true);
+    END IF;
+    IF changes = '[]' THEN
+        RETURN NULL;
+    END IF;
+    WITH applied AS (
+        INSERT INTO agents.stats AS s (
+            agent_id, tasks_completed, tasks_failed, tasks_cancelled,
+            quality_sum, quality_n, duration_sum_ms, duration_n
+        )
+        SELECT d.* FROM (
+            SELECT
+                c.agent_id,
+                coalesce(sum(c.completed), 0) AS completed,
+                coalesce(sum(c.failed), 0) AS failed,
+                coalesce(sum(c.cancelled), 0) AS cancelled,
+                trim_scale(coalesce(sum(c.quality_sum), 0)) AS quality_sum,
+                coalesce(sum(c.quality_n), 0) AS quality_n,
+                trim_scale(coalesce(sum(c.duration_sum), 0)) AS duration_sum_ms,
+                coalesce(sum(c.duration_n), 0) AS duration_n
+            FROM jsonb_to_recordset(changes) AS c (
+                agent_id uuid, completed bigint, failed bigint, cancelled bigint,
+                quality_sum numeric, quality_n bigint, duration_sum numeric, duration_n bigint
+            )
+            GROUP BY c.agent_id
+        ) AS d
+        WHERE (d.completed, d.failed, d.cancelled,
+               d.quality_sum, d.quality_n, d.duration_sum_ms, d.duration_n)
+              <> (0, 0, 0, 0, 0, 0, 0)
+        ORDER BY d.agent_id
+        ON CONFLICT (agent_id) DO UPDATE SET
+            tasks_completed = s.tasks_completed + excluded.tasks_completed,
+            tasks_failed = s.tasks_failed + excluded.tasks_failed,
+            tasks_cancelled = s.tasks_cancelled + excluded.tasks_cancelled,
+            -- Without trimming, 1 + 0.25 - 0.25 would be kept as 1.00: a trace of what was.
+            quality_sum = trim_scale(s.quality_sum + excluded.quality_sum),
+            quality_n = s.quality_n + excluded.quality_n,
+            duration_sum_ms = trim_scale(s.duration_sum_ms + excluded.duration_sum_ms),
+            duration_n = s.duration_n + excluded.duration_n,
+            updated_at = now()
+        RETURNING s.agent_id, s.tasks_completed + s.tasks_failed + s.tasks_cancelled AS total
+    )
+    SELECT array_agg(a.agent_id) INTO emptied FROM applied AS a WHERE a.total = 0;
     -- A row of nothing would tell that a late event had once been the last one.
     IF emptied IS NOT NULL THEN
         DELETE FROM agents.stats AS s WHERE s.agent_id = ANY (emptied);
@@ -167,6 +207,8 @@ END
 $$;
 COMMENT ON FUNCTION tasks.apply_stats IS 'Keeps agents.stats equal to the sums over tasks.task';
 
+CREATE TRIGGER task_stats_begin BEFORE INSERT ON tasks.task
+    FOR EACH STATEMENT EXECUTE FUNCTION tasks.begin_stats();
 CREATE TRIGGER task_stats_insert AFTER INSERT ON tasks.task
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION tasks.apply_stats();

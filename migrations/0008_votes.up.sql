@@ -36,9 +36,12 @@ CREATE INDEX vote_session_external_id ON collab.vote_session (external_id)
     WHERE external_id IS NOT NULL;
 CREATE INDEX vote_session_open ON collab.vote_session (deadline) WHERE status = 'open';
 
+-- A row for each ballot: which one counts depends on when the vote was closed, which may become
+-- known before or after any of them.
 CREATE TABLE collab.ballot (
-    session_id    uuid NOT NULL REFERENCES collab.vote_session ON DELETE RESTRICT,
-    agent_id      uuid NOT NULL REFERENCES agents.agent ON DELETE RESTRICT,
+    ballot_id     uuid PRIMARY KEY,
+    session_id    uuid REFERENCES collab.vote_session ON DELETE RESTRICT,
+    agent_id      uuid REFERENCES agents.agent ON DELETE RESTRICT,
     option        text,
     ranking       jsonb,
     confidence    double precision,
@@ -50,12 +53,37 @@ CREATE TABLE collab.ballot (
     version       bigint,
     version_at    timestamptz,
     version_event uuid,
-    is_stub       boolean NOT NULL DEFAULT false,
-    updated_at    timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (session_id, agent_id)
+    updated_at    timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE collab.ballot IS 'The last ballot of each agent; all of them are in events.log';
+COMMENT ON TABLE collab.ballot IS
+    'Every ballot and every retraction, by the id of its event; see collab.ballot_counted';
+CREATE INDEX ballot_session ON collab.ballot (session_id, agent_id);
 CREATE INDEX ballot_agent ON collab.ballot (agent_id);
+
+CREATE VIEW collab.ballot_counted AS
+SELECT
+    last.session_id,
+    last.agent_id,
+    last.option,
+    last.ranking,
+    last.confidence,
+    last.tokens,
+    last.weight,
+    last.reasoning,
+    last.signature,
+    last.version_at AS cast_at,
+    last.ballot_id
+FROM (
+    SELECT DISTINCT ON (b.session_id, b.agent_id) b.*
+    FROM collab.ballot AS b
+    JOIN collab.vote_session AS s ON s.session_id = b.session_id
+    WHERE s.closed_at IS NULL OR b.version_at <= s.closed_at
+    ORDER BY b.session_id, b.agent_id, b.version DESC, b.version_at DESC, b.version_event DESC
+) AS last
+WHERE NOT last.retracted;
+COMMENT ON VIEW collab.ballot_counted IS
+    'The ballots that count: of each agent the last one that was cast before the vote was closed, '
+    'unless it was retracted by then';
 
 CREATE VIEW collab.vote_audit_trail AS
 SELECT

@@ -111,7 +111,8 @@ CROSS JOIN LATERAL (
             coalesce(bus.utc_text(a.deleted_at), '')
         ) AS guard,
         jsonb_build_object(
-            'status', coalesce(a.status, 'unknown'),
+            'status',
+            agents.current_status(a.status, a.status_at, a.registered_at, a.deleted_at),
             'name', a.name,
             'agent_type', a.agent_type,
             'last_heartbeat', bus.utc_text(a.last_heartbeat),

@@ -12,6 +12,7 @@ import msgspec
 
 from penstock.schemas.event import EventData
 from penstock.schemas.event_type import EventType, Group, State, compile_type
+from penstock.schemas.mapping import EventSpec, Field, Upsert
 from penstock.schemas.rows import MappingError
 from penstock.schemas.streams import STREAMS
 
@@ -42,6 +43,9 @@ class Catalogue:
     ``types`` maps a CloudEvents type to its `EventType`; ``streams`` a stream to the subjects that
     it captures; ``keys`` a state table to its key columns; ``hydrated`` is every view that a bucket
     mirrors, by name.
+
+    it captures; ``keys`` a state table to its key columns; ``depths`` a state table to the length
+    of the longest chain of references from it, so that parents have less than their children.
     """
 
     def __init__(self, structs: Sequence[type[EventData]]) -> None:
@@ -54,7 +58,9 @@ class Catalogue:
         self.keys = self._key_columns()
         self._check_histories()
         self._check_groups()
+        self._check_policies()
         self._check_references()
+        self.depths = self._depths()
         self.streams = self._subjects()
         self.hydrated = self._hydrated()
 
@@ -108,6 +114,22 @@ class Catalogue:
                         f"{group.guard} is {groups[state.table, group.guard].columns}"
                     )
 
+    def _check_policies(self) -> None:
+        """A column is decided by one policy and one order, or arrival would choose between them."""
+        policies: dict[tuple[str, str], tuple[str, str]] = {}
+        for kind, state in self._states():
+            found = [(column, "key") for column in state.key_columns]
+            for group, _ in state.groups:
+                found += [(column, describe(group)) for column in group.columns]
+                found += [(column, f"guard of {describe(group)}") for column in group.guard]
+            for column, policy in found:
+                known, other = policies.setdefault((state.table, column), (policy, kind.name))
+                if known != policy or found.count((column, policy)) > 1:
+                    raise MappingError(
+                        f"{kind.name}: {state.table}.{column} is under {policy}, but also under "
+                        f"{known} (in {other}); a column has one policy"
+                    )
+
     def _check_references(self) -> None:
         for kind in self.types.values():
             for table, _ in kind.references:
@@ -135,6 +157,27 @@ class Catalogue:
         """Every bucket that a view fills."""
         return tuple(dict.fromkeys(view.bucket for view in self.hydrated.values()))
 
+    def _depths(self) -> dict[str, int]:
+        """Raises MappingError for a circle: no table of it could be written first."""
+        parents: dict[str, set[str]] = {table: set() for table in self.keys}
+        for kind in self.types.values():
+            for upsert in kind.spec.states:
+                parents[upsert.table] |= set(parents_of(kind.spec, upsert))
+        depths: dict[str, int] = {}
+
+        def depth(table: str, path: tuple[str, ...]) -> int:
+            if table in path:
+                circle = " -> ".join((*path[path.index(table) :], table))
+                raise MappingError(f"references go in a circle: {circle}; drop one of these Refs")
+            if table not in depths:
+                below = [depth(parent, (*path, table)) for parent in sorted(parents[table])]
+                depths[table] = max(below, default=-1) + 1
+            return depths[table]
+
+        for table in parents:
+            depth(table, ())
+        return depths
+
     def _subjects(self) -> dict[str, tuple[str, ...]]:
         domains: dict[str, list[str]] = {name: list(known) for name, known in STREAMS.items()}
         chosen: dict[str, str] = {}
@@ -148,6 +191,21 @@ class Catalogue:
             if kind.spec.domain not in own:
                 own.append(kind.spec.domain)
         return {name: tuple(f"{domain}.>" for domain in own) for name, own in domains.items()}
+
+
+def describe(group: Group) -> str:
+    """The policy in words, with what tells it from others of its kind."""
+    if group.kind == "rank":
+        return f"rank {group.order}"
+    return f"{group.kind} by {group.guard[0]}" if group.guard else group.kind
+
+
+def parents_of(spec: EventSpec, upsert: Upsert) -> Iterator[str]:
+    """The other tables that a row of the upsert refers to, as far as it is declared."""
+    sources = [upsert.source(column) for _, column in upsert.placed]
+    for ref in spec.refs:
+        if ref.table != upsert.table and Field(ref.field) in sources:
+            yield ref.table
 
 
 def declared_in(module: ModuleType) -> list[type[EventData]]:

@@ -3,7 +3,7 @@
 `penstock.schemas.catalogue` holds all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from penstock.schemas.mapping import (
     OCCURRED_AT,
     AuditLog,
     EventSpec,
+    Field,
     History,
     Log,
     Upsert,
@@ -27,9 +28,11 @@ from penstock.schemas.rows import (
     field_types,
     floats,
     free_fields,
+    labels,
     log_row,
     moments,
     strict,
+    value_kind,
     wire_struct,
 )
 from penstock.schemas.streams import STREAM_OF
@@ -62,11 +65,13 @@ class State(msgspec.Struct, frozen=True):
 class Rows(msgspec.Struct, frozen=True):
     """A history table's columns and the function that makes its row.
 
-    ``relation`` is the table itself, or that part of it which is partitioned by time.
+    ``key`` tells an event that is stored already; ``relation`` is the table itself, or that part of
+    it which is partitioned by time.
     """
 
     table: str
     relation: str
+    key: tuple[str, ...]
     columns: tuple[str, ...]
     row: Cells
 
@@ -175,7 +180,8 @@ def _history(spec: EventSpec, compiler: RowCompiler) -> Rows | None:
     history = spec.history
     if history is None:
         return None
-    return Rows(history.table, history.relation, *_row(spec, history, compiler))
+    key = (*(("domain",) if isinstance(history, Log) else ()), "event_id", "occurred_at")
+    return Rows(history.table, history.relation, key, *_row(spec, history, compiler))
 
 
 def _row(
@@ -218,11 +224,37 @@ def _state(spec: EventSpec, upsert: Upsert, compiler: RowCompiler) -> State:
         groups.append((Group(upsert.table, "rank", (column,), order=order), cells((column,))))
     if upsert.once:
         groups.append((Group(upsert.table, "once", upsert.once), cells(upsert.once)))
-    if upsert.add and spec.history is None:
-        raise MappingError(f"{spec.name}: add needs a history that tells which events are new")
+    _check_upsert(spec, upsert)
     return State(
         upsert.table, upsert.key, cells(upsert.key), tuple(groups), _items(spec, upsert.each)
     )
+
+
+def _check_upsert(spec: EventSpec, upsert: Upsert) -> None:
+    """Raise MappingError for what cannot converge, or fails on some events."""
+    if upsert.add and spec.history is None:
+        raise MappingError(f"{spec.name}: add needs a history that tells which events are new")
+    fields = field_types(spec.struct)
+    for policy, column in upsert.placed:
+        source = upsert.source(column)
+        field = fields.get(source.name) if isinstance(source, Field) else None
+        if policy == "rank":
+            order, values = upsert.rank[column], (source,) if field is None else labels(field)
+            if not set(values) <= set(order):
+                raise MappingError(
+                    f"{spec.name}: {column!r} has no rank for some values; a rank needs a required "
+                    f"field of an enumeration, and its values are {', '.join(map(str, values))}"
+                )
+        elif field is not None and (problem := _UNFIT.get((policy, value_kind(field)))):
+            raise MappingError(f"{spec.name}: {column!r}: {problem}")
+
+
+_UNFIT: Mapping[tuple[str, str | None], str] = {
+    ("add", "number"): "the sum of floats depends on their order; send integers, such as cents",
+    ("max", "json"): "max needs a number, a time or a text",
+    ("min", "json"): "min needs a number, a time or a text",
+}
+"""Policies and kinds of values that do not go together."""
 
 
 def _guard(prefix: str) -> tuple[str, str, str]:

@@ -29,7 +29,7 @@ events leave the same row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -145,6 +145,18 @@ class Upsert(msgspec.Struct, frozen=True):
     guard: str = ""
     values: Mapping[str, Any] = {}
     each: str | None = None
+
+    @property
+    def placed(self) -> Sequence[tuple[str, str]]:
+        """The policy of each column that is named, or "key", and the column."""
+        return [(policy, column) for policy in _POLICIES for column in getattr(self, policy)]
+
+    def source(self, column: str) -> Any:
+        """Where its value comes from: `Field`, `Attribute`, or the value itself."""
+        return self.values.get(column, Field(column))
+
+
+_POLICIES = ("key", "last", "first", "max", "min", "rank", "add", "once")
 
 
 class Ref(msgspec.Struct, frozen=True):

@@ -117,6 +117,43 @@ def _is_container(kind: inspect.Type) -> bool:
     return isinstance(kind, inspect.CollectionType | inspect.DictType | inspect.StructType)
 
 
+_KINDS: Mapping[type[inspect.Type], str] = {
+    inspect.StrType: "text",
+    inspect.EnumType: "text",
+    inspect.IntType: "integer",
+    inspect.FloatType: "number",
+    inspect.DecimalType: "decimal",
+    inspect.BoolType: "boolean",
+    inspect.DateTimeType: "moment",
+    inspect.BytesType: "bytes",
+}
+
+
+def value_kind(kind: inspect.Type) -> str | None:
+    """What cells made of a field of this type are: ``id``, ``json``, ``text``, ``integer``,
+    ``number``, ``decimal``, ``boolean``, ``moment``, ``bytes``; None if they may be several things.
+    """
+    if _is_json(kind) or _is_container(kind):
+        return "json"
+    if _extra(kind, "id") is not None:
+        return "id"
+    if isinstance(kind, inspect.Metadata):
+        return value_kind(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        parts = {value_kind(part) for part in kind.types if not isinstance(part, inspect.NoneType)}
+        return parts.pop() if len(parts) == 1 else None
+    return _KINDS.get(type(kind))
+
+
+def labels(kind: inspect.Type) -> tuple[Any, ...]:
+    """The values of an enumeration; None if it may be something else."""
+    if isinstance(kind, inspect.Metadata):
+        return labels(kind.type)
+    if isinstance(kind, inspect.EnumType):
+        return tuple(kind.cls)
+    return (None,)
+
+
 def struct_fields(struct: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
     """The fields of a struct, as msgspec sees them."""
     return cast(inspect.StructType, inspect.type_info(struct)).fields

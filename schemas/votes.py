@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from penstock.schemas.event import Big, Count, EventData, Moment, Share, Text
 from penstock.schemas.identity import AgentId, VoteSessionId
-from penstock.schemas.mapping import KEY_TEXT, OCCURRED_AT, Field, Log, Ref, Upsert, event
+from penstock.schemas.mapping import EVENT_ID, KEY_TEXT, OCCURRED_AT, Field, Log, Ref, Upsert, event
 from penstock.schemas.vocabulary import LongText, Title, VoteSessionStatus, VotingAlgorithm
 
 Options = Annotated[list[Text], Meta(max_length=1000)]
@@ -26,6 +26,8 @@ QUESTION = (
 )
 OUTCOME = ("status", "closed_at", "closed_by", "close_reason")
 BALLOT = (
+    "session_id",
+    "agent_id",
     "option",
     "ranking",
     "confidence",
@@ -86,15 +88,15 @@ class VoteOpened(EventData, frozen=True, kw_only=True):
     states=(
         Upsert(
             table="collab.ballot",
-            key=("session_id", "agent_id"),
+            key=("ballot_id",),
             last=BALLOT,
-            values={"retracted": False},
+            values={"ballot_id": EVENT_ID, "retracted": False},
         ),
     ),
     refs=VOTER,
 )
 class VoteCast(EventData, frozen=True, kw_only=True):
-    """An agent voted; its last ballot counts, the earlier ones stay in the history."""
+    """An agent voted; the last ballot before the vote is closed counts."""
 
     session_id: VoteSessionId
     agent_id: AgentId
@@ -114,9 +116,9 @@ class VoteCast(EventData, frozen=True, kw_only=True):
     states=(
         Upsert(
             table="collab.ballot",
-            key=("session_id", "agent_id"),
+            key=("ballot_id",),
             last=BALLOT,
-            values={"retracted": True},
+            values={"ballot_id": EVENT_ID, "retracted": True},
         ),
     ),
     refs=VOTER,

@@ -6,7 +6,8 @@ Without wheels and addresses, containers are started if Docker is running.
 
 RabbitMQ comes from Debian's package, as a private node, from `PENSTOCK_TEST_RABBITMQ_URL`, where
 Penstock's queues are deleted, or from a container. Without any of these its tests are skipped, with
-one conspicuous line at the end of the run; if `CI` is set, they fail instead.
+one conspicuous line at the end of the run; if `CI` is set, they fail instead. The same goes for the
+tests that need a PostgreSQL with translations, which only Debian's package has.
 """
 
 import os
@@ -49,6 +50,12 @@ GIVEN_POSTGRES = os.environ.get("PENSTOCK_TEST_POSTGRES_DSN")
 GIVEN_NATS = os.environ.get("PENSTOCK_TEST_NATS_URL")
 GIVEN_RABBITMQ = os.environ.get("PENSTOCK_TEST_RABBITMQ_URL")
 NO_RABBITMQ = "RabbitMQ is not available"
+NO_GERMAN = "A German PostgreSQL is not available"
+MISSED = {
+    NO_RABBITMQ: "TESTS WITH RABBITMQ DID NOT RUN: apt-get install rabbitmq-server, or name a "
+    "server in PENSTOCK_TEST_RABBITMQ_URL",
+    NO_GERMAN: "TESTS WITH GERMAN DID NOT RUN: apt-get install postgresql locales",
+}
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
 """A test database need not be durable. The fault tests have their own server."""
 
@@ -212,14 +219,9 @@ def pytest_terminal_summary(
     """Write the line last, so that it is noticed."""
     yield
     skipped = terminalreporter.stats.get("skipped", [])
-    missed = [report for report in skipped if NO_RABBITMQ in str(report.longrepr)]
-    if missed:
-        terminalreporter.write_line(
-            f"!!! {len(missed)} TESTS WITH RABBITMQ DID NOT RUN: apt-get install rabbitmq-server, "
-            "or name a server in PENSTOCK_TEST_RABBITMQ_URL",
-            red=True,
-            bold=True,
-        )
+    for reason, line in MISSED.items():
+        if missed := [report for report in skipped if reason in str(report.longrepr)]:
+            terminalreporter.write_line(f"!!! {len(missed)} {line}", red=True, bold=True)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -31,6 +31,7 @@ from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.progress import Progress
 from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
+from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.probe import PostgresProbe
@@ -98,6 +99,7 @@ class Worker:
         self._catalogue = Catalogue.load(settings.event_packages)
         await self._check_schema()
         self.pool = await self._stack.enter_async_context(database(settings))
+        await check_mappings(self.pool, self._catalogue)
         self._sink = PostgresSink(self.pool, self._catalogue, worker_id=settings.worker_id)
         self._upkeep = PostgresUpkeep(self.pool)
         await self._upkeep.maintain()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
+from penstock.schemas.identity import entity_uuid
 from penstock.worker.migrate import up
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -23,6 +24,12 @@ from tests.support.rows import clear, snapshot
 
 CATALOGUE = Catalogue.load(("shop_events",))
 """The built-in events, and with the example's also sums."""
+
+NAMES = ["a-1", "a-1", str(UUID(int=3))]
+NAMES += [entity_uuid(kind, "a-1") for kind in ("agent", "task", "vote_session", "order")]
+"""An entity by its text, and by the UUID that is made from it, and another one."""
+
+VIEWS = ("collab.ballot_counted", "agents.v_active", "agents.kv_status")
 
 Delivered = tuple[Message, Event]
 
@@ -42,7 +49,13 @@ async def stored(pool: asyncpg.Pool, parts: list[list[Delivered]]) -> dict[str, 
     committer = Committer(sink, name="test", retry_for=5, stopping=asyncio.Event())
     for part in parts:
         await committer.commit(batch_of([m for m, _ in part], [event for _, event in part]))
-    return await snapshot(pool)
+    views = {
+        view: [
+            str(row) for row in await pool.fetch(f"SELECT v.* FROM {view} AS v ORDER BY v::text")
+        ]
+        for view in VIEWS
+    }
+    return {**await snapshot(pool), **views}
 
 
 @st.composite
@@ -52,7 +65,7 @@ def events(draw: st.DrawFn) -> list[Delivered]:
     domain = draw(st.sampled_from(domains))
     kinds = [kind for kind in CATALOGUE.types.values() if kind.spec.domain == domain]
     few = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=3))
-    maker = EventMaker(random.Random(draw(st.integers(0, 2**32))), ["a-1", str(UUID(int=3))], 40)
+    maker = EventMaker(random.Random(draw(st.integers(0, 2**32))), NAMES, 40)
     chosen = draw(st.lists(st.sampled_from(few), min_size=4, max_size=16))
     return decoded([maker.message(kind, number) for number, kind in enumerate(chosen)])
 

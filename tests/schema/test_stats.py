@@ -1,5 +1,6 @@
 """An agent's record equals the sums over its tasks, whatever happened to them."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -50,12 +51,12 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     await found.close()
 
 
-async def write(connection: asyncpg.Connection, *tasks: tuple[Any, ...]) -> None:
+async def write(connection: asyncpg.Connection | asyncpg.Pool, *tasks: tuple[Any, ...]) -> None:
     """Upsert (number, agent, status, quality, minutes, title), as one batch does."""
     columns = zip(
         *(
             (
-                UUID(int=number),
+                UUID(int=number % 2**64),
                 agent,
                 status,
                 quality,
@@ -70,7 +71,7 @@ async def write(connection: asyncpg.Connection, *tasks: tuple[Any, ...]) -> None
     await connection.execute(_UPSERT, *map(list, columns))
 
 
-async def kept(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
+async def kept(connection: asyncpg.Connection | asyncpg.Pool) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in await connection.fetch(_KEPT)]
 
 
@@ -120,6 +121,22 @@ async def test_any_history_ends_at_the_recount(connection: asyncpg.Connection) -
         assert await kept(connection) == [tuple(r) for r in await connection.fetch(_RECOUNTED)]
     await connection.execute("DELETE FROM tasks.task")
     assert await kept(connection) == []
+
+
+async def test_two_batches_never_wait_for_each_other_in_a_circle(database: str) -> None:
+    """Each inserts some tasks and finishes others, of the same agents the other way round."""
+    ann, bob, _ = AGENTS
+    async with asyncpg.create_pool(database, min_size=2, max_size=2) as pool:
+        await pool.executemany("INSERT INTO agents.agent VALUES ($1)", [(ann,), (bob,)])
+        old = [(n, None, "running", None, None, "") for n in range(2)]
+        await write(pool, *old)
+        for n in range(10, 410):
+            await asyncio.gather(
+                write(pool, (0, ann, "completed", n, 1, ""), (n, bob, "failed", None, 1, "")),
+                write(pool, (1, bob, "completed", n, 1, ""), (-n, ann, "failed", None, 1, "")),
+            )
+        assert [row[:3] for row in await kept(pool)] == [(ann, 1, 400), (bob, 1, 400)]
+        assert await kept(pool) == [tuple(row) for row in await pool.fetch(_RECOUNTED)]
 
 
 async def test_the_view_gives_ratios(connection: asyncpg.Connection) -> None:

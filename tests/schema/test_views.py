@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -45,6 +46,45 @@ async def row(connection: asyncpg.Connection, key: str) -> tuple[bool, list[Any]
     assert found is not None
     value = found["value"] and json.loads(found["value"])
     return found["live"], json.loads(found["guard"]), value
+
+
+async def test_who_registers_again_is_no_longer_terminated(
+    connection: asyncpg.Connection,
+) -> None:
+    await register(connection)
+    retired = "UPDATE agents.agent SET status = 'terminated', status_at = $1, deleted_at = $1"
+    again = "UPDATE agents.agent SET registered_at = '2026-03-01Z'"
+    status = "UPDATE agents.agent SET status = 'busy', status_at = '2026-03-02Z'"
+    active = "SELECT status FROM agents.v_active"
+    await connection.execute(retired, datetime(2026, 2, 1, tzinfo=UTC))
+    assert await connection.fetchval(active) is None
+    assert (await row(connection, "_status"))[0] is False
+    for change, expected in ((again, "unknown"), (status, "busy")):
+        await connection.execute(change)
+        assert await connection.fetchval(active) == expected
+        assert (await row(connection, "_status"))[2]["val"]["status"] == expected
+
+
+async def test_the_last_ballot_in_time_counts(connection: asyncpg.Connection) -> None:
+    """The one that comes after the close is kept and does not count, nor does it hide another."""
+    ballots = [(1, "early", 1, False), (2, "in time", 5, False), (3, "late", 9, False)]
+    await register(connection)
+    await connection.execute("INSERT INTO collab.vote_session (session_id) VALUES ($1)", AGENT)
+    await connection.executemany(
+        "INSERT INTO collab.ballot (ballot_id, session_id, agent_id, option, version, version_at,"
+        " version_event, retracted) SELECT u, $2, $2, $3, 0, $4, u, $5"
+        " FROM (SELECT $1::uuid AS u) AS own",
+        [
+            (UUID(int=n), AGENT, option, datetime(2026, 1, day, tzinfo=UTC), retracted)
+            for n, option, day, retracted in [*ballots, (4, None, 12, True)]
+        ],
+    )
+    counted = "SELECT option FROM collab.ballot_counted"
+    closed = "UPDATE collab.vote_session SET closed_at = $1"
+    assert await connection.fetch(counted) == [], "retracted in the end, and nothing is closed"
+    for day, expected in ((10, "late"), (6, "in time"), (3, "early")):
+        await connection.execute(closed, datetime(2026, 1, day, tzinfo=UTC))
+        assert [row[0] for row in await connection.fetch(counted)] == [expected]
 
 
 async def test_a_state_key_as_the_bucket_holds_it(connection: asyncpg.Connection) -> None:

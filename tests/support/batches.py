@@ -53,16 +53,18 @@ class Placed(Message, kw_only=True):
         return self.place
 
 
-def message(number: int, *, place: int | None = None) -> Placed:
-    """A heartbeat of the agent ``a-<number>``."""
+def message(number: int, *, place: int | None = None, kind: str = "agents.heartbeat") -> Placed:
+    """A heartbeat of the agent ``a-<number>``, or an event of another type that asks for little."""
+    data = {"agents.heartbeat": {"status": "busy"}, "agents.activity": {"activity_type": "rest"}}
     body = {
         "specversion": "1.0",
         "id": f"e-{number}",
         "source": "/s",
-        "type": "agents.heartbeat",
+        "type": kind,
         "subject": f"a-{number}",
         "time": datetime.now(UTC),
-        "data": {"status": "busy"},
+        "data": data[kind],
     }
-    subject = f"agents.a-{number}.heartbeat"
+    domain, _, verb = kind.partition(".")
+    subject = f"{domain}.a-{number}.{verb}"
     return Placed(subject=subject, body=msgspec.json.encode(body), place=place)

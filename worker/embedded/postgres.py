@@ -65,9 +65,12 @@ class EmbeddedPostgres(EmbeddedServer):
     async def _prepare(self) -> None:
         if self._user is not None:
             os.chown(self.folder, self._user, self._user)
-        self._programs = await asyncio.to_thread(self._reachable, postgres_programs())
+        self._programs = await asyncio.to_thread(self._reachable, self._installed())
         if not (self.folder / "data").exists():
-            await asyncio.to_thread(self._initdb)
+            await asyncio.to_thread(self._make_data)
+
+    def _installed(self) -> Path:
+        return postgres_programs()
 
     def _reachable(self, programs: Path) -> Path:
         """``programs``, or a linked copy where the unprivileged user can read it."""
@@ -81,10 +84,16 @@ class EmbeddedPostgres(EmbeddedServer):
                 shutil.copytree(part, target, symlinks=True, copy_function=_link_or_copy)
         return copy / programs.relative_to(packages)
 
-    def _initdb(self) -> None:
-        command: list[str | Path] = [self._programs / "initdb", "--pgdata", self.folder / "data"]
-        command += ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
-        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    def _make_data(self) -> None:
+        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        self._initdb(*locale)
+
+    def _initdb(self, *options: str) -> None:
+        own = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        self._do("initdb", "--pgdata", self.folder / "data", *own, *options)
+
+    def _do(self, program: str, *arguments: str | Path) -> None:
+        command = [self._programs / program, *arguments]
         done = subprocess.run(  # noqa: S603  (a program of an installed wheel)
             command,
             cwd=self.folder,
@@ -96,7 +105,7 @@ class EmbeddedPostgres(EmbeddedServer):
             check=False,
         )
         if done.returncode:
-            raise ServerFailed(f"initdb ended with {done.returncode}: {done.stderr.strip()}")
+            raise ServerFailed(f"{program} ended with {done.returncode}: {done.stderr.strip()}")
 
     async def _start(self) -> None:
         settings = {

@@ -13,7 +13,7 @@ from penstock.worker.errors import Cause, MigrationError, SinkUnavailable
 from penstock.worker.migrate.connecting import not_connected
 from penstock.worker.migrate.files import PACKAGE, Migration, Script, find
 from penstock.worker.migrate.ledger import Applied, Ledger, Status, compare, pending
-from penstock.worker.wording import why
+from penstock.worker.wording import redacted, why
 
 log = structlog.get_logger()
 
@@ -137,6 +137,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise not_connected(dsn, error) from error
     try:
+        _check_encoding(connection, dsn)
         yield connection
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
         raise SinkUnavailable(f"lost PostgreSQL while migrating: {why(error)}") from error
@@ -147,6 +148,17 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         ) from error
     finally:
         await connection.close()
+
+
+def _check_encoding(connection: asyncpg.Connection, dsn: str) -> None:
+    """Any text may come: where it cannot be stored, not even a dead letter can."""
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        raise MigrationError(
+            f"PostgreSQL at {redacted(dsn)}: the database is encoded in {encoding}, which cannot "
+            "hold every text; use one made by CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE "
+            "template0"
+        )
 
 
 @asynccontextmanager

@@ -72,6 +72,8 @@ class Monitor:
         def check() -> str | None:
             if not read.source.healthy:
                 return self._away(read.pipeline)
+            if (trouble := read.pipeline.faults.trouble) is not None:
+                return trouble
             waited = read.pipeline.progress.waited
             if waited <= self._stalled_after:
                 return None

@@ -78,8 +78,12 @@ def _winner(wins: Callable[[Cell, Cell], bool], guard_of: Callable[[Event], Cell
 
 def _once(folded: Folded, changes: Changes, cells: Cells, _group: Group) -> None:
     for key, e, item in zip(changes.keys, changes.events, changes.items, strict=False):
-        if key not in folded:
+        held = folded.get(key)
+        if held is None:
             folded[key] = cells(e, item)
+        elif None in held:  # another event may say what this one did not
+            found = cells(e, item)
+            folded[key] = tuple([b if a is None else a for a, b in zip(held, found, strict=True)])
 
 
 def _combined(choose: Callable[[Iterable[Any]], Any]) -> Fold:

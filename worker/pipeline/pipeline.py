@@ -18,6 +18,7 @@ from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder
 from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.pipeline.own_faults import OwnFaults
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.ports import Written
 from penstock.worker.pipeline.progress import Progress
@@ -25,12 +26,15 @@ from penstock.worker.pipeline.source import Source
 
 log = structlog.get_logger()
 
+_HELD = 10
+"""How many times the usual delay a message is put off that only other code can store."""
+
 
 class Pipeline:
     """Moves messages of one source into PostgreSQL and KV until it is told to stop.
 
     ``active`` is when a batch last arrived or was finished, on the monotonic clock; ``progress``
-    says whether it moves, and what holds it up.
+    says whether it moves, and what holds it up; ``faults`` knows what our own code fails at.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Pipeline:
         self.name = name
         self.active = time.monotonic()
         self.progress = progress or Progress()
+        self.faults = OwnFaults()
         self._decoder = decoder
         self._committer = committer
         self._hydrator = hydrator
@@ -135,8 +140,17 @@ class Pipeline:
             log.exception("batch_split", source=self.name, messages=len(batch))
             if batch.refused_whole:
                 raise
-            return batch.halves() or [batch.refused("internal_error", repr(error))]
+            return batch.halves() or await self._alone(batch, error)
+        self.faults.stored(batch)
         self._report(batch, written, stages)
+        return ()
+
+    async def _alone(self, batch: Batch, error: Exception) -> Sequence[Batch]:
+        """A single message that our own code fails at: kept, or returned if there are many."""
+        if self.faults.keep(batch, error):
+            return [batch.refused("internal_error", repr(error))]
+        log.error("message_held", source=self.name, why=self.faults.trouble)
+        await batch.nack(self._nack_delay * _HELD)
         return ()
 
     async def _nack(self, left: Sequence[Batch], error: Exception) -> None:

@@ -24,6 +24,7 @@ class HistoryRows(msgspec.Struct, frozen=True):
     """Rows of one history table, sorted by event id, one per event id and time."""
 
     table: str
+    key: tuple[str, ...]
     columns: tuple[str, ...]
     records: list[tuple[Any, ...]]
 
@@ -119,7 +120,9 @@ def group_history(events: Sequence[Event]) -> list[HistoryRows]:
     for kind, same in by_type(events):
         rows = kind.history
         if rows is not None:
-            found = tables.setdefault(rows.table, HistoryRows(rows.table, rows.columns, []))
+            found = tables.setdefault(
+                rows.table, HistoryRows(rows.table, rows.key, rows.columns, [])
+            )
             found.records.extend(map(rows.row, same, _NO_ITEMS))
     for found in tables.values():
         found.records.sort(key=itemgetter(found.columns.index("event_id")))
@@ -127,12 +130,14 @@ def group_history(events: Sequence[Event]) -> list[HistoryRows]:
 
 
 def find_stubs(events: Sequence[Event]) -> dict[str, list[tuple[str, str]]]:
-    """The parents that the events refer to, by table, sorted by key."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    """The parents that the events refer to, by table, sorted by key. One that is named by its UUID
+    and by a text stands there twice.
+    """
+    found: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for kind, same in by_type(events):
         for table, reference in kind.references:
             found[table].update([pair for e in same if (pair := reference(e)) is not None])
-    return {table: sorted(keys.items()) for table, keys in sorted(found.items()) if keys}
+    return {table: sorted(pairs) for table, pairs in sorted(found.items()) if pairs}
 
 
 def find_touched(events: Sequence[Event]) -> dict[KvTouch, list[Key]]:

@@ -1,6 +1,7 @@
 """Which errors of PostgreSQL and asyncpg are the data's fault, and which pass by themselves.
 
-SQLSTATE classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+By SQLSTATE and fields alone: the server's words may be of any language. SQLSTATE classes:
+https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 import asyncio
@@ -19,8 +20,10 @@ from penstock.worker.errors import (
 from penstock.worker.migrate.connecting import CAUSES
 from penstock.worker.wording import why
 
-_DATA = ("22", "23", "54")
-"""Data exception, integrity violation, program limit exceeded (too deep, key too long)."""
+_DATA = ("21", "22", "23", "54")
+"""Two rows for one (keys that are equal to the column's type alone), data exception, integrity
+violation, program limit exceeded (too deep, key too long).
+"""
 
 _REASONS = {
     "22003": "out_of_range",
@@ -29,7 +32,10 @@ _REASONS = {
     "OverflowError": "out_of_range",
     "54001": "too_deep",
 }
-"""Codes that name a fault of the event more closely than ``row_rejected`` does."""
+"""Codes that name a fault of the event more closely than ``row_rejected`` does. The two of NUL mean
+a letter that the encoding lacks, and of UTF8, which `penstock.worker.migrate` asks for, it lacks no
+other.
+"""
 
 DRIVER_ERRORS = (
     asyncpg.PostgresError,
@@ -53,8 +59,8 @@ def classify(error: BaseException) -> PenstockError:
         return _rejected(type(error).__name__, error)
     if isinstance(error, asyncpg.PostgresError):
         code = str(error.sqlstate or "")
-        if code == "23514" and "no partition of relation" in str(error):
-            return PartitionMissing(str(error))
+        if code == "23514" and not error.constraint_name and error.table_name:
+            return PartitionMissing(str(error))  # every other check has a name
         if code[:2] in _DATA:
             return _rejected(code, error)
         return SinkUnavailable(

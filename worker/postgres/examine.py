@@ -8,6 +8,7 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.postgres.errors import translated
+from penstock.worker.postgres.mappings import misfits
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.rights import lacking
 from penstock.worker.postgres.unknown_fields import unknown_fields
@@ -58,8 +59,11 @@ async def _schema(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Findi
         yield Finding(Verdict.BAD, f"schema: {problem}", remedy)
     if problems:
         return
+    catalogue = Catalogue.load(settings.event_packages)
+    for misfit in await misfits(pool, catalogue):
+        yield Finding(Verdict.BAD, *misfit.split("; ", 1))
     missing = False
-    async for finding in _rights(pool, Catalogue.load(settings.event_packages)):
+    async for finding in _rights(pool, catalogue):
         missing = missing or finding.verdict is Verdict.BAD
         yield finding
     if not missing:

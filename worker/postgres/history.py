@@ -51,14 +51,16 @@ class HistoryWriter:
         table, columns = history.table, history.columns
         await connection.execute(statements.create_stage(table, columns, self._types[table]))
         await copy(connection, Rows(statements.stage_name(table), columns, history.records))
-        found = await connection.fetch(statements.merge_stage(table, columns))
+        found = await connection.fetch(statements.merge_stage(table, history.key, columns))
         self._copying.seen(table, duplicate=len(found) < len(history.records))
         return {(event_id, occurred_at) for event_id, occurred_at in found}
 
     async def _insert(self, connection: Connection, history: HistoryRows) -> Stored:
         table, columns = history.table, history.columns
         if table not in self._inserts:
-            self._inserts[table] = statements.insert_rows(table, columns, self._types[table])
+            self._inserts[table] = statements.insert_rows(
+                table, history.key, columns, self._types[table]
+            )
         found = await connection.fetch(self._inserts[table], *zip(*history.records, strict=True))
         return {(event_id, occurred_at) for event_id, occurred_at in found}
 

@@ -116,11 +116,20 @@ async def borrowed(pool: asyncpg.Pool) -> AsyncIterator[PoolConnectionProxy]:
         await pool.release(connection)
 
 
-async def _leave(_connection: asyncpg.Connection) -> None:
-    """Reset nothing: nothing here changes a session beyond its transaction.
+async def _leave(connection: asyncpg.Connection) -> None:
+    """Reset nothing: nothing here changes a session beyond its transaction, and asyncpg's own reset
+    is one more statement for every batch.
 
-    asyncpg's own reset is one more statement for every batch.
+    A server that says that it takes no writes any more has been replaced. The connection is closed;
+    the next one goes to whichever host of the DSN does take them.
     """
+    said = connection.get_settings()
+    if any(getattr(said, name, "off") == "on" for name in _READ_ONLY):
+        connection.terminate()
+
+
+_READ_ONLY = ("in_hot_standby", "default_transaction_read_only")
+"""Settings that PostgreSQL 14 and later tell each session, at start and when they change."""
 
 
 async def prepare_connection(connection: asyncpg.Connection) -> None:

@@ -6,9 +6,11 @@ from typing import Self
 
 import asyncpg
 
+from penstock.worker.errors import SinkUnavailable
 from penstock.worker.postgres.errors import DRIVER_ERRORS, classify
 
 _PATIENCE_SECONDS = 2.0
+_READ_ONLY = "SHOW transaction_read_only"
 
 
 class PostgresProbe:
@@ -29,17 +31,20 @@ class PostgresProbe:
         self._leave()
 
     async def ping(self) -> None:
-        """Raise SinkUnavailable unless PostgreSQL answers within two seconds."""
+        """Raise SinkUnavailable unless PostgreSQL answers within two seconds, and takes writes."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 if self._connection is None:
                     self._connection = await asyncpg.connect(
                         self._dsn, server_settings=self._settings
                     )
-                await self._connection.execute("SELECT 1")
+                read_only = await self._connection.fetchval(_READ_ONLY)
         except DRIVER_ERRORS as error:
             self._leave()
             raise classify(error) from error
+        if read_only == "on":
+            self._leave()  # the next host of the DSN may take writes
+            raise SinkUnavailable("PostgreSQL takes no writes: a standby, or read-only")
 
     def _leave(self) -> None:
         connection, self._connection = self._connection, None

@@ -25,6 +25,8 @@ from penstock.worker.postgres.positions import PositionPart
 from penstock.worker.postgres.state import StateWriter
 from penstock.worker.postgres.transaction import transaction
 
+_NO_PARENT = "23503"
+
 
 class PostgresSink:
     """Writes batches. ``Unavailable`` means try again; `RowRejected` that a row is at fault.
@@ -39,10 +41,11 @@ class PostgresSink:
         self._tables = catalogue.tables
         self._types: dict[str, dict[str, str]] = {}
         self._policies: dict[str, str] = {}
+        self._state = StateWriter(self._types, catalogue)
         self._parts: Sequence[MakePart] = (
             partial(PositionPart, worker_id=worker_id),
             HistoryWriter(self._types).part,
-            StateWriter(self._types, catalogue).part,
+            self._state.part,
             partial(LetterPart, worker_id=worker_id),
         )
 
@@ -57,19 +60,29 @@ class PostgresSink:
         return {relation: retention for relation, _, retention in policies}
 
     async def write(self, batch: Batch) -> Written:
-        """Commit one batch. A period without a partition gets one, and the batch is tried again."""
+        """Commit one batch. A period without a partition gets one, and the batch is tried again;
+        so it is if a parent was not there that had been before, in another database maybe.
+        """
         async with self._turns:
-            try:
-                fresh = await self._transaction(batch)
-            except PartitionMissing:
-                await self._make_partitions(batch.plan)
-                try:
-                    fresh = await self._transaction(batch)
-                except PartitionMissing as error:
-                    raise RowRejected("23514", f"no partition can be made: {error}") from error
+            fresh = await self._stored(batch)
         new = len(fresh.events)
         duplicate = len(batch) - new - len(fresh.letters)
         return Written(new=new, duplicate=duplicate, letters=fresh.letters)
+
+    async def _stored(self, batch: Batch) -> Plan:
+        mended: set[str] = set()
+        while True:
+            try:
+                return await self._transaction(batch)
+            except PartitionMissing as error:
+                if "partitions" in mended:
+                    raise RowRejected("23514", f"no partition can be made: {error}") from error
+                await self._make_partitions(batch.plan)
+                mended.add("partitions")
+            except RowRejected as error:
+                if error.code != _NO_PARENT or "parents" in mended or not self._state.forget():
+                    raise
+                mended.add("parents")
 
     async def _transaction(self, batch: Batch) -> Plan:
         """Commit all parts, or none. Returns what of the plan was new."""

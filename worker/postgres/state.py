@@ -1,9 +1,9 @@
 """Folding a batch into the rows of state tables, and making the parents that it refers to.
 
-Tables that others refer to come first, then by name, each in one pass over its keys in their order,
-so that two transactions never wait for each other in a circle. An upsert does for any rows. Where a
-batch says of every row how it began (a message that was sent, a task that was created), the rows
-are probably not there yet, and COPY costs a third of it.
+Tables come by the depth of their references, parents before children, then by name, each in one
+pass over its keys in their order, so that two transactions never wait for each other in a circle.
+An upsert does for any rows. Where a batch says of every row how it began (a message that was sent,
+a task that was created), the rows are probably not there yet, and COPY costs a third of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,45 +34,58 @@ class StateWriter:
     def __init__(self, types: Mapping[str, statements.ColumnTypes], catalogue: Catalogue) -> None:
         self._types = types
         self._keys = catalogue.keys
-        kinds = catalogue.types.values()
-        self._referred = {table for kind in kinds for table, _ in kind.references}
+        self._depths = catalogue.depths
         self._copying = OptimisticCopy()
         self._upserts: dict[tuple[str, tuple[Group, ...]], str] = {}
-        self._stubs: dict[str, str] = {}
-        self._known: set[tuple[str, str]] = set()
+        self._stubs: dict[str, tuple[str, str]] = {}
+        self._known: set[tuple[str, Parent]] = set()
 
     def part(self, _batch: Batch) -> Part:
         """The batch's state rows and parents."""
         return _StatePart(self)
 
-    async def write(self, connection: Connection, plan: Plan) -> list[tuple[str, str]]:
-        """Write the rows of a plan and the parents that may be missing. Returns the table and key
-        of these, to `remember` once this is committed.
+    async def write(self, connection: Connection, plan: Plan) -> list[tuple[str, Parent]]:
+        """Write the rows of a plan and the parents that may be missing. Returns these with their
+        tables, to `remember` once this is committed.
         """
         states = {state.table: state for state in plan.states}
-        missing: dict[str, Sequence[Parent]] = {
-            table: self._missing(table, pairs) for table, pairs in plan.stubs.items()
-        }
+        missing = {table: self._missing(table, pairs) for table, pairs in plan.stubs.items()}
         for table in sorted({*states, *missing}, key=self._place):
-            state, parents = states.get(table), missing.get(table, ())
+            state, parents = states.get(table), _single(missing.get(table, ()))
             if state is not None:
                 parents = await self._write_state(connection, state, parents)
             if parents:
-                keys = [key for key, _ in parents]
-                await connection.execute(self._stub(table), keys, list(map(_text, parents)))
-        return [(table, key) for table, parents in missing.items() for key, _ in parents]
+                await self._make_parents(connection, table, parents)
+        return [(table, parent) for table, parents in missing.items() for parent in parents]
 
-    def _place(self, table: str) -> tuple[bool, str]:
-        return table not in self._referred, table
+    def _place(self, table: str) -> tuple[int, str]:
+        return self._depths[table], table
 
-    def remember(self, parents: Sequence[tuple[str, str]]) -> None:
+    async def _make_parents(
+        self, connection: Connection, table: str, parents: Sequence[Parent]
+    ) -> None:
+        insert, complete = self._stub(table)
+        keys, texts = [key for key, _ in parents], list(map(_text, parents))
+        await connection.execute(insert, keys, texts)
+        if complete and any(texts):
+            await connection.execute(complete, keys, texts)
+
+    def forget(self) -> bool:
+        """Take no parent for granted any more: the database may be another one than it was. False
+        if none was.
+        """
+        known = bool(self._known)
+        self._known.clear()
+        return known
+
+    def remember(self, parents: Sequence[tuple[str, Parent]]) -> None:
         """They are there; no need to make them again."""
         if len(self._known) > _KNOWN_PARENTS:
             self._known.clear()
         self._known.update(parents)
 
     def _missing(self, table: str, parents: Sequence[Parent]) -> list[Parent]:
-        return [parent for parent in parents if (table, parent[0]) not in self._known]
+        return [parent for parent in parents if (table, parent) not in self._known]
 
     async def _write_state(
         self, connection: Connection, state: StateRows, parents: Sequence[Parent]
@@ -113,10 +126,12 @@ class StateWriter:
             )
         return self._upserts[shape]
 
-    def _stub(self, table: str) -> str:
+    def _stub(self, table: str) -> tuple[str, str]:
+        """The statements that make parents, and that complete those which are there."""
         if table not in self._stubs:
-            (key,) = self._keys[table]
-            self._stubs[table] = statements.stubs(table, key, self._types[table])
+            (key,), types = self._keys[table], self._types[table]
+            complete = statements.stub_texts(table, key, types) if "external_id" in types else ""
+            self._stubs[table] = statements.stubs(table, key, types), complete
         return self._stubs[table]
 
 
@@ -125,7 +140,7 @@ class _StatePart(Part):
 
     def __init__(self, writer: StateWriter) -> None:
         self._writer = writer
-        self._parents: list[tuple[str, str]] = []
+        self._parents: list[tuple[str, Parent]] = []
 
     async def write(self, connection: Connection, fresh: Plan) -> Plan:
         self._parents = await self._writer.write(connection, fresh)
@@ -139,6 +154,14 @@ def _text(parent: Parent) -> str | None:
     """The text that the key was made from; None if it is the key."""
     key, text = parent
     return None if key == text.lower() else text
+
+
+def _single(parents: Sequence[Parent]) -> Sequence[Parent]:
+    """Each key once, with its text if one names it by text."""
+    if len({key for key, _ in parents}) == len(parents):
+        return parents
+    named = {key: text for key, text in parents if key != text.lower()}
+    return sorted({key: named.get(key, text) for key, text in parents}.items())
 
 
 def _stub_row(parent: Parent, columns: Sequence[str]) -> tuple[Any, ...]:

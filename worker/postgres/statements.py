@@ -1,15 +1,32 @@
 """SQL, generated once from the catalogue and the columns that the database really has.
 
 Statements take one array per column. Policies are those of `penstock.schemas.mapping`; ``t`` is the
-stored row, ``EXCLUDED`` the folded one, and NULL always means "not stated".
+stored row, ``EXCLUDED`` the folded one, and NULL always means "not stated". A conflict is always
+one of the key: a unique constraint of somebody else's rejects the row, and swallows none.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from zlib import crc32
 
 from penstock.schemas.event_type import Group
+from penstock.worker.postgres.transaction import literal
 
 ColumnTypes = Mapping[str, str]
-"""Column to SQL type; domains are given by the type they are based on."""
+"""Column to SQL type, without a length or precision, which a cast would cut to while COPY refuses;
+domains are given by the type they are based on.
+"""
+
+
+def quoted(name: str) -> str:
+    """A name as it stands, whatever words SQL keeps for itself; ``schema.table`` in two parts."""
+    return ".".join(f'"{part.replace(QUOTE, QUOTE * 2)}"' for part in name.split(".", 1))
+
+
+QUOTE = '"'
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(map(quoted, columns))
 
 
 def unnest(columns: Sequence[str], types: ColumnTypes) -> str:
@@ -34,34 +51,30 @@ def state_columns(
 def upsert(table: str, key: Sequence[str], groups: Sequence[Group], types: ColumnTypes) -> str:
     """Insert rows or fold them into the stored ones; rows that would not change are left alone."""
     columns = state_columns(key, groups, types)
-    changes = [change for group in groups for change in _changes(group, alone=_alone(groups))]
+    alone = [group.kind for group in groups] in (["last"], ["first"])  # one guard decides the row
+    changes = [change for group in groups for change in _changes(group, types, alone=alone)]
     if "is_stub" in types:
         changes.append("is_stub = t.is_stub AND EXCLUDED.is_stub")
     if "updated_at" in types:
         changes.append("updated_at = now()")
-    conditions = [_differs(group) for group in groups if group.kind != "once"]
+    conditions = [_differs(group, types) for group in groups]
     if "is_stub" in types:
         conditions.append("(t.is_stub AND NOT EXCLUDED.is_stub)")
     return (
-        f"INSERT INTO {table} AS t ({', '.join(columns)}) "
+        f"INSERT INTO {quoted(table)} AS t ({_names(columns)}) "
         f"SELECT * FROM {unnest(columns, types)} "
-        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(changes)} "
+        f"ON CONFLICT ({_names(key)}) DO UPDATE SET {', '.join(changes)} "
         f"WHERE {' OR '.join(conditions)}"
     )
 
 
-def _alone(groups: Sequence[Group]) -> bool:
-    """True if one guard decides the whole row, so that WHERE needs no CASE beside it."""
-    return [group.kind for group in groups if group.kind != "once"] in (["last"], ["first"])
-
-
 def _row(alias: str, names: Sequence[str]) -> str:
-    return f"({', '.join(f'{alias}.{name}' for name in names)})"
+    return f"({', '.join(f'{alias}.{quoted(name)}' for name in names)})"
 
 
 def _wins(group: Group) -> str:
     """The folded row states the group, and its guard beats the stored one."""
-    head, sign = group.guard[0], ">" if group.kind == "last" else "<"
+    head, sign = quoted(group.guard[0]), ">" if group.kind == "last" else "<"
     return (
         f"(EXCLUDED.{head} IS NOT NULL AND (t.{head} IS NULL OR "
         f"{_row('EXCLUDED', group.guard)} {sign} {_row('t', group.guard)}))"
@@ -69,12 +82,13 @@ def _wins(group: Group) -> str:
 
 
 def _ranked(alias: str, group: Group) -> str:
-    order = ", ".join(f"'{label}'" for label in group.order)
-    return f"coalesce(array_position(ARRAY[{order}]::text[], {alias}.{group.columns[0]}::text), 0)"
+    order = ", ".join(literal(label) for label in group.order)
+    column = f"{alias}.{quoted(group.columns[0])}"
+    return f"coalesce(array_position(ARRAY[{order}]::text[], {column}::text), 0)"
 
 
-def _changes(group: Group, *, alone: bool) -> list[str]:
-    names = group_columns(group)
+def _changes(group: Group, types: ColumnTypes, *, alone: bool) -> list[str]:
+    names = list(map(quoted, group_columns(group)))
     if group.kind in ("last", "first"):
         if alone:
             return [f"{name} = EXCLUDED.{name}" for name in names]
@@ -85,30 +99,44 @@ def _changes(group: Group, *, alone: bool) -> list[str]:
         beats = f"{_ranked('EXCLUDED', group)} > {_ranked('t', group)}"
         return [f"{name} = CASE WHEN {beats} THEN EXCLUDED.{name} ELSE t.{name} END"]
     form = _COMBINED[group.kind]
-    return [f"{name} = {form.format(name)}" for name in names]
+    return [
+        f"{quoted(name)} = {form.format(quoted(name), _collation(types[name]))}"
+        for name in group_columns(group)
+    ]
 
 
 _COMBINED = {
-    "max": "greatest(t.{0}, EXCLUDED.{0})",
-    "min": "least(t.{0}, EXCLUDED.{0})",
+    "max": "greatest(t.{0}{1}, EXCLUDED.{0}{1})",
+    "min": "least(t.{0}{1}, EXCLUDED.{0}{1})",
     "add": "CASE WHEN EXCLUDED.{0} IS NULL THEN t.{0} ELSE coalesce(t.{0}, 0) + EXCLUDED.{0} END",
     "once": "coalesce(t.{0}, EXCLUDED.{0})",
 }
 
 
-def _differs(group: Group) -> str:
+def _collation(kind: str) -> str:
+    """Texts are compared by code points, as the fold does, whatever language the column is in."""
+    return ' COLLATE "C"' if kind in ("text", "character varying") else ""
+
+
+def _differs(group: Group, types: ColumnTypes) -> str:
     """The folded row would change this group of the stored one."""
     if group.kind in ("last", "first"):
         return _wins(group)
     if group.kind == "rank":
         return f"{_ranked('EXCLUDED', group)} > {_ranked('t', group)}"
-    if group.kind == "add":
-        return " OR ".join(f"EXCLUDED.{name} IS NOT NULL" for name in group.columns)
-    sign = ">" if group.kind == "max" else "<"
+    form = _DIFFERENT[group.kind]
     return " OR ".join(
-        f"(EXCLUDED.{name} IS NOT NULL AND (t.{name} IS NULL OR EXCLUDED.{name} {sign} t.{name}))"
+        f"(EXCLUDED.{quoted(name)} IS NOT NULL{form.format(quoted(name), _collation(types[name]))})"
         for name in group.columns
     )
+
+
+_DIFFERENT = {
+    "max": " AND (t.{0} IS NULL OR EXCLUDED.{0}{1} > t.{0}{1})",
+    "min": " AND (t.{0} IS NULL OR EXCLUDED.{0}{1} < t.{0}{1})",
+    "add": "",
+    "once": " AND t.{0} IS NULL",
+}
 
 
 def stubs(table: str, key: str, types: ColumnTypes) -> str:
@@ -116,38 +144,56 @@ def stubs(table: str, key: str, types: ColumnTypes) -> str:
     names = [key, *(["external_id"] if "external_id" in types else [])]
     marks = ", is_stub" if "is_stub" in types else ""
     return (
-        f"INSERT INTO {table} ({', '.join(names)}{marks}) "
-        f"SELECT {', '.join(names)}{', true' if marks else ''} "
-        f"FROM {unnest([key, 'external_id'], {**types, 'external_id': 'text'})} "
-        f"AS given({key}, external_id) ON CONFLICT DO NOTHING"
+        f"INSERT INTO {quoted(table)} ({_names(names)}{marks}) "
+        f"SELECT {_names(names)}{', true' if marks else ''} "
+        f"FROM {_parents(key, types)} ON CONFLICT ({quoted(key)}) DO NOTHING"
     )
 
 
+def stub_texts(table: str, key: str, types: ColumnTypes) -> str:
+    """Give parents that are there the text of their key, if they were only named by UUID yet."""
+    return (
+        f"UPDATE {quoted(table)} AS t SET external_id = given.external_id "
+        f"FROM {_parents(key, types)} WHERE t.{quoted(key)} = given.{quoted(key)} "
+        "AND t.external_id IS NULL AND given.external_id IS NOT NULL"
+    )
+
+
+def _parents(key: str, types: ColumnTypes) -> str:
+    known = {**types, "external_id": "text"}
+    return f"{unnest([key, 'external_id'], known)} AS given({quoted(key)}, external_id)"
+
+
 def stage_name(table: str) -> str:
-    """The temporary table that takes rows on their way to ``table``."""
-    return f"penstock_stage_{table.replace('.', '_')}"
+    """The temporary table that takes rows on their way to ``table``; PostgreSQL cuts long names."""
+    name = f"penstock_stage_{table.replace('.', '_')}"
+    return name if len(name) <= _LONGEST_NAME else f"penstock_stage_{crc32(table.encode()):08x}"
+
+
+_LONGEST_NAME = 63
 
 
 def create_stage(table: str, columns: Sequence[str], types: ColumnTypes) -> str:
     """A temporary table with the columns of ``table`` that are written, emptied at each commit."""
-    defined = ", ".join(f"{name} {types[name]}" for name in columns)
-    return f"CREATE TEMP TABLE IF NOT EXISTS {stage_name(table)} ({defined}) ON COMMIT DELETE ROWS"
+    stage = quoted(stage_name(table))
+    defined = ", ".join(f"{quoted(name)} {types[name]}" for name in columns)
+    return f"CREATE TEMP TABLE IF NOT EXISTS {stage} ({defined}) ON COMMIT DELETE ROWS"
 
 
-def merge_stage(table: str, columns: Sequence[str]) -> str:
+def merge_stage(table: str, key: Sequence[str], columns: Sequence[str]) -> str:
     """Move staged rows that are new into ``table``; tells which they were."""
-    names = ", ".join(columns)
+    names, stage = _names(columns), quoted(stage_name(table))
     return (
-        f"INSERT INTO {table} ({names}) SELECT {names} FROM {stage_name(table)} "
-        "ON CONFLICT DO NOTHING RETURNING event_id::text, occurred_at"
+        f"INSERT INTO {quoted(table)} ({names}) SELECT {names} FROM {stage} "
+        f"ON CONFLICT ({_names(key)}) DO NOTHING RETURNING event_id::text, occurred_at"
     )
 
 
-def insert_rows(table: str, columns: Sequence[str], types: ColumnTypes) -> str:
+def insert_rows(table: str, key: Sequence[str], columns: Sequence[str], types: ColumnTypes) -> str:
     """Insert the rows that are new into ``table``; tells which they were."""
     return (
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {unnest(columns, types)} "
-        "ON CONFLICT DO NOTHING RETURNING event_id::text, occurred_at"
+        f"INSERT INTO {quoted(table)} ({_names(columns)}) SELECT * FROM {unnest(columns, types)} "
+        f"ON CONFLICT ({_names(key)}) DO NOTHING RETURNING event_id::text, occurred_at"
     )
 
 
@@ -214,7 +260,7 @@ RETURNING seq, digest
 
 COLUMNS = """
 SELECT n.nspname || '.' || c.relname AS relation, a.attname AS name,
-       format_type(coalesce(nullif(t.typbasetype, 0), t.oid), a.atttypmod) AS type
+       format_type(coalesce(nullif(t.typbasetype, 0), t.oid), -1) AS type
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace

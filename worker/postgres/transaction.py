@@ -33,6 +33,9 @@ async def transaction(connection: Connection, *opening: str) -> AsyncIterator[No
             raise asyncpg.InFailedSQLTransactionError(
                 "a statement had failed: nothing is committed"
             )
+    except asyncpg.ReadOnlySQLTransactionError:
+        connection.terminate()  # it leads to a server that has been replaced, maybe by a proxy
+        raise
     finally:
         if not ended:
             await _end(connection)

@@ -4,7 +4,10 @@ import asyncio
 import os
 import sys
 
+import asyncpg
 import pytest
+
+from penstock.worker.migrate import up
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,32 @@ async def test_a_fault_of_ours_is_all_that_is_said(
     (line,) = error.decode().splitlines()
     assert line.startswith("Error: ")
     assert said in line
+
+
+async def penstock(dsn: str, nats_url: str, *words: str) -> tuple[int | None, str]:
+    """How a command for the shop's events ends, and what it says."""
+    path = os.pathsep.join(filter(None, sys.path))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "penstock", *words, "--nats-url", nats_url),
+        *("--postgres-dsn", dsn, "--event-packages", "shop_events"),
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+async def test_a_column_that_is_missing_is_named_before_any_event_is_taken(
+    nats_url: str, database: str
+) -> None:
+    """With it missing, every good event of the type would become a dead letter."""
+    await up(database, packages=("shop_events",))
+    connection = await asyncpg.connect(database)
+    await connection.execute("ALTER TABLE shop.customer_order RENAME items TO itms")
+    await connection.close()
+    missing = "shop.customer_order.items: no such column"
+    code, said = await penstock(database, nats_url, "run", "--http-port", "-1")
+    assert (code, missing in said, "of shop_events" in said) == (2, True, True), said
+    code, said = await penstock(database, nats_url, "doctor")
+    assert (code, f"problem  {missing}" in said) == (1, True), said

@@ -24,6 +24,8 @@ CATALOGUE = Catalogue.load()
 class Given(Nobody):
     """A source with one batch."""
 
+    pipeline: Pipeline
+
     def __init__(self, messages: Sequence[Message]) -> None:
         super().__init__()
         self._waiting = [batch_of(messages, source=self)]
@@ -56,11 +58,13 @@ class Memory:
         return Written(new=len(named), duplicate=again, letters=batch.letters)
 
 
-async def worked(count: int, refuses: Callable[[list[str]], None]) -> tuple[Given, Memory]:
-    """What became of so many messages, ``a-0`` and so on."""
-    messages = [message(n) for n in range(count)]
+async def worked(
+    sent: int | Sequence[Message], refuses: Callable[[list[str]], None]
+) -> tuple[Given, Memory]:
+    """What became of messages, or of so many, ``a-0`` and so on."""
+    messages = [message(n) for n in range(sent)] if isinstance(sent, int) else sent
     source, sink, metrics = Given(messages), Memory(refuses), Metrics()
-    pipeline = Pipeline(
+    pipeline = source.pipeline = Pipeline(
         source,
         Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=1 << 20),
         Committer(sink, name="test", retry_for=0, stopping=asyncio.Event()),
@@ -104,6 +108,35 @@ async def test_an_error_of_our_own_costs_one_message() -> None:
     assert sink.stored == [f"a-{n}" for n in range(7) if n != 3]
     assert sink.reasons == ["internal_error"]
     assert len(source.acked) == 7
+
+
+async def test_a_fault_of_one_type_leaves_the_others_flowing_and_the_stream_full() -> None:
+    """One message may be poison; forty of one type are a fault of ours, and wait for its end."""
+
+    def refuses(named: list[str]) -> None:
+        if any(name in broken for name in named):
+            raise KeyError("no_such_column")
+
+    broken = {f"a-{n}" for n in range(60)}
+    others = [message(n, kind="agents.activity") for n in range(100, 140)]
+    source, sink = await worked([message(n) for n in range(60)] + others, refuses)
+    assert sink.stored == [f"a-{n}" for n in range(100, 140)]
+    assert sink.reasons == ["internal_error"] * 10
+    assert len(source.nacked) == 50
+    trouble = source.pipeline.faults.trouble
+    assert trouble is not None
+    assert "agents.heartbeat (50 times): KeyError('no_such_column')" in trouble
+
+
+async def test_few_of_many_may_fail_for_ever() -> None:
+    def refuses(named: list[str]) -> None:
+        if any(int(name[2:]) % 150 == 0 for name in named):
+            raise ZeroDivisionError
+
+    source, sink = await worked([message(n) for n in range(6000)], refuses)
+    assert sink.reasons == ["internal_error"] * 40
+    assert not source.nacked
+    assert source.pipeline.faults.trouble is None
 
 
 async def test_what_cannot_be_stored_now_is_returned() -> None:

@@ -1,18 +1,26 @@
 """The catalogue: what it knows, and the contradictions that it refuses."""
 
+from enum import StrEnum
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from penstock.schemas.catalogue import Catalogue, declared_in
-from penstock.schemas.event import Count, EventData, Text
+from penstock.schemas.event import Count, EventData, Json, Text
 from penstock.schemas.identity import AgentId, TaskId
 from penstock.schemas.mapping import History, Ref, Upsert, event
 from penstock.schemas.rows import MappingError
 from penstock.schemas.streams import STREAMS
 
 KEY = ("task_id",)
+
+
+class Level(StrEnum):
+    """How far up."""
+
+    LOW = "low"
+    HIGH = "high"
 
 
 def declared(name: str, **declaration: Any) -> type[EventData]:
@@ -26,12 +34,27 @@ def declared(name: str, **declaration: Any) -> type[EventData]:
         agent_id: AgentId | None = None
         title: Text | None = None
         count: Count = 0
+        share: float = 0.0
+        level: Level = Level.LOW
+        anything: Json = None
 
     return Made
 
 
 def task(**policies: Any) -> dict[str, Any]:
     return {"states": (Upsert(**{"table": "tasks.task", "key": KEY, **policies}),)}
+
+
+def agent(**policies: Any) -> dict[str, Any]:
+    return {"states": (Upsert(**{"table": "agents.agent", "key": ("agent_id",), **policies}),)}
+
+
+def ranked(*order: str, **more: Any) -> dict[str, Any]:
+    return task(rank={"level": order}, **more)
+
+
+def referring(field: str, table: str) -> dict[str, Any]:
+    return {"refs": (Ref(field, table),)}
 
 
 def history(*columns: str) -> dict[str, Any]:
@@ -91,6 +114,36 @@ def test_a_state_table_has_one_key() -> None:
         ([("tasks.a", task(add=("count",)))], "add needs a history"),
         ([("tasks.a", task(each="things"))], "each='things' is not a field"),
         ([("tasks.a", task(max=("height",)))], "column 'height' has no source"),
+        (
+            [("tasks.a", task(max=("count",))), ("tasks.b", task(min=("count",)))],
+            r"tasks\.task\.count is under min, but also under max \(in tasks\.a\)",
+        ),
+        (
+            [("tasks.a", task(last=("count",))), ("tasks.b", task(last=("count",), guard="own"))],
+            "under last by own_version, but also under last by version",
+        ),
+        ([("tasks.a", task(max=("count",), last=("count",)))], "but also under last by version"),
+        ([("tasks.a", task(max=("task_id",)))], "but also under key"),
+        ([("tasks.a", task(last=("version",)))], "guard of last by version, but also under"),
+        (
+            [("tasks.a", ranked("low", "high")), ("tasks.b", ranked("high", "low"))],
+            r"under rank \('high', 'low'\), but also under rank \('low', 'high'\)",
+        ),
+        ([("tasks.a", ranked("low"))], "'level' has no rank for some values.* low, high"),
+        ([("tasks.a", task(rank={"title": ("a", "b")}))], "needs a required field of an enumer"),
+        ([("tasks.a", ranked("low", values={"level": "mid"}))], "no rank for some .* mid"),
+        (
+            [("tasks.a", {**history("share"), **task(add=("share",))})],
+            "the sum of floats depends on their order",
+        ),
+        ([("tasks.a", task(max=("anything",)))], "max needs a number, a time or a text"),
+        (
+            [
+                ("tasks.a", {**task(last=("agent_id",)), **referring("agent_id", "agents.agent")}),
+                ("tasks.b", {**agent(last=("task_id",)), **referring("task_id", "tasks.task")}),
+            ],
+            "in a circle: tasks.task -> agents.agent -> tasks.task; drop one of these Refs",
+        ),
     ],
 )
 def test_a_contradiction_is_refused_by_name(
@@ -98,6 +151,11 @@ def test_a_contradiction_is_refused_by_name(
 ) -> None:
     with pytest.raises(MappingError, match=said):
         Catalogue([declared(name, **declaration) for name, declaration in types])
+
+
+def test_a_row_may_refer_to_its_own_table_and_parents_come_before_children() -> None:
+    depths = Catalogue.load().depths
+    assert depths["agents.agent"] < depths["tasks.task"] < depths["tasks.dependency"]
 
 
 def test_a_module_declares_its_own_events_only() -> None:
