@@ -5,6 +5,8 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Protocol
 
+import msgspec
+
 from penstock.schemas.event import Event
 from penstock.worker.pipeline.plan import Plan, make_plan
 from penstock.worker.pipeline.ports import DeadLetter, Message, Origin
@@ -124,6 +126,16 @@ class Batch:
             outcomes=letters,
             watched=self.watched,
         )
+
+    def plain(self) -> "Batch | None":
+        """The same dead letters without any text that might be what is wrong with them; None if
+        they are so already.
+        """
+        if all(letter.plain for letter in self.letters):
+            return None
+        found = self.part(self.messages, watched=self.watched)
+        found.outcomes = [msgspec.structs.replace(one, plain=True) for one in self.letters]
+        return found
 
     @property
     def refused_whole(self) -> bool:

@@ -88,6 +88,8 @@ class Committer:
         if halves := batch.halves():
             return _sum([await self.commit(half) for half in halves])
         if batch.refused_whole:
+            if plain := batch.plain():
+                return await self.commit(plain)
             raise SinkUnavailable(f"cannot keep a dead letter: {error}") from error
         return await self.commit(batch.refused(error.reason, str(error)))
 

@@ -130,13 +130,17 @@ class StateStore(Protocol):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that cannot become rows, and why. ``reason`` is one of `decode.REASONS`."""
+    """A message that cannot become rows, and why. ``reason`` is one of `decode.REASONS`.
+
+    ``plain`` says that it could not be kept with its texts: they are ASCII then, its bytes as ever.
+    """
 
     message: Message
     reason: str
     error: str
     event_id: str | None = None
     occurred_at: datetime | None = None
+    plain: bool = False
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):

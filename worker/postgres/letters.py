@@ -39,17 +39,17 @@ class LetterPart(Part):
 
 def letter_cells(letter: DeadLetter) -> tuple[Any, ...]:
     """A letter in the order of the statement's columns; nothing about it can be refused."""
-    message = letter.message
+    message, text = letter.message, _ascii if letter.plain else _storable
     headers = json.dumps(dict(message.headers), ensure_ascii=False)
     return (
         message.offset,
-        _storable(message.subject),
-        _storable(headers).replace("\\u0000", "\\ufffd"),
+        text(message.subject),
+        None if letter.plain else text(headers).replace("\\u0000", "\\ufffd"),
         message.raw_headers,
         message.body,
         message.digest,
         letter.reason,
-        _storable(letter.error),
+        text(letter.error),
         letter.event_id,
         min(message.deliveries, _MOST_ATTEMPTS),
     )
@@ -58,3 +58,8 @@ def letter_cells(letter: DeadLetter) -> tuple[Any, ...]:
 def _storable(text: str) -> str:
     """Text that PostgreSQL takes: what it cannot hold is shown as the replacement character."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _ascii(text: str) -> str:
+    """Text that any database takes."""
+    return text.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")
