@@ -53,6 +53,7 @@ CREATE TABLE collab.ballot (
     version       bigint,
     version_at    timestamptz,
     version_event uuid,
+    is_stub       boolean NOT NULL DEFAULT false,
     updated_at    timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE collab.ballot IS
