@@ -7,8 +7,8 @@ import msgspec
 from msgspec import inspect
 
 from penstock.schemas.event_type import EventType
+from penstock.schemas.fields import field_types, value_kind
 from penstock.schemas.mapping import Attribute, AuditLog, EventSpec, Field, History, Log, Upsert
-from penstock.schemas.rows import field_types, value_kind
 
 _ATTRIBUTES: Mapping[Attribute, str] = {
     Attribute.OCCURRED_AT: "moment",

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.schemas.event import Event
+from penstock.schemas.fields import field_types, floats, free_fields, labels, moments, value_kind
 from penstock.schemas.mapping import (
     EVENT_ID,
     OCCURRED_AT,
@@ -25,14 +26,8 @@ from penstock.schemas.rows import (
     Cells,
     MappingError,
     RowCompiler,
-    field_types,
-    floats,
-    free_fields,
-    labels,
     log_row,
-    moments,
     strict,
-    value_kind,
     wire_struct,
 )
 from penstock.schemas.streams import STREAM_OF

@@ -7,12 +7,21 @@ library's dataclasses are: one expression per column, no dispatch while they run
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, cast, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 from msgspec import NODEFAULT, Raw, inspect
 
 from penstock.schemas.event import Event, EventData
+from penstock.schemas.fields import (
+    extra,
+    field_types,
+    is_container,
+    is_json,
+    is_moment,
+    is_optional,
+    struct_fields,
+)
 from penstock.schemas.identity import entity_uuid
 from penstock.schemas.mapping import Attribute, Field, Log
 
@@ -70,7 +79,7 @@ def wire_struct(struct: type[EventData], key: str) -> type[msgspec.Struct]:
     for field in struct_fields(struct):
         if field.name == key:
             continue
-        annotation = Raw if _is_json(field.type) else hints[field.name]
+        annotation = Raw if is_json(field.type) else hints[field.name]
         if field.default is not NODEFAULT:
             default = Raw(_NULL) if annotation is Raw else field.default
             fields.append((field.name, annotation, default))
@@ -92,123 +101,20 @@ def strict(wire: type[msgspec.Struct]) -> type[msgspec.Struct]:
     )
 
 
-def _extra(kind: inspect.Type, name: str) -> Any:
-    """What a type's Meta says about ``name``, also inside ``T | None``."""
-    if isinstance(kind, inspect.Metadata):
-        return (kind.extra or {}).get(name)
-    if isinstance(kind, inspect.UnionType):
-        return next((found for part in kind.types if (found := _extra(part, name))), None)
-    return None
-
-
-def _is_json(kind: inspect.Type) -> bool:
-    return bool(_extra(kind, "json"))
-
-
-def _is_optional(kind: inspect.Type) -> bool:
-    return isinstance(kind, inspect.UnionType) and kind.includes_none
-
-
-def _is_container(kind: inspect.Type) -> bool:
-    if isinstance(kind, inspect.Metadata):
-        return _is_container(kind.type)
-    if isinstance(kind, inspect.UnionType):
-        return any(_is_container(part) for part in kind.types)
-    return isinstance(kind, inspect.CollectionType | inspect.DictType | inspect.StructType)
-
-
-_KINDS: Mapping[type[inspect.Type], str] = {
-    inspect.StrType: "text",
-    inspect.EnumType: "text",
-    inspect.IntType: "integer",
-    inspect.FloatType: "number",
-    inspect.DecimalType: "decimal",
-    inspect.BoolType: "boolean",
-    inspect.DateTimeType: "moment",
-    inspect.BytesType: "bytes",
-}
-
-
-def value_kind(kind: inspect.Type) -> str | None:
-    """What cells made of a field of this type are: ``id``, ``json``, ``text``, ``integer``,
-    ``number``, ``decimal``, ``boolean``, ``moment``, ``bytes``; None if they may be several things.
-    """
-    if _is_json(kind) or _is_container(kind):
-        return "json"
-    if _extra(kind, "id") is not None:
-        return "id"
-    if isinstance(kind, inspect.Metadata):
-        return value_kind(kind.type)
-    if isinstance(kind, inspect.UnionType):
-        parts = {value_kind(part) for part in kind.types if not isinstance(part, inspect.NoneType)}
-        return parts.pop() if len(parts) == 1 else None
-    return _KINDS.get(type(kind))
-
-
-def labels(kind: inspect.Type) -> tuple[Any, ...]:
-    """The values of an enumeration; None if it may be something else."""
-    if isinstance(kind, inspect.Metadata):
-        return labels(kind.type)
-    if isinstance(kind, inspect.EnumType):
-        return tuple(kind.cls)
-    return (None,)
-
-
-def struct_fields(struct: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
-    """The fields of a struct, as msgspec sees them."""
-    return cast(inspect.StructType, inspect.type_info(struct)).fields
-
-
-def field_types(struct: type[msgspec.Struct]) -> dict[str, inspect.Type]:
-    """The type of every field of a struct."""
-    return {field.name: field.type for field in struct_fields(struct)}
-
-
-def free_fields(struct: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The fields that hold any JSON, stored as it was sent."""
-    return tuple(name for name, kind in field_types(struct).items() if _is_json(kind))
-
-
-def floats(struct: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The fields that are floats, and containers, which may hold some."""
-    return tuple(
-        name
-        for name, kind in field_types(struct).items()
-        if _is_container(kind) or "FloatType" in repr(kind)
-    )
-
-
-def moments(struct: type[msgspec.Struct], *, required: bool = False) -> tuple[str, ...]:
-    """The fields that are times; with ``required`` those of them that may not be None."""
-    return tuple(
-        name
-        for name, kind in field_types(struct).items()
-        if _is_moment(kind) and not (required and _is_optional(kind))
-    )
-
-
-def _is_moment(kind: inspect.Type) -> bool:
-    if isinstance(kind, inspect.Metadata):
-        return _is_moment(kind.type)
-    if isinstance(kind, inspect.UnionType):
-        return any(_is_moment(part) for part in kind.types)
-    return isinstance(kind, inspect.DateTimeType)
-
-
 def _field_expression(name: str, kind: inspect.Type, *, key: bool) -> str:
     access = "e.entity" if key else f"d.{name}"
-    id_kind = _extra(kind, "id")
-    if _is_json(kind):
+    id_kind = extra(kind, "id")
+    if is_json(kind):
         return f"raw_json({access})"
     if id_kind is not None:
         made = f"entity_uuid({id_kind!r}, {access})"
-    elif _is_container(kind):
+    elif is_container(kind):
         made = f"encode({access})"
-    elif _is_moment(kind) and _is_optional(kind):
+    elif is_moment(kind) and is_optional(kind):
         return f"(m if (m := {access}) is None or FIRST < m < LAST else None)"
     else:
         return access
-    return f"(None if {access} is None else {made})" if _is_optional(kind) else made
+    return f"(None if {access} is None else {made})" if is_optional(kind) else made
 
 
 class RowCompiler:
@@ -240,7 +146,7 @@ class RowCompiler:
         Raises MappingError.
         """
         for column in columns:
-            if column in self._fields and _is_optional(self._fields[column]):
+            if column in self._fields and is_optional(self._fields[column]):
                 raise MappingError(
                     f"{self._type}: Hydrate names {column!r}, which may be missing; name fields "
                     "that every event of the type has"
@@ -273,7 +179,7 @@ class RowCompiler:
         """A function that gives the key and the text of the id field ``name``, None if unset."""
         if name not in self._fields:
             raise MappingError(f"{self._type}: Ref names {name!r}, which is not a field")
-        kind = _extra(self._fields[name], "id")
+        kind = extra(self._fields[name], "id")
         if kind is None:
             raise MappingError(f"{self._type}: Ref names {name!r}, whose type is not an id")
 

@@ -188,16 +188,6 @@ class Worker:
             self._metrics.batch_retried(name)
             progress.held(error)
 
-        committer = Committer(
-            self._sink,
-            name=name,
-            retry_for=settings.retry_for,
-            stopping=self._stopping,
-            on_retry=retried,
-        )
-        markers = PostgresCrashMarkers(
-            self.pool, self._alone, transport=source.transport, stream=stream
-        )
         pipeline = Pipeline(
             source,
             Decoder(
@@ -206,19 +196,34 @@ class Worker:
                 max_bytes=settings.max_event_bytes,
                 on_unknown=self._unknown_fields,
             ),
-            committer,
+            self._committer(name, retried),
             self._hydrator,
             self._metrics,
             name=name,
             in_flight=settings.in_flight,
-            poison=PoisonWatch(
-                markers, watch_after=settings.watch_after, max_crashes=settings.max_crashes
-            ),
+            poison=self._poison(source.transport, stream),
             nack_delay=settings.nack_delay,
             progress=progress,
         )
         self.watched.append(Read(pipeline, source, lent.share))
         return pipeline
+
+    def _committer(self, name: str, on_retry: Callable[[BaseException], None]) -> Committer:
+        return Committer(
+            self._sink,
+            name=name,
+            retry_for=self.settings.retry_for,
+            stopping=self._stopping,
+            on_retry=on_retry,
+        )
+
+    def _poison(self, transport: str, stream: str) -> PoisonWatch:
+        settings = self.settings
+        return PoisonWatch(
+            PostgresCrashMarkers(self.pool, self._alone, transport=transport, stream=stream),
+            watch_after=settings.watch_after,
+            max_crashes=settings.max_crashes,
+        )
 
     def _unknown_fields(self, event_type: str, names: Sequence[str]) -> None:
         """Count them, and name them in the log when their type first shows some."""

@@ -8,6 +8,7 @@ import pytest
 from msgspec import inspect
 
 from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.fields import field_types
 from penstock.schemas.mapping import (
     Attribute,
     AuditLog,
@@ -18,7 +19,7 @@ from penstock.schemas.mapping import (
     Ref,
     Upsert,
 )
-from penstock.schemas.rows import LOG_COLUMNS, field_types
+from penstock.schemas.rows import LOG_COLUMNS
 from penstock.schemas.vocabulary import DOMAINS
 
 CATALOGUE = Catalogue.load()

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import inspect
 
 from penstock.schemas.event_type import EventType
+from penstock.schemas.fields import field_types
 from penstock.schemas.identity import escape
-from penstock.schemas.rows import field_types
 from penstock.worker.pipeline.ports import Message
 
 WORDS = ("alpha", "beta", "a b", "gämma", "=2E", "x.y", "*", ">", "..")

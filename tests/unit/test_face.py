@@ -36,6 +36,7 @@ INTERNAL = {
     "Envelope",
     "Event",
     "STATUS_KEY",
+    "canonical",
     "escape",
     "kv_key",
     "kv_token",

@@ -27,7 +27,7 @@ _STATEMENTS = {
 _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.position": ("stream", ("SELECT", "INSERT")),
     "bus.dead_letter": ("stream", ("SELECT", "INSERT")),
-    "bus.suspect": ("stream", ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    "bus.crash_marker": ("stream", ("SELECT", "INSERT", "UPDATE", "DELETE")),
     "partitions.policy": ("table_name", ("SELECT",)),
 }
 """Penstock's own tables: a column of each, and what is done with its rows."""

@@ -58,7 +58,7 @@ async def test_rights_come_with_what_later_migrations_make(postgres_dsn: str) ->
     await up(logged_in(postgres_dsn, OWNER))
     missing = {finding.remedy for finding in await said(as_worker(postgres_dsn))}
     assert missing, "the functions act as the owner, so they are granted by name"
-    assert all("EXECUTE" in remedy or "DELETE ON bus.suspect" in remedy for remedy in missing)
+    assert all("EXECUTE" in remedy or "DELETE ON bus.crash_marker" in remedy for remedy in missing)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -81,10 +81,10 @@ async def test_each_right_that_is_missing_is_named_with_what_gives_it(
 
 
 async def test_doctor_names_a_right_once(database: str) -> None:
-    await execute(database, f"REVOKE DELETE ON bus.suspect FROM {INGEST}")
+    await execute(database, f"REVOKE DELETE ON bus.crash_marker FROM {INGEST}")
     [found] = await said(as_worker(database))
-    assert found.text == "PostgreSQL: no right to DELETE on bus.suspect"
-    assert found.remedy == f'GRANT DELETE ON bus.suspect TO "{INGEST}"'
+    assert found.text == "PostgreSQL: no right to DELETE on bus.crash_marker"
+    assert found.remedy == f'GRANT DELETE ON bus.crash_marker TO "{INGEST}"'
 
 
 async def test_who_may_make_no_partitions_is_told_so(database: str) -> None:

@@ -2,7 +2,7 @@
 
 The two ends of the calendar are none: Go's zero time and .NET's ``MinValue`` are the first moment
 of the year 1, ``MaxValue`` is the last tick of 9999. In an optional field they are stored as NULL
-(see `schemas.rows` and docs/decisions/0023-ends-of-the-calendar.md), in a required one refused.
+(`penstock.schemas.rows`, docs/decisions/0023-ends-of-the-calendar.md), in a required one refused.
 """
 
 import re
