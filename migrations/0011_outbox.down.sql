@@ -1,0 +1,2 @@
+DROP TABLE bus.outbox;
+DROP FUNCTION bus.wake_outbox();
