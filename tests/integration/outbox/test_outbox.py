@@ -17,6 +17,7 @@ from penstock.worker.finding import Finding, Verdict
 from penstock.worker.postgres.examine import findings
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.settings.keys import Settings
+from tests.support.killed_relays import Run
 from tests.support.outbox import (
     NatsTap,
     RabbitTap,
@@ -320,7 +321,7 @@ async def test_doctor_names_what_waits_for_long(on_nats: Scene) -> None:
     (late,) = await told_of(on_nats)
     assert late.verdict is Verdict.BAD
     assert "the oldest for 36" in late.text
-    assert any(found.remedy == late.remedy async for found in findings(on_nats.settings))
+    assert late.remedy in [found.remedy async for found in findings(on_nats.settings)]
 
 
 async def test_off_means_off(on_nats: Scene) -> None:
@@ -331,3 +332,11 @@ async def test_off_means_off(on_nats: Scene) -> None:
         names = {task.get_name() for task in asyncio.all_tasks()}
         assert "outbox" not in names
     assert not await scene.published(sent)
+
+
+async def test_the_worker_is_killed_while_rows_are_written(scene: Scene, tmp_path: Path) -> None:
+    """In small what tests/faults/test_outbox.py does at length."""
+    given = {name: value for name, value in scene.given.items() if name != "kv"}
+    run = Run(scene.nats_url, scene.dsn, given, tmp_path / "worker.log")
+    await run.work(rows=400, kills=1, seed=5)
+    await run.check(scene.tap)
