@@ -133,8 +133,12 @@ FAMILIES = (
         ("outcome",),
         "Rows of the outbox that this worker settled: published or refused.",
     ),
-    Family("penstock_outbox_waiting", Gauge, (), "Rows of the outbox to be published, to 100,000."),
-    Family("penstock_outbox_refused", Gauge, (), "Rows of the outbox that cannot be published."),
+    Family(
+        "penstock_outbox_waiting_rows", Gauge, (), "Rows of the outbox to be published, to 100,000."
+    ),
+    Family(
+        "penstock_outbox_refused_rows", Gauge, (), "Rows of the outbox that cannot be published."
+    ),
     Family(
         "penstock_outbox_oldest_age_seconds",
         Gauge,
@@ -241,8 +245,8 @@ class Metrics:
 
     def outbox_backlog(self, waiting: int, refused: int, oldest_age: float) -> None:
         """Tell what the outbox holds."""
-        self._set("penstock_outbox_waiting", waiting)
-        self._set("penstock_outbox_refused", refused)
+        self._set("penstock_outbox_waiting_rows", waiting)
+        self._set("penstock_outbox_refused_rows", refused)
         self._set("penstock_outbox_oldest_age_seconds", oldest_age)
 
     def source_healthy(self, source: str, *, healthy: bool) -> None:

@@ -198,6 +198,6 @@ async def test_how_much_waits_is_told() -> None:
     metrics = Metrics()
     task = asyncio.create_task(watch(MemoryOutbox([row(1, "t-1")]), metrics))
     counted = metrics.registry.get_sample_value
-    await until(lambda: counted("penstock_outbox_waiting") == 1)
+    await until(lambda: counted("penstock_outbox_waiting_rows") == 1)
     assert counted("penstock_outbox_oldest_age_seconds") == 3
     await end(task)
