@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from penstock.schemas.catalogue import Catalogue
+from penstock.worker.ending import end
 from penstock.worker.errors import SinkUnavailable
-from penstock.worker.lifecycle import end
 from penstock.worker.outbox import relay
 from penstock.worker.outbox.drafts import Drafts
 from penstock.worker.outbox.ports import Backlog, OutboxRow, Outcome
@@ -76,8 +76,8 @@ class MemorySender:
             future.set_result(Confirmation("S", len(self.sent)))
         return future
 
-    async def flush(self) -> None:
-        return
+    async def flush(self, patience: float | None = None) -> None:
+        assert patience is None
 
 
 def row(number: int, key: str, kind: str = "tasks.updated") -> OutboxRow:
