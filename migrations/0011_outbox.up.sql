@@ -22,6 +22,13 @@ CREATE TABLE bus.outbox (
     refused_at    timestamptz,
     reason        text,
     error         text,
+    -- A domain travels on one stream, and is relayed by itself.
+    domain        text GENERATED ALWAYS AS (split_part(type, '.', 1)) STORED,
+    -- Its number while it waits. By outbox_id, the planner would rather walk the primary key, past
+    -- all rows that are done.
+    waiting_id    bigint GENERATED ALWAYS AS (
+        CASE WHEN published_at IS NULL AND refused_at IS NULL THEN outbox_id END
+    ) STORED,
     -- What no catalogue would take is refused while its client can still be told.
     CONSTRAINT type_is_domain_and_verb
         CHECK (type ~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$' AND length(type) <= 255),
@@ -38,10 +45,29 @@ CREATE TABLE bus.outbox (
 COMMENT ON TABLE bus.outbox IS
     'Events to be published: insert type, key and data in your own transaction, the worker sends them';
 
-CREATE INDEX outbox_waiting ON bus.outbox (outbox_id)
-    WHERE published_at IS NULL AND refused_at IS NULL;
+CREATE INDEX outbox_waiting ON bus.outbox (domain, waiting_id) WHERE waiting_id IS NOT NULL;
 CREATE INDEX outbox_refused ON bus.outbox (refused_at) WHERE refused_at IS NOT NULL;
 CREATE INDEX outbox_published ON bus.outbox (published_at) WHERE published_at IS NOT NULL;
+
+CREATE VIEW bus.outbox_domain AS
+WITH RECURSIVE waiting (domain) AS (
+    (
+        SELECT o.domain FROM bus.outbox AS o
+        WHERE o.waiting_id IS NOT NULL
+        ORDER BY o.domain LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT o.domain FROM bus.outbox AS o
+        WHERE o.waiting_id IS NOT NULL AND o.domain > w.domain
+        ORDER BY o.domain LIMIT 1
+    )
+    FROM waiting AS w
+    WHERE w.domain IS NOT NULL
+)
+SELECT w.domain FROM waiting AS w WHERE w.domain IS NOT NULL;
+COMMENT ON VIEW bus.outbox_domain IS
+    'Domains of which rows wait to be published; found by one step in the index for each of them';
 
 CREATE FUNCTION bus.wake_outbox() RETURNS trigger
 LANGUAGE plpgsql AS $$

@@ -64,9 +64,9 @@ class Turn(Protocol):
     """
 
     async def waiting(self, busy: Sequence[str]) -> list[OutboxRow]:
-        """Rows that wait, in order of their ids, as many as are good to handle at once; none of the
-        domains ``busy``. If a row is missing that was committed before another was inserted, it has
-        been published or refused.
+        """Rows that wait, in order of their ids: of each domain as many as are good to handle at
+        once, none of the domains ``busy``. If a row of a domain is missing that was committed
+        before another was inserted, it has been published or refused.
         """
 
     async def settle(self, outcome: Outcome) -> None:

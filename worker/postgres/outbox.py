@@ -24,17 +24,17 @@ _TURN = "SELECT pg_try_advisory_lock(hashtextextended('penstock.outbox', 0))"
 _WAITING = """
 SELECT outbox_id, event_id::text, type, key, CASE WHEN size <= $2 THEN data::text END AS data, size,
        time, sequence, source, actor, project, correlationid, causationid
-FROM (
+FROM (SELECT d.domain FROM bus.outbox_domain AS d WHERE d.domain <> ALL ($1::text[]) LIMIT 20) AS d
+CROSS JOIN LATERAL (
     SELECT o.*, s.size, sum(s.size) OVER (ORDER BY o.outbox_id) - s.size AS before
     FROM (
-        SELECT * FROM bus.outbox
-        WHERE published_at IS NULL AND refused_at IS NULL
-          AND split_part(type, '.', 1) <> ALL ($1::text[])
-        ORDER BY outbox_id LIMIT 1000
+        SELECT w.* FROM bus.outbox AS w
+        WHERE w.waiting_id IS NOT NULL AND w.domain = d.domain
+        ORDER BY w.waiting_id LIMIT 1000
     ) AS o
     CROSS JOIN LATERAL (SELECT octet_length(o.data::text) AS size OFFSET 0) AS s
 ) AS sized
-WHERE before <= 8388608
+WHERE before <= 2097152
 ORDER BY outbox_id
 """
 _PUBLISHED = """
@@ -49,11 +49,16 @@ WHERE o.outbox_id = r.outbox_id AND o.published_at IS NULL
 """
 _BACKLOG = """
 SELECT (SELECT count(*) FROM (
-           SELECT FROM bus.outbox WHERE published_at IS NULL AND refused_at IS NULL LIMIT 100000
+           SELECT FROM bus.outbox WHERE waiting_id IS NOT NULL LIMIT 100000
        ) AS counted) AS waiting,
        greatest(0, extract(epoch FROM clock_timestamp() - (
-           SELECT recorded_at FROM bus.outbox WHERE published_at IS NULL AND refused_at IS NULL
-           ORDER BY outbox_id LIMIT 1
+           SELECT min(first.recorded_at)
+           FROM bus.outbox_domain AS d
+           CROSS JOIN LATERAL (
+               SELECT w.recorded_at FROM bus.outbox AS w
+               WHERE w.waiting_id IS NOT NULL AND w.domain = d.domain
+               ORDER BY w.waiting_id LIMIT 1
+           ) AS first
        )))::float8 AS oldest_age,
        (SELECT count(*) FROM bus.outbox WHERE refused_at IS NOT NULL) AS refused
 """
