@@ -27,7 +27,7 @@ _STATEMENTS = {
 _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.position": ("stream", ("SELECT", "INSERT")),
     "bus.dead_letter": ("stream", ("SELECT", "INSERT")),
-    "bus.suspect": ("stream", ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    "bus.crash_marker": ("stream", ("SELECT", "INSERT", "UPDATE", "DELETE")),
     "bus.outbox": ("reason", ("SELECT", "UPDATE", "DELETE")),
     "bus.outbox_domain": ("domain", ("SELECT",)),
     "partitions.policy": ("table_name", ("SELECT",)),

@@ -84,10 +84,10 @@ async def test_each_right_that_is_missing_is_named_with_what_gives_it(
 
 
 async def test_doctor_names_a_right_once(database: str) -> None:
-    await execute(database, f"REVOKE DELETE ON bus.suspect FROM {INGEST}")
+    await execute(database, f"REVOKE DELETE ON bus.crash_marker FROM {INGEST}")
     [found] = await said(as_worker(database))
-    assert found.text == "PostgreSQL: no right to DELETE on bus.suspect"
-    assert found.remedy == f'GRANT DELETE ON bus.suspect TO "{INGEST}"'
+    assert found.text == "PostgreSQL: no right to DELETE on bus.crash_marker"
+    assert found.remedy == f'GRANT DELETE ON bus.crash_marker TO "{INGEST}"'
 
 
 async def test_who_may_make_no_partitions_is_told_so(database: str) -> None:
