@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -20,6 +21,8 @@ from penstock.worker.errors import MigrationError
 from penstock.worker.lifecycle import patiently, stop_on_signals
 from penstock.worker.ops.http import NO_PORT, HealthServer
 from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
+from penstock.worker.outbox.drafts import Drafts
+from penstock.worker.outbox.relay import Relay, watch
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -33,6 +36,7 @@ from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
+from penstock.worker.postgres.outbox import PostgresOutbox
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.probe import PostgresProbe
 from penstock.worker.postgres.sink import PostgresSink
@@ -80,6 +84,7 @@ class Worker:
         self._failed: list[str] = []
         self.watched: list[Read] = []
         self._strange: set[str] = set()
+        self._relaying: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._mirrored: tuple[HydratedViews, Mirror] | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
 
@@ -101,7 +106,8 @@ class Worker:
         self.pool = await self._stack.enter_async_context(database(settings))
         await check_mappings(self.pool, self._catalogue)
         self._sink = PostgresSink(self.pool, self._catalogue, worker_id=settings.worker_id)
-        self._upkeep = PostgresUpkeep(self.pool)
+        keep = timedelta(seconds=settings.outbox_keep) if settings.outbox else None
+        self._upkeep = PostgresUpkeep(self.pool, outbox_keep=keep)
         await self._upkeep.maintain()
         self._scope = await self._stack.enter_async_context(
             Scope(settings, self._catalogue, reconnected=self._reconcile.set, lost=self._lost)
@@ -113,6 +119,8 @@ class Worker:
         window = Window(
             self._catalogue, kept, past=settings.window_past, future=settings.window_future
         )
+        if settings.outbox:
+            await self._open_outbox(brokers[0], window)
         names = self._scope.streams
         self.budget = Budget(settings.memory_limit, len(brokers) * len(names), settings.batch_bytes)
         self._metrics.memory(lambda: self.budget.used, settings.memory_limit)
@@ -162,6 +170,19 @@ class Worker:
         await views.prepare()
         self._hydrator = Hydrator(views, mirror)
         self._mirrored = views, mirror
+
+    async def _open_outbox(self, broker: Broker, window: Window) -> None:
+        """Events that the database itself sends go to the broker that is named first."""
+        max_bytes = self.settings.max_event_bytes
+        sender = await self._stack.enter_async_context(broker.sender())
+        decoder = Decoder(self._catalogue, window, max_bytes=max_bytes)
+        drafts = Drafts(self._catalogue, decoder, max_bytes=max_bytes)
+        outbox = PostgresOutbox(self.pool, self.settings)
+        relay = Relay(outbox, sender, drafts, self._metrics)
+        self._relaying = {
+            "outbox": relay.run,
+            "watch-outbox": partial(watch, outbox, self._metrics),
+        }
 
     def _tell(self, differences: list[Difference]) -> None:
         for difference in differences:
@@ -248,6 +269,7 @@ class Worker:
         background = [
             self._spawn(keep_partitions(self._upkeep), "partitions"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
+            *(self._spawn(work(), name) for name, work in self._relaying.items()),
         ]
         running = [
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines

@@ -127,6 +127,24 @@ FAMILIES = (
         ("kind",),
         "Bytes of messages that all streams use together (used), and memory_limit (limit).",
     ),
+    Family(
+        "penstock_outbox_rows_total",
+        Counter,
+        ("outcome",),
+        "Rows of the outbox that this worker settled: published or refused.",
+    ),
+    Family(
+        "penstock_outbox_waiting_rows", Gauge, (), "Rows of the outbox to be published, to 100,000."
+    ),
+    Family(
+        "penstock_outbox_refused_rows", Gauge, (), "Rows of the outbox that cannot be published."
+    ),
+    Family(
+        "penstock_outbox_oldest_age_seconds",
+        Gauge,
+        (),
+        "Age of the oldest row of the outbox to be published, since its insert; 0 if none waits.",
+    ),
     Family("penstock_source_healthy", Gauge, ("source",), "1 while the stream's server answers."),
     Family(
         "penstock_server_healthy",
@@ -219,6 +237,17 @@ class Metrics:
         """Serve what all streams use together, asked at each scrape, and the limit."""
         self._series("penstock_memory_bytes", ("used",)).set_function(used)
         self._set("penstock_memory_bytes", limit, "limit")
+
+    def outbox_relayed(self, published: int, refused: int) -> None:
+        """Count rows of the outbox."""
+        self._count("penstock_outbox_rows_total", published, "published")
+        self._count("penstock_outbox_rows_total", refused, "refused")
+
+    def outbox_backlog(self, waiting: int, refused: int, oldest_age: float) -> None:
+        """Tell what the outbox holds."""
+        self._set("penstock_outbox_waiting_rows", waiting)
+        self._set("penstock_outbox_refused_rows", refused)
+        self._set("penstock_outbox_oldest_age_seconds", oldest_age)
 
     def source_healthy(self, source: str, *, healthy: bool) -> None:
         """Set whether a source's server answers."""

@@ -9,6 +9,7 @@ from penstock.worker import migrate
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.mappings import misfits
+from penstock.worker.postgres.outbox import outbox_finding
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.rights import lacking
 from penstock.worker.postgres.unknown_fields import unknown_fields
@@ -71,6 +72,8 @@ async def _schema(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Findi
             yield finding
         async for finding in unknown_fields(settings):
             yield finding
+        if settings.outbox:
+            yield await outbox_finding(pool, settings)
 
 
 async def _rights(pool: asyncpg.Pool, catalogue: Catalogue) -> AsyncIterator[Finding]:

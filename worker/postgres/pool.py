@@ -72,19 +72,52 @@ async def open_pool(
             timeout=_CONNECT_SECONDS,
             init=prepare_connection,
             reset=_leave,
-            server_settings={
-                "application_name": f"penstock {name}"[:63],
-                "statement_timeout": str(int(statement_timeout * 1000)),
-                "lock_timeout": str(int(lock_timeout * 1000)),
-                "idle_in_transaction_session_timeout": "60000",
-                "tcp_keepalives_idle": "30",
-                "synchronous_commit": "on",
-                "jit": "off",  # compiling a statement takes longer than any batch
-                "timezone": "UTC",
-            },
+            server_settings=_session(statement_timeout, lock_timeout, name),
         )
     except (*DRIVER_ERRORS, ValueError) as error:
         raise not_connected(dsn, error) from error
+
+
+@asynccontextmanager
+async def connection_apart(
+    settings: Settings, **parameters: str
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection beside the pool, for what belongs to a session; ``parameters`` are of the
+    server. Raises SinkUnavailable.
+    """
+    statement_timeout = settings.statement_timeout
+    try:
+        connection = await asyncpg.connect(
+            settings.postgres_dsn,
+            command_timeout=statement_timeout + _CLIENT_GRACE,
+            timeout=_CONNECT_SECONDS,
+            server_settings={
+                **_session(statement_timeout, settings.lock_timeout, settings.worker_id),
+                **parameters,
+            },
+        )
+    except (*DRIVER_ERRORS, ValueError) as error:
+        raise not_connected(settings.postgres_dsn, error) from error
+    try:
+        yield connection
+    finally:
+        try:
+            await connection.close(timeout=2)
+        except DRIVER_ERRORS:
+            connection.terminate()
+
+
+def _session(statement_timeout: float, lock_timeout: float, name: str) -> dict[str, str]:
+    return {
+        "application_name": f"penstock {name}"[:63],
+        "statement_timeout": str(int(statement_timeout * 1000)),
+        "lock_timeout": str(int(lock_timeout * 1000)),
+        "idle_in_transaction_session_timeout": "60000",
+        "tcp_keepalives_idle": "30",
+        "synchronous_commit": "on",
+        "jit": "off",  # compiling a statement takes longer than any batch
+        "timezone": "UTC",
+    }
 
 
 def writers(pool: asyncpg.Pool) -> int:

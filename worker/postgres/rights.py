@@ -28,6 +28,8 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.position": ("stream", ("SELECT", "INSERT")),
     "bus.dead_letter": ("stream", ("SELECT", "INSERT")),
     "bus.crash_marker": ("stream", ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    "bus.outbox": ("reason", ("SELECT", "UPDATE", "DELETE")),
+    "bus.outbox_domain": ("domain", ("SELECT",)),
     "partitions.policy": ("table_name", ("SELECT",)),
 }
 """Penstock's own tables: a column of each, and what is done with its rows."""

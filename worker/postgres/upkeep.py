@@ -1,21 +1,41 @@
-"""Housekeeping in PostgreSQL: partitions, positions and old crash markers."""
+"""Housekeeping in PostgreSQL: partitions, positions, old crash markers and published rows."""
+
+from datetime import timedelta
 
 import asyncpg
 
 from penstock.worker.postgres.errors import translated
 
 _FORGET_MARKERS = "DELETE FROM bus.crash_marker WHERE seen_at < now() - interval '7 days'"
+_STEP = 5_000
+_FORGET_PUBLISHED = f"""
+DELETE FROM bus.outbox WHERE outbox_id IN (
+    SELECT outbox_id FROM bus.outbox WHERE published_at < now() - $1::interval
+    ORDER BY published_at LIMIT {_STEP} FOR UPDATE SKIP LOCKED
+)
+"""
 
 
 class PostgresUpkeep:
-    """Housekeeping over a pool."""
+    """Housekeeping over a pool. Rows of the outbox stay for ``outbox_keep`` once published."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, outbox_keep: timedelta | None = None) -> None:
         self._pool = pool
+        self._outbox_keep = outbox_keep
 
     async def maintain(self) -> None:
-        """Create partitions ahead of time, compact positions, and delete old crash markers."""
+        """Create partitions ahead of time, compact positions, and delete what is over: old crash
+        markers and published rows of the outbox.
+        """
         with translated():
             await self._pool.execute("SELECT partitions.maintain()")
             await self._pool.execute("SELECT bus.compact_positions()")
             await self._pool.execute(_FORGET_MARKERS)
+            if self._outbox_keep is not None:
+                await self._forget_published(self._outbox_keep)
+
+    async def _forget_published(self, keep: timedelta) -> None:
+        """In small steps, so that nobody waits for a lock or for one long transaction."""
+        deleted = f"DELETE {_STEP}"
+        while deleted == f"DELETE {_STEP}":
+            deleted = await self._pool.execute(_FORGET_PUBLISHED, keep)

@@ -134,7 +134,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         BROKERS,
         QUEUES,
         USE_RABBITMQ,
-        "Brokers that events come from; `publish` takes the first.",
+        "Brokers that events come from; `publish` and the outbox take the first.",
     ] = ("nats",)
     streams: Annotated[
         tuple[str, ...], STREAMS, QUEUES, USE_STREAMS, "Streams to read; empty: all of them."
@@ -251,6 +251,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kv_reconcile: Annotated[
         float, duration(1), Section.KV, TUNING, "How often the bucket is compared with PostgreSQL."
     ] = 600
+
+    outbox: Annotated[
+        bool,
+        Section.OUTBOX,
+        Commands(["run", "doctor"]),
+        "Publish the rows of bus.outbox; one connection more to PostgreSQL.",
+    ] = True
+    outbox_keep: Annotated[
+        float, duration(), Section.OUTBOX, RUN, "How long rows of bus.outbox stay once published."
+    ] = 86400
 
     http_host: Annotated[
         str, TEXT, Section.HTTP, RUN, "Address of /livez, /readyz and /metrics."

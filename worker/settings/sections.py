@@ -13,6 +13,7 @@ class Section(StrEnum):
     BATCHES = "Batches"
     EVENTS = "Events"
     KV = "KV bucket"
+    OUTBOX = "Outbox"
     HTTP = "HTTP"
     LOGS = "Logs"
     WORKER = "Worker"

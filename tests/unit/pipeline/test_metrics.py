@@ -17,6 +17,7 @@ UNITS = (
     "_pending",
     "_healthy",
     "_letters",
+    "_rows",
 )
 
 
@@ -61,6 +62,8 @@ def use_all(metrics: Metrics) -> None:
     metrics.kv_conflicts("AGENT_STATE", 1)
     metrics.kv_left_out("AGENT_STATE", 1)
     metrics.memory(lambda: 5, 10)
+    metrics.outbox_relayed(2, 1)
+    metrics.outbox_backlog(waiting=4, refused=1, oldest_age=0.5)
     metrics.source_healthy("TASKS", healthy=True)
     metrics.server_healthy("postgres", healthy=False)
 

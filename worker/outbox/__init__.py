@@ -1,0 +1,1 @@
+"""Events that the database itself sends: taken from a table, checked, sent in order."""
