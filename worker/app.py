@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -17,8 +18,8 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.ending import end
 from penstock.worker.errors import MigrationError
-from penstock.worker.lifecycle import patiently, stop_on_signals
-from penstock.worker.ops.http import NO_PORT, HealthServer
+from penstock.worker.lifecycle import patiently, set_at_end_of_input, stop_on_signals
+from penstock.worker.ops.http import NO_PORT, HealthServer, OwnAnswers
 from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer
@@ -58,6 +59,22 @@ async def run(settings: Settings, until_idle: float | None = None) -> int:
             return await worker.work(until_idle)
 
 
+async def run_supervised(
+    settings: Settings, until_idle: float | None, listening: socket.socket
+) -> int:
+    """As `run`, for one of several processes: stop also at the end of standard input, and serve
+    health on ``listening``.
+    """
+    structlog.contextvars.bind_contextvars(worker_id=settings.worker_id)
+    with stop_on_signals() as stopping:
+        _calm_collector()
+        orphaned = asyncio.create_task(set_at_end_of_input(stopping), name="end of input")
+        async with Worker(settings, stopping, listening) as worker:
+            code = await worker.work(until_idle)
+        await end(orphaned)
+        return code
+
+
 def _calm_collector() -> None:
     """Make the cyclic garbage collector run rarely: batches are many objects without cycles.
 
@@ -70,9 +87,15 @@ def _calm_collector() -> None:
 class Worker:
     """Everything that one process runs, opened in order and closed in reverse order."""
 
-    def __init__(self, settings: Settings, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stopping: asyncio.Event,
+        listening: socket.socket | None = None,
+    ) -> None:
         self.settings = settings
         self._stopping = stopping
+        self._listening = listening
         self._stack = AsyncExitStack()
         self._metrics = Metrics()
         self._reconcile = asyncio.Event()
@@ -230,13 +253,14 @@ class Worker:
 
     async def _serve_health(self) -> None:
         settings = self.settings
-        if settings.http_port == NO_PORT:
+        port = self._listening or settings.http_port
+        if port == NO_PORT:
             return
-        server = HealthServer(
-            settings.http_host, settings.http_port, self._metrics.registry, self._monitor.checks
-        )
+        answers = OwnAnswers(self._metrics.registry, self._monitor.checks)
+        server = HealthServer(settings.http_host, port, answers)
         await self._stack.enter_async_context(server)
-        log.info("health_served", host=settings.http_host, port=server.port)
+        if self._listening is None:
+            log.info("health_served", host=settings.http_host, port=server.port)
 
     async def work(self, until_idle: float | None) -> int:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""

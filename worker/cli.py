@@ -28,11 +28,12 @@ def main() -> None:
     metavar="SECONDS",
     help="Stop once nothing is pending and nothing has arrived for this long.",
 )
-def run(settings: Settings, until_idle: float | None) -> int:
+@click.option("--supervised", type=int, hidden=True, help="Socket to listen on, from our parent.")
+def run(settings: Settings, until_idle: float | None, supervised: int | None) -> int:
     """Run the worker until SIGTERM, then finish the work in progress."""
-    from penstock.worker import app  # noqa: PLC0415
+    from penstock.worker.commands import run as running  # noqa: PLC0415
 
-    return asyncio.run(app.run(settings, until_idle))
+    return running.run(settings, until_idle, supervised)
 
 
 @main.command(cls=Command, extra="embedded")
