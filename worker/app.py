@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
+from penstock import __version__
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
 from penstock.worker.brokers import buckets
@@ -21,6 +22,7 @@ from penstock.worker.errors import MigrationError
 from penstock.worker.lifecycle import patiently, set_at_end_of_input, stop_on_signals
 from penstock.worker.ops.http import NO_PORT, HealthServer, OwnAnswers
 from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
+from penstock.worker.ops.presence import keep_present
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -36,6 +38,7 @@ from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.probe import PostgresProbe
+from penstock.worker.postgres.replicas import PostgresReplicas
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.postgres.views import HydratedViews
@@ -264,8 +267,10 @@ class Worker:
 
     async def work(self, until_idle: float | None) -> int:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
+        replicas = PostgresReplicas(self.pool, self.settings.worker_id, __version__)
         background = [
             self._spawn(keep_partitions(self._upkeep), "partitions"),
+            self._spawn(keep_present(replicas, self.pipelines), "presence"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
         ]
         running = [
@@ -284,6 +289,8 @@ class Worker:
             pipeline.source.stop()
         late = (await asyncio.wait(running, timeout=self.settings.drain_timeout))[1]
         await end(*background, *late)
+        if not late:
+            await replicas.leave()
         log.info("worker_stopped", drained=not late, failed=self._failed)
         return 1 if late or self._failed else 0
 

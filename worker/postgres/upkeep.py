@@ -5,6 +5,7 @@ import asyncpg
 from penstock.worker.postgres.errors import translated
 
 _FORGET_MARKERS = "DELETE FROM bus.crash_marker WHERE seen_at < now() - interval '7 days'"
+_FORGET_REPLICAS = "DELETE FROM bus.replica WHERE seen_at < now() - interval '1 hour'"
 
 
 class PostgresUpkeep:
@@ -14,8 +15,9 @@ class PostgresUpkeep:
         self._pool = pool
 
     async def maintain(self) -> None:
-        """Create partitions ahead of time, compact positions, and delete old crash markers."""
+        """Create partitions ahead of time; tidy the records of positions, crashes and workers."""
         with translated():
             await self._pool.execute("SELECT partitions.maintain()")
             await self._pool.execute("SELECT bus.compact_positions()")
             await self._pool.execute(_FORGET_MARKERS)
+            await self._pool.execute(_FORGET_REPLICAS)

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import aiohttp
 import structlog
@@ -74,10 +75,15 @@ class Supervisor:
                 asyncio.create_task(self._keep(child), name=f"child {child.name}")
                 for child in self._children
             ]
-            told = asyncio.create_task(self._stopping.wait(), name="told to stop")
-            await asyncio.wait({told, asyncio.gather(*tasks)}, return_when="FIRST_COMPLETED")
-            told.cancel()
+            await self._told_or_ended(tasks)
             return await self._stop(tasks)
+
+    async def _told_or_ended(self, tasks: Sequence[asyncio.Task[int]]) -> None:
+        told = asyncio.create_task(self._stopping.wait(), name="told to stop")
+        ended = asyncio.gather(*tasks)
+        both: list[asyncio.Future[Any]] = [told, ended]
+        await asyncio.wait(both, return_when="FIRST_COMPLETED")
+        told.cancel()
 
     async def _serve_health(self, stack: AsyncExitStack, client: aiohttp.ClientSession) -> None:
         settings = self._settings
