@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import asyncpg
@@ -17,10 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.schemas.tasks import TaskUpdated
 from penstock.schemas.vocabulary import TaskStatus
+from penstock.worker.commands.provision import provision
 from penstock.worker.demo.process import Samples
 from penstock.worker.publisher import Publisher
 from penstock.worker.publisher.encoding import uuid7
 from tests.support.connecting import connected
+from tests.support.running import settings_for
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
@@ -43,7 +46,7 @@ class Both:
         started = {line["child"]: line["pid"] for line in self.lines("child_started")}
         return {name: pid for name, pid in started.items() if pid in running}
 
-    def lines(self, event: str) -> list[dict[str, object]]:
+    def lines(self, event: str) -> list[dict[str, Any]]:
         """What the log has under that name."""
         said = [json.loads(line) for line in self._log.read_text().splitlines() if line[:1] == "{"]
         return [line for line in said if line["event"] == event]
@@ -161,8 +164,9 @@ async def test_one_that_is_killed_comes_back_and_nothing_is_lost_or_doubled(
 async def test_sigterm_drains_all_and_nothing_is_delivered_again(
     settings: dict[str, str], nats_url: str, database: str, free_port: int, tmp_path: Path
 ) -> None:
+    await provision(settings_for(nats_url, database), dry_run=False)
     async with traffic(nats_url) as confirmed:
-        for number in range(3):
+        for number in range(2):
             async with two(settings, free_port, tmp_path / f"log-{number}") as both:
                 await grown(database, 100)
                 pids = both.children.values()
@@ -212,10 +216,12 @@ async def test_children_drain_when_their_parent_is_killed(
         assert len(both.lines("worker_stopped")) == 2
 
 
-async def test_one_that_hangs_is_named_by_livez(
+async def test_each_is_named_where_it_matters_and_one_that_hangs_is_not_alive(
     settings: dict[str, str], free_port: int, tmp_path: Path
 ) -> None:
     async with two(settings, free_port, tmp_path / "log") as both:
+        healthy = (await both.samples()).by("penstock_source_healthy", "worker")
+        assert healthy == {"w-1": 1, "w-2": 1}
         os.kill(both.children["w-2"], signal.SIGSTOP)
         assert await both.get("/livez") == (503, "w-2: does not answer\n")
         status, text = await both.get("/readyz")
@@ -225,14 +231,6 @@ async def test_one_that_hangs_is_named_by_livez(
         os.kill(both.children["w-2"], signal.SIGCONT)
         await until(both.ready)
         assert await both.get("/livez") == (200, "ok\n")
-
-
-async def test_metrics_are_those_of_both(
-    settings: dict[str, str], free_port: int, tmp_path: Path
-) -> None:
-    async with two(settings, free_port, tmp_path / "log") as both:
-        healthy = (await both.samples()).by("penstock_source_healthy", "worker")
-        assert healthy == {"w-1": 1, "w-2": 1}
 
 
 @pytest.mark.parametrize(
