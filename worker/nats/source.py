@@ -273,10 +273,8 @@ class JetStreamSource:
         self._ask()
 
     async def _let_arrive(self) -> None:
-        """End the requests, and receive what is still coming.
-
-        A request cannot be cancelled, and messages for an inbox that is gone are redelivered only
-        after the ack wait.
+        """End the requests, and receive what is still coming: sent to an inbox that is gone, it
+        would be redelivered only after the ack wait.
         """
         owed = -1
         with contextlib.suppress(SourceUnavailable):
