@@ -1,5 +1,6 @@
 """The list of workers that run: ``bus.replica``."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -20,6 +21,7 @@ ON CONFLICT (worker) DO UPDATE SET
     started_at = CASE WHEN (r.host, r.pid) = (excluded.host, excluded.pid)
         THEN r.started_at ELSE now() END
 """
+_GOODBYE_SECONDS = 2.0
 _LEAVE = "DELETE FROM bus.replica WHERE worker = $1"
 
 
@@ -38,6 +40,9 @@ class PostgresReplicas:
             await self._pool.execute(_BEAT, self._worker, *line)
 
     async def leave(self) -> None:
-        """Be off the list. If that fails, the line is taken for that of a worker that died."""
+        """Be off the list, if PostgreSQL answers soon: nobody waits for that when stopping. A line
+        that stays is taken for that of a worker that died.
+        """
         with contextlib.suppress(PenstockError), translated():
-            await self._pool.execute(_LEAVE, self._worker)
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                await self._pool.execute(_LEAVE, self._worker)

@@ -1,6 +1,5 @@
 """``penstock run --processes 2`` on real servers: killed, stopped, orphaned, refused."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -11,24 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import asyncpg
 import psutil  # type: ignore[import-untyped]
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from penstock.schemas.tasks import TaskUpdated
-from penstock.schemas.vocabulary import TaskStatus
 from penstock.worker.commands.provision import provision
 from penstock.worker.demo.process import Samples
-from penstock.worker.publisher import Publisher
-from penstock.worker.publisher.encoding import uuid7
-from tests.support.connecting import connected
 from tests.support.running import settings_for
+from tests.support.traffic import STREAM, all_of, grown, once_each, traffic
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
-
-STREAM = "TASK_EXECUTION"
-EVENT = TaskUpdated(task_id="t-1", status=TaskStatus.RUNNING)
 
 
 class Both:
@@ -89,55 +80,6 @@ def settings(nats_url: str, database: str) -> dict[str, str]:
     return environment(nats_url, database, log_format="json")
 
 
-@asynccontextmanager
-async def traffic(nats_url: str) -> AsyncIterator[set[str]]:
-    """Publishes all the time; what was confirmed is in the set. Ends with everything confirmed."""
-    confirmed = set[str]()
-    over = asyncio.Event()
-
-    async def publish() -> None:
-        async with Publisher(nats_url, source="/tests") as bus:
-            while not over.is_set():
-                ids = [uuid7() for _ in range(20)]
-                await asyncio.gather(*(bus.publish(EVENT, id=chosen) for chosen in ids))
-                confirmed.update(ids)
-
-    task = asyncio.create_task(publish())
-    try:
-        yield confirmed
-    finally:
-        over.set()
-        await task
-
-
-async def stored(database: str) -> list[str]:
-    connection = await asyncpg.connect(database)
-    try:
-        rows = await connection.fetch("SELECT event_id::text FROM events.log")
-    finally:
-        await connection.close()
-    return [found for (found,) in rows]
-
-
-async def grown(database: str, by: int) -> None:
-    """Wait for ``by`` events more."""
-    before = len(await stored(database))
-
-    async def more() -> bool:
-        return len(await stored(database)) >= before + by
-
-    await until(more)
-
-
-async def all_of(database: str, confirmed: set[str]) -> None:
-    async def there() -> bool:
-        return confirmed <= set(await stored(database))
-
-    await until(there)
-    found = await stored(database)
-    assert len(found) == len(set(found)) == len(confirmed)
-
-
 async def test_one_that_is_killed_comes_back_and_nothing_is_lost_or_doubled(
     settings: dict[str, str], nats_url: str, database: str, free_port: int, tmp_path: Path
 ) -> None:
@@ -177,10 +119,7 @@ async def test_sigterm_drains_all_and_nothing_is_delivered_again(
                 assert all(line["drained"] for line in stopped)
     async with two(settings, free_port, tmp_path / "log"):
         await all_of(database, confirmed)
-        async with connected(nats_url) as client:
-            info = await client.jetstream().consumer_info(STREAM, "penstock")
-            assert info.delivered is not None
-            assert info.delivered.consumer_seq == info.delivered.stream_seq == len(confirmed)
+        await once_each(nats_url, len(confirmed))
 
 
 async def test_a_signal_to_the_whole_group_drains_too(
