@@ -98,7 +98,7 @@ $$;
 DO $$
 BEGIN
     IF to_regclass('bus.suspect') IS NOT NULL THEN
-        GRANT DELETE ON bus.suspect TO penstock_ingest, penstock_operator;
+        GRANT DELETE ON bus.suspect, bus.replica TO penstock_ingest, penstock_operator;
         GRANT UPDATE ON bus.dead_letter TO penstock_operator;
         GRANT INSERT, UPDATE, DELETE ON partitions.policy TO penstock_operator;
         GRANT EXECUTE ON FUNCTION

