@@ -97,8 +97,8 @@ $$;
 -- Penstock's own records. Partitions and positions are tended by functions that act as the owner.
 DO $$
 BEGIN
-    IF to_regclass('bus.suspect') IS NOT NULL THEN
-        GRANT DELETE ON bus.suspect, bus.replica TO penstock_ingest, penstock_operator;
+    IF to_regclass('bus.crash_marker') IS NOT NULL THEN
+        GRANT DELETE ON bus.crash_marker, bus.replica TO penstock_ingest, penstock_operator;
         GRANT UPDATE ON bus.dead_letter TO penstock_operator;
         GRANT INSERT, UPDATE, DELETE ON partitions.policy TO penstock_operator;
         GRANT EXECUTE ON FUNCTION
