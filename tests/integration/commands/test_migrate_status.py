@@ -7,14 +7,14 @@ import pytest
 
 from penstock.worker import migrate
 from penstock.worker.commands.migrate import status
-from tests.support.running import settings_for
+from penstock.worker.settings.keys import load
 from tests.support.waiting import PATIENCE
 
 
 async def test_it_waits_until_another_process_has_migrated(
     postgres_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = settings_for("nats://127.0.0.1:9", postgres_dsn)
+    settings = load({"postgres_dsn": postgres_dsn}, environ={})
     waiting = asyncio.create_task(status(settings, PATIENCE))
     await migrate.up(postgres_dsn)
     assert await waiting == 0
@@ -24,7 +24,7 @@ async def test_it_waits_until_another_process_has_migrated(
 async def test_what_is_not_applied_in_time_is_listed(
     postgres_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = settings_for("nats://127.0.0.1:9", postgres_dsn)
+    settings = load({"postgres_dsn": postgres_dsn}, environ={})
     assert await status(settings, 0) == 1
     assert "0001_bus is pending" in capsys.readouterr().out
     assert await status(settings, None) == 0
@@ -34,5 +34,5 @@ async def test_what_has_changed_is_not_waited_for(database: str) -> None:
     connection = await asyncpg.connect(database)
     await connection.execute("UPDATE public.schema_migrations SET checksum = 'x' WHERE version = 1")
     await connection.close()
-    settings = settings_for("nats://127.0.0.1:9", database)
+    settings = load({"postgres_dsn": database}, environ={})
     assert await asyncio.wait_for(status(settings, 10 * PATIENCE), PATIENCE) == 1
