@@ -65,6 +65,18 @@ CREATE TABLE bus.crash_marker (
 COMMENT ON TABLE bus.crash_marker IS
     'Messages that a worker has begun with after repeated deliveries; a row that stays means that it died';
 
+CREATE TABLE bus.replica (
+    worker     text PRIMARY KEY,
+    host       text NOT NULL,
+    pid        integer NOT NULL,
+    version    text NOT NULL,
+    sources    jsonb NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    seen_at    timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE bus.replica IS
+    'Workers that run: each says every few seconds what it reads, and goes when it has drained';
+
 CREATE FUNCTION bus.utc_text(moment timestamptz) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 RETURN to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');

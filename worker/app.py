@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
+from penstock import __version__
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
 from penstock.worker.brokers import buckets
@@ -18,9 +20,10 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.ending import end
 from penstock.worker.errors import MigrationError
-from penstock.worker.lifecycle import patiently, stop_on_signals
-from penstock.worker.ops.http import NO_PORT, HealthServer
+from penstock.worker.lifecycle import patiently, set_at_end_of_input, stop_on_signals
+from penstock.worker.ops.http import NO_PORT, HealthServer, OwnAnswers
 from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
+from penstock.worker.ops.presence import keep_present
 from penstock.worker.outbox.drafts import Drafts
 from penstock.worker.outbox.relay import Relay, watch
 from penstock.worker.pipeline.budget import Budget
@@ -39,6 +42,7 @@ from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.outbox import PostgresOutbox
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.probe import PostgresProbe
+from penstock.worker.postgres.replicas import PostgresReplicas
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.postgres.views import HydratedViews
@@ -62,6 +66,22 @@ async def run(settings: Settings, until_idle: float | None = None) -> int:
             return await worker.work(until_idle)
 
 
+async def run_supervised(
+    settings: Settings, until_idle: float | None, listening: socket.socket
+) -> int:
+    """As `run`, for one of several processes: stop also at the end of standard input, and serve
+    health on ``listening``.
+    """
+    structlog.contextvars.bind_contextvars(worker_id=settings.worker_id)
+    with stop_on_signals() as stopping:
+        _calm_collector()
+        orphaned = asyncio.create_task(set_at_end_of_input(stopping), name="end of input")
+        async with Worker(settings, stopping, listening) as worker:
+            code = await worker.work(until_idle)
+        await end(orphaned)
+        return code
+
+
 def _calm_collector() -> None:
     """Make the cyclic garbage collector run rarely: batches are many objects without cycles.
 
@@ -74,9 +94,15 @@ def _calm_collector() -> None:
 class Worker:
     """Everything that one process runs, opened in order and closed in reverse order."""
 
-    def __init__(self, settings: Settings, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stopping: asyncio.Event,
+        listening: socket.socket | None = None,
+    ) -> None:
         self.settings = settings
         self._stopping = stopping
+        self._listening = listening
         self._stack = AsyncExitStack()
         self._metrics = Metrics()
         self._reconcile = asyncio.Event()
@@ -256,18 +282,21 @@ class Worker:
 
     async def _serve_health(self) -> None:
         settings = self.settings
-        if settings.http_port == NO_PORT:
+        port = self._listening or settings.http_port
+        if port == NO_PORT:
             return
-        server = HealthServer(
-            settings.http_host, settings.http_port, self._metrics.registry, self._monitor.checks
-        )
+        answers = OwnAnswers(self._metrics.registry, self._monitor.checks)
+        server = HealthServer(settings.http_host, port, answers)
         await self._stack.enter_async_context(server)
-        log.info("health_served", host=settings.http_host, port=server.port)
+        if self._listening is None:
+            log.info("health_served", host=settings.http_host, port=server.port)
 
     async def work(self, until_idle: float | None) -> int:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
+        replicas = PostgresReplicas(self.pool, self.settings.worker_id, __version__)
         background = [
             self._spawn(keep_partitions(self._upkeep), "partitions"),
+            self._spawn(keep_present(replicas, self.pipelines), "presence"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
             *(self._spawn(work(), name) for name, work in self._relaying.items()),
         ]
@@ -287,6 +316,8 @@ class Worker:
             pipeline.source.stop()
         late = (await asyncio.wait(running, timeout=self.settings.drain_timeout))[1]
         await end(*background, *late)
+        if not late:
+            await replicas.leave()
         log.info("worker_stopped", drained=not late, failed=self._failed)
         return 1 if late or self._failed else 0
 

@@ -28,11 +28,12 @@ def main() -> None:
     metavar="SECONDS",
     help="Stop once nothing is pending and nothing has arrived for this long.",
 )
-def run(settings: Settings, until_idle: float | None) -> int:
+@click.option("--supervised", type=int, hidden=True, help="Socket to listen on, from our parent.")
+def run(settings: Settings, until_idle: float | None, supervised: int | None) -> int:
     """Run the worker until SIGTERM, then finish the work in progress."""
-    from penstock.worker import app  # noqa: PLC0415
+    from penstock.worker.commands import run as running  # noqa: PLC0415
 
-    return asyncio.run(app.run(settings, until_idle))
+    return running.run(settings, until_idle, supervised)
 
 
 @main.command(cls=Command, extra="embedded")
@@ -110,6 +111,15 @@ def doctor(settings: Settings) -> int:
     return asyncio.run(examine(settings))
 
 
+@main.command("status", cls=SettingsCommand)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show_status(settings: Settings, *, as_json: bool) -> int:
+    """Show lag, workers, dead letters and partitions; exit with 1 if something needs a person."""
+    from penstock.worker.commands import status as looking  # noqa: PLC0415
+
+    return asyncio.run(looking.status(settings, as_json=as_json))
+
+
 @main.command(cls=SettingsCommand)
 @click.option(
     "--format",
@@ -175,11 +185,17 @@ def down(settings: Settings, steps: int, package: str) -> None:
 
 
 @migrate.command(cls=SettingsCommand, reads="migrate")
-def status(settings: Settings) -> None:
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait until all are applied; exit with 1 if that takes longer.",
+)
+def status(settings: Settings, wait: float | None) -> int:
     """List all migrations, and whether each is applied."""
     from penstock.worker.commands import migrate as migrating  # noqa: PLC0415
 
-    asyncio.run(migrating.status(settings))
+    return asyncio.run(migrating.status(settings, wait))
 
 
 @migrate.command(cls=Command)

@@ -23,8 +23,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM or SIGINT sets; a second signal ends the process with 128+signal.
+def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> Iterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets; a second signal calls ``at_once`` and ends the process
+    with 128+signal.
 
     Call it in the main thread, inside a running loop. Restores the previous handlers at the end.
     """
@@ -35,6 +36,7 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
     def handle(number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
+            at_once()
             sys.stderr.flush()
             os._exit(128 + number)
         asked = True
@@ -47,6 +49,20 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+async def set_at_end_of_input(stopping: asyncio.Event) -> None:
+    """Set ``stopping`` once standard input, a pipe, has ended: whoever held its other end has
+    closed it, or is no more.
+    """
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    try:
+        await reader.read()
+        stopping.set()
+    finally:
+        transport.close()
 
 
 async def patiently(attempt: Callable[[], Awaitable[Opened]], seconds: float) -> Opened:

@@ -98,7 +98,7 @@ $$;
 DO $$
 BEGIN
     IF to_regclass('bus.crash_marker') IS NOT NULL THEN
-        GRANT DELETE ON bus.crash_marker TO penstock_ingest, penstock_operator;
+        GRANT DELETE ON bus.crash_marker, bus.replica TO penstock_ingest, penstock_operator;
         GRANT UPDATE, DELETE ON bus.outbox TO penstock_ingest, penstock_operator;
         GRANT UPDATE ON bus.dead_letter TO penstock_operator;
         GRANT INSERT, UPDATE, DELETE ON partitions.policy TO penstock_operator;

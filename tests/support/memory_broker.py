@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Self
 
-from penstock.worker.brokers.ports import Lent
+from penstock.worker.brokers.ports import Lent, Offsets, Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.errors import SourceUnavailable, TopologyError
@@ -188,6 +188,10 @@ class MemoryBroker:
 
     async def examine(self) -> list[Finding]:
         return [Finding(Verdict.GOOD, "memory of this process")]
+
+    async def waiting(self, stream: str, offsets: Offsets) -> Waiting:  # noqa: ARG002  (it keeps its own)
+        found = SERVER.streams[stream]
+        return Waiting(pending=len(found.waiting), ack_pending=len(found.held))
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         settings = self._settings

@@ -51,6 +51,17 @@ class Lent(msgspec.Struct, frozen=True):
     offsets: Offsets
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a stream is not settled, as its server tells whoever asks: ``pending`` not delivered,
+    ``ack_pending`` delivered and not acknowledged, ``oldest`` the Unix time when the first of them
+    was stored. None where the server does not tell.
+    """
+
+    pending: int
+    ack_pending: int | None = None
+    oldest: float | None = None
+
+
 class Broker(Protocol):
     """A connected broker. ``transport`` is its name in rows, logs and metrics."""
 
@@ -68,6 +79,11 @@ class Broker(Protocol):
 
     async def examine(self) -> list[Finding]:
         """Findings about the server itself, such as its version."""
+
+    async def waiting(self, stream: str, offsets: Offsets) -> Waiting:
+        """What of ``stream`` is left, all workers together, without reading it. ``offsets`` is for
+        a broker that keeps none. Raises SourceUnavailable, TopologyError.
+        """
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         """The source of one stream, not started yet."""

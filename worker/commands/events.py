@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import EventType
+from penstock.worker.commands.columns import columns
 
 _TITLES = ("type", "subject", "stream", "history", "state", "what it says")
 
@@ -35,10 +36,7 @@ def _rows(catalogue: Catalogue) -> Iterator[tuple[str, ...]]:
 
 def table(catalogue: Catalogue) -> str:
     """Aligned columns, for a terminal and for tools that work line by line."""
-    rows = [_TITLES, *_rows(catalogue)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = (map(str.ljust, row, widths) for row in rows)
-    return "".join(f"{'  '.join(cells).rstrip()}\n" for cells in padded)
+    return columns(_TITLES, _rows(catalogue))
 
 
 def markdown(catalogue: Catalogue) -> str:

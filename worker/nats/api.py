@@ -4,12 +4,14 @@ Answers stay plain dictionaries, so that a configuration that is read, changed a
 the fields that this version does not know.
 """
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import nats.errors
 from nats.aio.client import Client
 
+from penstock.worker.brokers.ports import Waiting
 from penstock.worker.errors import Cause, PenstockError, SourceUnavailable
 from penstock.worker.nats.permissions import denials, permitted
 from penstock.worker.nats.requests import Refusal
@@ -121,9 +123,27 @@ class Consumer:
             held_up=_held_up(info),
         )
 
-    async def _ask(self, request: str, timeout: float) -> dict[str, Any]:
+    async def waiting(self) -> Waiting:
+        """What is left, with the age of its first message. Raises SourceUnavailable."""
+        info = await self.info()
+        pending, ack_pending = info["num_pending"], info["num_ack_pending"]
+        oldest = None
+        if pending or ack_pending:
+            oldest = await self._stored_at(info["ack_floor"]["stream_seq"] + 1)
+        return Waiting(pending=pending, ack_pending=ack_pending, oldest=oldest)
+
+    async def _stored_at(self, offset: int) -> float | None:
+        """Unix time of the first message from ``offset`` on; None if the server does not tell."""
+        first = {"seq": offset, "next_by_subj": ">"}
         try:
-            return await call(self.nc, request, timeout=timeout)
+            found = await self._ask(f"STREAM.MSG.GET.{self.stream}", 5.0, first)
+        except SourceUnavailable:
+            return None
+        return datetime.fromisoformat(found["message"]["time"]).timestamp()
+
+    async def _ask(self, request: str, timeout: float, payload: object = None) -> dict[str, Any]:
+        try:
+            return await call(self.nc, request, payload, timeout=timeout)
         except ApiRefused as exc:
             hint = "; run `penstock provision`" if exc.not_found else ""
             cause = Cause.MISSING if exc.not_found else Cause.OTHER

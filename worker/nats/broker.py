@@ -5,11 +5,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from nats.aio.client import Client
 
-from penstock.worker.brokers.ports import Lent
+from penstock.worker.brokers.ports import Lent, Offsets, Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.finding import Finding
 from penstock.worker.nats import topology
+from penstock.worker.nats.api import Consumer
 from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
@@ -51,6 +52,9 @@ class NatsBroker:
         durable = self._consumer.durable
         needed = [subject for plan in self._plans for subject in of_stream(plan.name, durable)]
         return [version(self._nc), *await findings(self._nc, "reading the streams", needed)]
+
+    async def waiting(self, stream: str, offsets: Offsets) -> Waiting:  # noqa: ARG002  (NATS has its own)
+        return await Consumer(self._nc, stream, self._consumer.durable).waiting()
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         settings = self._settings

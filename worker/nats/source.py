@@ -118,6 +118,9 @@ class JetStreamSource:
 
     async def fetch(self) -> Batch:
         messages, size = await self._intake.batch()
+        if self._intake.stopped and not messages:
+            await self._let_arrive()
+            messages, size = self._intake.rest()
         self._handed_out.update([message.reply for message in messages])
         self._ask()
         epoch = self._epochs.stream if self._epochs else ""
@@ -269,19 +272,22 @@ class JetStreamSource:
         self._tell(_PROGRESS)
         self._ask()
 
-    async def _nack_rest(self) -> None:
-        """Return what is unsettled, so that it is redelivered at once, here or elsewhere.
-
-        A request cannot be cancelled, and messages for an inbox that is gone are redelivered only
-        after the ack wait. So wait first for what is on its way.
+    async def _let_arrive(self) -> None:
+        """End the requests, and receive what is still coming: sent to an inbox that is gone, it
+        would be redelivered only after the ack wait.
         """
         owed = -1
         with contextlib.suppress(SourceUnavailable):
-            while self._pulls.owed not in {0, owed}:
+            while self._running and self._pulls.owed not in {0, owed}:
                 owed = self._pulls.owed
                 await self._consumer.info(_ANSWER_SECONDS)
             await self._pulls.stop_deliveries()
             await self._consumer.info(_ANSWER_SECONDS)
+            await self._pulls.drop()
+
+    async def _nack_rest(self) -> None:
+        """Return what is unsettled, so that it is redelivered at once, here or elsewhere."""
+        await self._let_arrive()
         self._tell(_NAK)
         with contextlib.suppress(SourceUnavailable):
             # The server reads in order: once it answers this, it has read every acknowledgement.

@@ -129,6 +129,12 @@ class Intake(Generic[Held]):
                 return batch, size
         return [], 0
 
+    def rest(self) -> tuple[list[Held], int]:
+        """What is left after `stop`, a batch at a time. Empty if nothing is."""
+        batch, size = self._take() if self._messages else ([], 0)
+        self._in_work += len(batch)
+        return batch, size
+
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()

@@ -35,6 +35,7 @@ class Pipeline:
 
     ``active`` is when a batch last arrived or was finished, on the monotonic clock; ``progress``
     says whether it moves, and what holds it up; ``faults`` knows what our own code fails at.
+    ``settled_at`` is the Unix time of the last batch that was stored and acknowledged.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Pipeline:
         self.active = time.monotonic()
         self.progress = progress or Progress()
         self.faults = OwnFaults()
+        self.settled_at: float | None = None
         self._decoder = decoder
         self._committer = committer
         self._hydrator = hydrator
@@ -117,6 +119,7 @@ class Pipeline:
                 raise
         else:
             self.progress.settled(more=self.busy > 1)
+            self.settled_at = time.time()
 
     async def _process(self, batch: Batch) -> Sequence[Batch]:
         """All steps for one batch. After an error of our own: the parts to process instead."""

@@ -20,7 +20,7 @@ class Database(Protocol):
     """What upkeep needs from PostgreSQL."""
 
     async def maintain(self) -> None:
-        """Create partitions ahead of time, and compact the recorded positions."""
+        """Create partitions ahead of time; tidy the records of positions, crashes and workers."""
 
 
 class Views(Protocol):

@@ -14,6 +14,7 @@ DELETE FROM bus.outbox WHERE outbox_id IN (
     ORDER BY published_at LIMIT {_STEP} FOR UPDATE SKIP LOCKED
 )
 """
+_FORGET_REPLICAS = "DELETE FROM bus.replica WHERE seen_at < now() - interval '1 hour'"
 
 
 class PostgresUpkeep:
@@ -25,12 +26,13 @@ class PostgresUpkeep:
 
     async def maintain(self) -> None:
         """Create partitions ahead of time, compact positions, and delete what is over: old crash
-        markers and published rows of the outbox.
+        markers, workers that are gone, and published rows of the outbox.
         """
         with translated():
             await self._pool.execute("SELECT partitions.maintain()")
             await self._pool.execute("SELECT bus.compact_positions()")
             await self._pool.execute(_FORGET_MARKERS)
+            await self._pool.execute(_FORGET_REPLICAS)
             if self._outbox_keep is not None:
                 await self._forget_published(self._outbox_keep)
 

@@ -6,14 +6,15 @@ from datetime import datetime
 
 import aio_pika
 
-from penstock.worker.brokers.ports import Lent
+from penstock.worker.brokers.ports import Lent, Offsets, Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import patiently
+from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.rabbitmq import topology
-from penstock.worker.rabbitmq.backlog import given_up
+from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
 from penstock.worker.rabbitmq.options import RabbitOptions
@@ -62,6 +63,15 @@ class RabbitMqBroker:
     async def examine(self) -> list[Finding]:
         count = await given_up(self._connection)
         return [_given_up(count)] if count else []
+
+    async def waiting(self, stream: str, offsets: Offsets) -> Waiting:
+        """AMQP does not tell how much other connections hold, nor how old a message is."""
+        if self._settings.rabbitmq_queue_type != "stream":
+            return Waiting(pending=await pending(self._connection, stream))
+        _, committed = await offsets.resume(stream)
+        share = Budget(self._settings.memory_limit, 1, self._settings.batch_bytes).share()
+        reader = self._log(stream, Lent(share, offsets))
+        return Waiting(pending=await reader.from_offset(committed or 0))
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         if self._settings.rabbitmq_queue_type == "stream":

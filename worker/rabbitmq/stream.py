@@ -103,17 +103,22 @@ class RabbitMqStreamSource(RabbitMqSource):
         self._intake.add(current, sum(message.size for message in current))
 
     async def backlog(self) -> Backlog:
-        """``pending`` is exact but for the last chunk, of which it counts one message."""
-        read = self._expected or self._next or 0
-        last = await self._last_offset(prefetch=1)
-        behind = 0 if last is None else last + 1 - read
-        if behind <= 0:  # in the last chunk, or at its end
-            behind = len(await self._offsets_from(read, prefetch=1))
+        """``pending`` is as exact as `from_offset`."""
         return Backlog(
-            pending=behind,
+            pending=await self.from_offset(self._expected or self._next or 0),
             ack_pending=self._tags.unsettled(self._last_tag),
             redelivered=0,
         )
+
+    async def from_offset(self, first: int) -> int:
+        """How many messages there are from ``first`` on, exact but for the last chunk, of which it
+        counts one. Also before reading has begun. Raises SourceUnavailable, TopologyError.
+        """
+        last = await self._last_offset(prefetch=1)
+        behind = 0 if last is None else last + 1 - first
+        if behind <= 0:  # in the last chunk, or at its end
+            behind = len(await self._offsets_from(first, prefetch=1))
+        return behind
 
     async def _settle(self, messages: Sequence[RabbitMqMessage]) -> None:
         before = self._tags.floor

@@ -32,6 +32,11 @@ def contradictions(s: "Settings", written: Callable[["Settings", str], str]) -> 
         yield f"{text('batch_bytes')} is more than {text('memory_limit')}: no batch can be full"
     if s.lock_timeout > s.statement_timeout:
         yield f"{text('lock_timeout')} is more than {text('statement_timeout')}: it has no effect"
+    if s.processes > 1 and "rabbitmq" in s.brokers and s.rabbitmq_queue_type == "stream":
+        yield (
+            f"{text('processes')} with {text('rabbitmq_queue_type')}: each process would read "
+            "everything; give each worker its own `streams` instead"
+        )
     yield from _credentials(s)
 
 

@@ -299,6 +299,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: Annotated[
         float, duration(), Section.WORKER, RUN, "Longest time for finishing work when stopping."
     ] = 20
+    processes: Annotated[
+        int, whole(1, 64), Section.WORKER, RUN, "Worker processes; they share the HTTP port."
+    ] = 1
     worker_id: Annotated[
         str, WORKER_NAME, Section.WORKER, RUN, "Name in logs and rows; empty: host and process id."
     ] = ""

@@ -29,12 +29,24 @@ LISTS_ALL = "config"
 RUN = Commands(["run"])
 TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
-USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "publish"])
-USE_RABBITMQ = Commands(["run", "provision", "doctor", "publish"])
-USE_POSTGRES = Commands(["run", "hydrate", "doctor", "migrate"])
-USE_STREAMS = Commands(["run", "provision", "doctor"])
-USE_CATALOGUE = Commands(["run", "provision", "doctor", "publish", "events", "migrate"])
+USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish"])
+USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish"])
+USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate"])
+USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
+USE_CATALOGUE = Commands(
+    ["run", "provision", "doctor", "status", "publish", "events", "migrate"],
+)
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
 ALL = Commands(
-    ["run", "provision", "hydrate", "doctor", "publish", "events", "config", "migrate"],
+    [
+        "run",
+        "provision",
+        "hydrate",
+        "doctor",
+        "status",
+        "publish",
+        "events",
+        "config",
+        "migrate",
+    ],
 )

@@ -245,3 +245,26 @@ async def test_fifty_starts_and_stops_in_a_row_leave_nothing_behind(client: Clie
     assert len(client._subs) == subscriptions
     async with source_on(client) as source:
         await fetch_all(source, [b"%d" % number for number in range(30)])
+
+
+async def test_a_drained_stop_returns_nothing(client: Client) -> None:
+    """What was fetched, and what the server is sending just then, is handed out first."""
+    bodies = [b"%d" % number for number in range(300)]
+    async with source_on(client, batch_size=5) as source:
+        publishing = asyncio.create_task(publish(client, *bodies))
+        await until(lambda: held(client))
+        source.stop()
+        taken = 0
+        while batch := await source.fetch():
+            taken += len(batch)
+            await batch.ack()
+    await publishing
+    info = await client.jetstream().consumer_info("S", "D")
+    assert info.delivered is not None
+    assert info.delivered.stream_seq - taken <= 5, "more than the server had just picked"
+    assert (info.num_pending or 0) + info.delivered.stream_seq == len(bodies)
+
+
+async def held(client: Client) -> bool:
+    info = await client.jetstream().consumer_info("S", "D")
+    return (info.num_ack_pending or 0) > 5

@@ -17,7 +17,7 @@ import structlog
 from penstock.worker.errors import SettingsError
 from penstock.worker.lifecycle import stop_on_signals
 from penstock.worker.ops import http, logs
-from penstock.worker.ops.http import HealthServer
+from penstock.worker.ops.http import HealthServer, OwnAnswers
 from penstock.worker.pipeline.metrics import Metrics
 from tests.support.waiting import PATIENCE
 
@@ -25,7 +25,7 @@ from tests.support.waiting import PATIENCE
 @asynccontextmanager
 async def served(trouble: dict[str, str | None]) -> AsyncIterator[str]:
     checks = {name: lambda name=name: trouble[name] for name in trouble}
-    async with HealthServer("127.0.0.1", 0, Metrics().registry, checks) as server:
+    async with HealthServer("127.0.0.1", 0, OwnAnswers(Metrics().registry, checks)) as server:
         yield f"http://127.0.0.1:{server.port}"
 
 
@@ -67,9 +67,9 @@ async def test_metrics_are_prometheus_text() -> None:
 
 async def test_a_port_in_use_names_the_setting() -> None:
     metrics = Metrics()
-    async with HealthServer("127.0.0.1", 0, metrics.registry, {}) as first:
+    async with HealthServer("127.0.0.1", 0, OwnAnswers(metrics.registry, {})) as first:
         with pytest.raises(SettingsError, match=f"http_port = {first.port}"):
-            async with HealthServer("127.0.0.1", first.port, metrics.registry, {}):
+            async with HealthServer("127.0.0.1", first.port, OwnAnswers(metrics.registry, {})):
                 pytest.fail("two servers on one port")
 
 
@@ -77,26 +77,26 @@ async def test_a_second_worker_on_a_host_takes_a_free_port(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     metrics = Metrics()
-    async with HealthServer("127.0.0.1", 0, metrics.registry, {}) as first:
+    async with HealthServer("127.0.0.1", 0, OwnAnswers(metrics.registry, {})) as first:
         monkeypatch.setattr(http, "_USUAL_PORT", first.port)
-        async with HealthServer("127.0.0.1", http.AUTO, metrics.registry, {}) as second:
+        async with HealthServer("127.0.0.1", http.AUTO, OwnAnswers(metrics.registry, {})) as second:
             assert second.port not in (0, first.port)
             assert (await get(f"http://127.0.0.1:{second.port}/livez"))[0] == 200
-    async with HealthServer("127.0.0.1", http.AUTO, metrics.registry, {}) as alone:
+    async with HealthServer("127.0.0.1", http.AUTO, OwnAnswers(metrics.registry, {})) as alone:
         assert alone.port == first.port
 
 
 async def test_auto_is_for_a_port_in_use_only() -> None:
     with pytest.raises(SettingsError, match=r"http_host = '192\.0\.2\.1'.*choose another"):
-        async with HealthServer("192.0.2.1", http.AUTO, Metrics().registry, {}):
+        async with HealthServer("192.0.2.1", http.AUTO, OwnAnswers(Metrics().registry, {})):
             pytest.fail("an address that this host does not have")
 
 
 async def test_the_port_is_free_again_afterwards() -> None:
     metrics = Metrics()
-    async with HealthServer("127.0.0.1", 0, metrics.registry, {}) as first:
+    async with HealthServer("127.0.0.1", 0, OwnAnswers(metrics.registry, {})) as first:
         port = first.port
-    async with HealthServer("127.0.0.1", port, metrics.registry, {}) as second:
+    async with HealthServer("127.0.0.1", port, OwnAnswers(metrics.registry, {})) as second:
         assert second.port == port
 
 
