@@ -1,9 +1,8 @@
 """The composition root of `run`: puts a worker together as the settings say."""
 
 import asyncio
-import gc
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
@@ -20,7 +19,7 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.ending import end
 from penstock.worker.errors import MigrationError
-from penstock.worker.lifecycle import patiently, set_at_end_of_input, stop_on_signals
+from penstock.worker.lifecycle import patiently
 from penstock.worker.ops.http import NO_PORT, HealthServer, OwnAnswers
 from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
 from penstock.worker.ops.presence import keep_present
@@ -35,6 +34,7 @@ from penstock.worker.pipeline.mirror import Mirror
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.progress import Progress
+from penstock.worker.pipeline.unknown_fields import UnknownFields
 from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.mappings import check_mappings
@@ -51,45 +51,6 @@ from penstock.worker.settings.keys import Settings
 log = structlog.get_logger()
 Opened = TypeVar("Opened")
 
-_SHOWN = 40
-"""Characters of a field's name in the log."""
-
-
-async def run(settings: Settings, until_idle: float | None = None) -> int:
-    """Work until told to stop, or until nothing has arrived for ``until_idle`` seconds.
-
-    Returns the exit code.
-    """
-    with stop_on_signals() as stopping:
-        _calm_collector()
-        async with Worker(settings, stopping) as worker:
-            return await worker.work(until_idle)
-
-
-async def run_supervised(
-    settings: Settings, until_idle: float | None, listening: socket.socket
-) -> int:
-    """As `run`, for one of several processes: stop also at the end of standard input, and serve
-    health on ``listening``.
-    """
-    structlog.contextvars.bind_contextvars(worker_id=settings.worker_id)
-    with stop_on_signals() as stopping:
-        _calm_collector()
-        orphaned = asyncio.create_task(set_at_end_of_input(stopping), name="end of input")
-        async with Worker(settings, stopping, listening) as worker:
-            code = await worker.work(until_idle)
-        await end(orphaned)
-        return code
-
-
-def _calm_collector() -> None:
-    """Make the cyclic garbage collector run rarely: batches are many objects without cycles.
-
-    By default it scans all rows in flight again and again, which costs a quarter of the CPU time.
-    """
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
-
 
 class Worker:
     """Everything that one process runs, opened in order and closed in reverse order."""
@@ -105,11 +66,11 @@ class Worker:
         self._listening = listening
         self._stack = AsyncExitStack()
         self._metrics = Metrics()
+        self._unknown_fields = UnknownFields(self._metrics)
         self._reconcile = asyncio.Event()
         self._alone = asyncio.Lock()
         self._failed: list[str] = []
         self.watched: list[Read] = []
-        self._strange: set[str] = set()
         self._relaying: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._mirrored: tuple[HydratedViews, Mirror] | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
@@ -241,7 +202,7 @@ class Worker:
                 self._catalogue,
                 window,
                 max_bytes=settings.max_event_bytes,
-                on_unknown=self._unknown_fields,
+                on_unknown=self._unknown_fields.seen,
             ),
             self._committer(name, retried),
             self._hydrator,
@@ -271,14 +232,6 @@ class Worker:
             watch_after=settings.watch_after,
             max_crashes=settings.max_crashes,
         )
-
-    def _unknown_fields(self, event_type: str, names: Sequence[str]) -> None:
-        """Count them, and name them in the log when their type first shows some."""
-        self._metrics.unknown_fields(event_type)
-        if event_type not in self._strange:
-            self._strange.add(event_type)
-            shown = [name[:_SHOWN] for name in names[:5]]
-            log.warning("unknown_fields", type=event_type, fields=shown)
 
     async def _serve_health(self) -> None:
         settings = self.settings

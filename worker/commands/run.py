@@ -16,9 +16,9 @@ def run(settings: Settings, until_idle: float | None, supervised: int | None) ->
 
         arguments = sys.argv[1:]
         return asyncio.run(supervisor.run(settings, arguments, until_idle=until_idle is not None))
-    from penstock.worker import app  # noqa: PLC0415  (it brings the drivers)
+    from penstock.worker.commands import one_worker  # noqa: PLC0415  (it brings the drivers)
 
     if supervised is None:
-        return asyncio.run(app.run(settings, until_idle))
+        return asyncio.run(one_worker.run(settings, until_idle))
     with socket.socket(fileno=supervised) as listening:
-        return asyncio.run(app.run_supervised(settings, until_idle, listening))
+        return asyncio.run(one_worker.run_supervised(settings, until_idle, listening))

@@ -273,9 +273,7 @@ class JetStreamSource:
         self._ask()
 
     async def _let_arrive(self) -> None:
-        """End the requests, and receive what is still coming: sent to an inbox that is gone, it
-        would be redelivered only after the ack wait.
-        """
+        """End the requests and take what still comes: else it would wait for the ack wait."""
         owed = -1
         with contextlib.suppress(SourceUnavailable):
             while self._running and self._pulls.owed not in {0, owed}:

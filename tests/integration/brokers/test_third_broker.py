@@ -11,8 +11,8 @@ import pytest
 
 from penstock import Publisher, PublishRefused, StateMissing
 from penstock.schemas import AgentHeartbeat, AgentStateSet
-from penstock.worker import app
 from penstock.worker.brokers.registry import BROKERS, Entry
+from penstock.worker.commands import one_worker
 from penstock.worker.commands.doctor import findings
 from penstock.worker.commands.provision import provision
 from penstock.worker.commands.publish import publish_file
@@ -98,7 +98,7 @@ async def test_run_drains_at_sigterm(settings: Settings, server: MemoryServer) -
                 await asyncio.sleep(0)
 
     sending = asyncio.create_task(traffic())
-    working = asyncio.create_task(app.run(settings))
+    working = asyncio.create_task(one_worker.run(settings))
     await until(lambda: at_least(settings, 1000))
     os.kill(os.getpid(), signal.SIGTERM)
     assert await asyncio.wait_for(working, 30) == 0
@@ -106,7 +106,7 @@ async def test_run_drains_at_sigterm(settings: Settings, server: MemoryServer) -
     assert not any(stream.held for stream in server.streams.values())
     assert await stored(settings.postgres_dsn) == published - left(server)
 
-    assert await app.run(settings, until_idle=0.5) == 0
+    assert await one_worker.run(settings, until_idle=0.5) == 0
     assert await stored(settings.postgres_dsn) == published
     assert left(server) == 0
 

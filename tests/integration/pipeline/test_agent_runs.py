@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from penstock.worker.app import run
+from penstock.worker.commands.one_worker import run
 from penstock.worker.commands.publish import publish_file
 from tests.support.mirror import bucket, expected_bucket
 from tests.support.rows import snapshot

@@ -11,7 +11,8 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from penstock.schemas.agents import AgentHeartbeat, AgentStateSet
-from penstock.worker import app, migrate
+from penstock.worker import migrate
+from penstock.worker.commands import one_worker
 from penstock.worker.commands.hydrate import hydrate
 from penstock.worker.commands.provision import provision
 from penstock.worker.errors import MigrationError
@@ -54,7 +55,7 @@ async def test_each_row_goes_to_the_bucket_of_its_view(
         await bus.publish(ChatSaved(chat_id="s 1", data={"step": 2}), sequence=2)
         await bus.publish(AgentHeartbeat(agent_id="a-1"))
         await bus.publish(AgentStateSet(agent_id="a-1", state_key="cursor", value=7), sequence=1)
-    assert await app.run(settings, until_idle=1.0) == 0
+    assert await one_worker.run(settings, until_idle=1.0) == 0
 
     chats = {"s=201": {"step": 2}}
     assert await held(stream, "SESSION_DATA") == chats
@@ -73,11 +74,11 @@ async def test_a_worker_makes_again_the_one_bucket_that_is_missing(
     await provision(settings, dry_run=False)
     async with Publisher(settings.nats_url, source="/tests") as bus:
         await bus.publish(ChatSaved(chat_id="s-1", data=1))
-        assert await app.run(settings, until_idle=1.0) == 0
+        assert await one_worker.run(settings, until_idle=1.0) == 0
         await stream.delete_key_value("SESSION_DATA")
         await asyncio.wait_for(_gone(stream, "SESSION_DATA"), 10)
         await bus.publish(ChatSaved(chat_id="s-2", data=2))
-    assert await app.run(settings, until_idle=1.0) == 0
+    assert await one_worker.run(settings, until_idle=1.0) == 0
     assert await held(stream, "SESSION_DATA") == {"s-1": 1, "s-2": 2}
 
 
@@ -128,7 +129,7 @@ async def test_a_view_without_its_columns_is_named_at_start(settings: Settings) 
     )
     await connection.close()
     with pytest.raises(MigrationError, match=r"chats\.kv_chat.*bucket, live.*are not there"):
-        await app.run(settings)
+        await one_worker.run(settings)
 
 
 async def _gone(stream: JetStreamContext, name: str) -> None:
