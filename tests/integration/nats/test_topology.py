@@ -246,7 +246,7 @@ async def test_a_sealed_stream_is_named_and_nothing_promised(client: Client) -> 
         ("deliver_policy", "new", "older messages were skipped"),
         ("replay_policy", "original", "delivers slowly"),
         ("mem_storage", True, "forgets it when it restarts"),
-        ("inactive_threshold", 3_600_000_000_000, "forgets it when idle"),
+        ("inactive_threshold", 3_600_000_000_000, "deletes an idle consumer"),
         ("max_batch", 5, "unlimited"),
         ("max_expires", 1_000_000_000, "unlimited"),
     ],
