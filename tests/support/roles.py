@@ -1,5 +1,6 @@
 """The roles of deploy/postgres, which workers under test log in as."""
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,14 @@ def logged_in(dsn: str, role: str) -> str:
     """The same database, as ``role``."""
     given = urlsplit(dsn)
     return given._replace(netloc=f"{role}:{_PASSWORD}@{given.hostname}:{given.port}").geturl()
+
+
+def of_worker(dsn: str) -> str:
+    """How workers under test log in: with the rights of the address that is given, or, where
+    PENSTOCK_TEST_ROLES is set, with the least that a worker needs. Tables of a package of events
+    belong to whoever migrated it, so its tests need the first.
+    """
+    return logged_in(dsn, INGEST) if os.environ.get("PENSTOCK_TEST_ROLES") else dsn
 
 
 async def migrated_by_its_owner(dsn: str) -> None:
