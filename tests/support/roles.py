@@ -8,6 +8,7 @@ import asyncpg
 
 from penstock.worker import migrate
 
+_SWITCH = "PENSTOCK_TEST_ROLES"
 SCRIPT = Path(__file__).parents[2] / "deploy" / "postgres" / "roles.sql"
 OWNER, INGEST, READER, OPERATOR = (
     f"penstock_{name}" for name in ("owner", "ingest", "reader", "operator")
@@ -26,13 +27,15 @@ def of_worker(dsn: str) -> str:
     PENSTOCK_TEST_ROLES is set, with the least that a worker needs. Tables of a package of events
     belong to whoever migrated it, so its tests need the first.
     """
-    return logged_in(dsn, INGEST) if os.environ.get("PENSTOCK_TEST_ROLES") else dsn
+    return logged_in(dsn, INGEST) if os.environ.get(_SWITCH) else dsn
 
 
 async def migrated_by_its_owner(dsn: str) -> None:
-    """As docs/operations.md says: roles, migrations, and roles once more."""
+    """As docs/operations.md says: roles, migrations, and roles once more. The owner is the one of
+    the address, or the role for it where PENSTOCK_TEST_ROLES is set.
+    """
     await make_roles(dsn)
-    await migrate.up(logged_in(dsn, OWNER))
+    await migrate.up(logged_in(dsn, OWNER) if os.environ.get(_SWITCH) else dsn)
     await make_roles(dsn)
 
 
