@@ -31,18 +31,19 @@ def of_worker(dsn: str) -> str:
 
 
 async def migrated_by_its_owner(dsn: str) -> None:
-    """As docs/operations.md says: roles, migrations, and roles once more. The owner is the one of
-    the address, or the role for it where PENSTOCK_TEST_ROLES is set.
+    """As docs/operations.md says: roles, migrations, and roles once more. Unless
+    PENSTOCK_TEST_ROLES is set, the owner may also partition what a test makes as another role.
     """
     await make_roles(dsn)
-    await migrate.up(logged_in(dsn, OWNER) if os.environ.get(_SWITCH) else dsn)
+    await migrate.up(logged_in(dsn, OWNER))
     await make_roles(dsn)
 
 
 async def make_roles(dsn: str) -> None:
     """Run the script as a superuser, and let the roles log in."""
     passwords = [f"ALTER ROLE {role} PASSWORD '{_PASSWORD}'" for role in (OWNER, INGEST, READER)]
-    await execute(dsn, SCRIPT.read_text(), *passwords)
+    owner = [] if os.environ.get(_SWITCH) else [f"ALTER ROLE {OWNER} SUPERUSER"]
+    await execute(dsn, SCRIPT.read_text(), *passwords, *owner)
 
 
 async def execute(dsn: str, *statements: str) -> None:
