@@ -1,4 +1,4 @@
-"""The roles of deploy/postgres, which workers under test log in as."""
+"""The roles of deploy/postgres; workers under test use them where PENSTOCK_TEST_ROLES is set."""
 
 import os
 from pathlib import Path
