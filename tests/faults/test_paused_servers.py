@@ -16,9 +16,9 @@ from penstock.schemas.tasks import TaskUpdated
 from penstock.schemas.vocabulary import TaskStatus
 from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
 from penstock.worker.embedded.server import EmbeddedServer
-from penstock.worker.migrate import up
 from penstock.worker.publisher import Publisher
 from tests.support.mirror import bucket, expected_bucket
+from tests.support.roles import migrated_by_its_owner
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
@@ -71,7 +71,7 @@ async def loaded(tmp_path: Path, port: int) -> AsyncIterator[Bench]:
     """Servers, a worker process with its health port, and an agent that publishes."""
     async with EmbeddedNats() as bus, EmbeddedPostgres() as postgres:
         dsn = await postgres.create_database("penstock")
-        await up(dsn)
+        await migrated_by_its_owner(dsn)
         settings = environment(bus.url, dsn, http_port=str(port), ack_wait="10s", heartbeat="2s")
         async with WorkerProcess(settings, tmp_path / "worker.log") as worker:
             await worker.start()

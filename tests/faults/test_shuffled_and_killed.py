@@ -20,12 +20,12 @@ import pytest
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
-from penstock.worker.migrate import up
 from penstock.worker.pipeline.ports import Message
 from tests.support.accounts import balance_of
 from tests.support.carriers import Both, Carrier, Nats, RabbitMq, Sent
 from tests.support.generated import EventMaker
 from tests.support.mirror import bucket, expected_bucket
+from tests.support.roles import migrated_by_its_owner
 from tests.support.rows import data_tables
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
@@ -79,7 +79,7 @@ async def servers(brokers: str) -> AsyncIterator[tuple[EmbeddedNats, str, Carrie
         contextlib.AsyncExitStack() as stack,
     ):
         dsn = await postgres.create_database("penstock")
-        await up(dsn)
+        await migrated_by_its_owner(dsn)
         carrier: Carrier = Nats(bus.url)
         if brokers != "nats":
             rabbit = await stack.enter_async_context(EmbeddedRabbit())

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from penstock.worker.app import Worker
 from penstock.worker.settings.keys import Settings, load
 from tests.support.accounts import check_metrics
-from tests.support.roles import INGEST, logged_in
+from tests.support.roles import of_worker
 
 
 def settings_for(nats_url: str, dsn: str, **more: str) -> Settings:
     """Settings for a test: short waits, no fixed port, and no more rights than a worker has."""
     flags = {
         "nats_url": nats_url,
-        "postgres_dsn": logged_in(dsn, INGEST),
+        "postgres_dsn": of_worker(dsn),
         "http_port": "-1",
         "ack_wait": "5s",
         "heartbeat": "500ms",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.accounts import balance_of
-from tests.support.roles import INGEST, logged_in
+from tests.support.roles import of_worker
 
 
 class WorkerProcess:
@@ -89,7 +89,7 @@ def environment(nats_url: str, dsn: str, **more: str) -> dict[str, str]:
     """Settings of a worker under test as environment variables, with a worker's rights."""
     settings = {
         "nats_url": nats_url,
-        "postgres_dsn": logged_in(dsn, INGEST),
+        "postgres_dsn": of_worker(dsn),
         "http_port": "-1",
         "ack_wait": "3s",
         "heartbeat": "500ms",

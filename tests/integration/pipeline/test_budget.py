@@ -9,7 +9,7 @@ import pytest
 
 from penstock.schemas.streams import STREAMS
 from penstock.worker.app import Worker
-from penstock.worker.postgres import sink
+from penstock.worker.postgres import pool
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
@@ -90,7 +90,7 @@ async def test_six_streams_through_a_slow_postgresql(
 ) -> None:
     (tmp_path / "two_more_streams.py").write_text(_TWO_MORE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sink, "_ACQUIRE_SECONDS", 0.2)  # the batches queue for far longer
+    monkeypatch.setattr(pool, "_ACQUIRE_SECONDS", 0.2)  # the batches queue for far longer
     connection = await asyncpg.connect(database)
     await connection.execute(_SLOW)
     more = {

@@ -10,12 +10,12 @@ import pytest
 
 from penstock.worker.embedded import EmbeddedPostgres
 from penstock.worker.errors import Unavailable
-from penstock.worker.migrate import up
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.pool import open_pool
 from tests.integration.pipeline.test_malformed import HEARTBEAT, TASK, body
 from tests.support.carriers import Carrier, Nats, RabbitMq
+from tests.support.roles import migrated_by_its_owner
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
@@ -147,7 +147,7 @@ async def left_in(dsn: str) -> tuple[int, int]:
 async def test_an_outage_makes_no_dead_letters(nats_url: str, tmp_path: Path) -> None:
     async with EmbeddedPostgres(settings={"fsync": "off"}) as postgres:
         dsn = await postgres.create_database("penstock")
-        await up(dsn)
+        await migrated_by_its_owner(dsn)
         settings = environment(
             nats_url, dsn, retry_for="100ms", nack_delay="100ms", watch_after="1", max_crashes="2"
         )

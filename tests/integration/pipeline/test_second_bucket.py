@@ -29,7 +29,10 @@ PACKAGE = "tests.support.chat_events"
 @pytest.fixture
 async def settings(nats_url: str, database: str) -> Settings:
     await migrate.up(database, packages=[PACKAGE])
-    return settings_for(nats_url, database, event_packages=PACKAGE, kv_bucket="RENAMED")
+    # As the role that made the tables: this is about buckets, not about rights.
+    return settings_for(
+        nats_url, database, postgres_dsn=database, event_packages=PACKAGE, kv_bucket="RENAMED"
+    )
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ RIGHTS = list(needed(CATALOGUE, INGEST, "{database}"))
 
 
 def as_worker(dsn: str) -> Settings:
-    return settings_for("nats://127.0.0.1:1", dsn, kv="false")
+    return settings_for("nats://127.0.0.1:1", logged_in(dsn, INGEST), kv="false")
 
 
 async def said(settings: Settings) -> list[Finding]:
