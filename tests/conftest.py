@@ -147,6 +147,8 @@ async def empty_nats(address: str) -> None:
     async with await connect(address) as client:
         stream = client.jetstream()
         for found in await stream.streams_info():
+            # The files of a deleted stream go later, and whoever recreates it soon finds them.
+            await stream.purge_stream(str(found.config.name))
             await stream.delete_stream(str(found.config.name))
 
 

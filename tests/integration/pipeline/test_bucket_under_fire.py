@@ -19,13 +19,14 @@ from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import StateStoreUnavailable
 from penstock.worker.nats.connection import connect
 from penstock.worker.nats.kv.store import JetStreamKv
+from penstock.worker.nats.kv.wire import BucketWire, Outcome, Put, Silent
 from penstock.worker.nats.options import NatsOptions
 from penstock.worker.pipeline.ports import KvRow, KvTouch
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.views import HydratedViews
 from tests.support.bucket import make_bucket, row
 from tests.support.connecting import connected
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 BUCKET = "STATE"
 VIEW = HydratedView("odd.kv", BUCKET, (("room",), ("room", "number")))
@@ -244,6 +245,34 @@ async def test_a_full_bucket_fails_only_if_it_takes_nothing_at_all(
     assert named == ["large"]
     with pytest.raises(StateStoreUnavailable, match=r"large.*maximum bytes"):
         await store.put([plain("large", 30_000)])
+    assert (await reader.status()).values == 2
+
+
+class LosesFirstAnswers(BucketWire):
+    """What it puts first is carried out, and nobody hears of it."""
+
+    _lost = False
+
+    async def put(self, puts: Sequence[Put], *, atomic: bool) -> list[Outcome]:
+        outcomes = await super().put(puts, atomic=atomic)
+        if not self._lost:
+            self._lost = True
+            raise Silent
+        return outcomes
+
+
+async def test_a_bucket_whose_answers_were_lost_does_not_count_as_full(
+    client: Client, reader: KeyValue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    js = client.jetstream()
+    config = (await js.stream_info(f"KV_{BUCKET}")).config
+    await js.update_stream(config.evolve(max_bytes=20_000, discard=DiscardPolicy.NEW))
+    named = Named()
+    store = JetStreamKv(client, BUCKET, on_refused=named.note)
+    monkeypatch.setattr(store, "_wire", LosesFirstAnswers(client, BUCKET, PATIENCE))
+
+    assert await store.put([row("a", 1), plain("large", 30_000), row("b", 1)]) == 0
+    assert named == ["large"]
     assert (await reader.status()).values == 2
 
 

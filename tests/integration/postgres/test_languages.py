@@ -1,7 +1,10 @@
 """A server that speaks German is understood; one that cannot hold every text is refused."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import msgspec
@@ -29,13 +32,11 @@ CATALOGUE = Catalogue.load()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def german(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def german() -> AsyncIterator[str]:
     """A migrated database of a server that speaks German."""
-    locales = tmp_path_factory.mktemp("locales")
-    for folder in (locales, *locales.parents[:2]):
-        folder.chmod(0o755)
+    locales = tempfile.mkdtemp(prefix="penstock-locales-")
     try:
-        os.environ["LOCPATH"] = str(german_locale(locales))
+        os.environ["LOCPATH"] = str(german_locale(Path(locales)))
         async with GermanPostgres(settings={**FAST, "lc_messages": LOCALE}) as server:
             dsn = await server.create_database("german")
             await migrate.up(dsn)
@@ -46,6 +47,7 @@ async def german(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
         pytest.skip(f"{NO_GERMAN}: {missing}; apt-get install postgresql locales")
     finally:
         os.environ.pop("LOCPATH", None)
+        shutil.rmtree(locales, ignore_errors=True)
 
 
 @pytest.fixture

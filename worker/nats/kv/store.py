@@ -141,14 +141,17 @@ class JetStreamKv:
         rows, written = chunk, 0
         setbacks: set[type[Exception]] = set()
         refused: list[tuple[KvRow, Refusal]] = []
+        unknown: set[str] = set()
         for round_ in range(_ROUNDS):
+            puts: list[Put] = []
             if round_ > _ATOMIC_ROUNDS:  # in a cluster a replica that lags may answer the reads
                 await asyncio.sleep(_PAUSE_SECONDS * round_)
             try:
                 rows = self._sendable(rows)
                 puts = await self._behind(rows)
                 if not puts:
-                    self._report(refused, full=not written)
+                    taken = written or unknown - {row.key for row, _ in refused}
+                    self._report(refused, full=not taken)
                     return written
                 outcomes = await self._wire.put(puts, atomic=round_ < _ATOMIC_ROUNDS)
                 written += await self._take(puts, outcomes)
@@ -156,6 +159,7 @@ class JetStreamKv:
                 rows = self._next_rows(puts, outcomes)
             except (Silent, BucketMissing) as exc:
                 self._drop(rows)
+                unknown |= {row.key for row, _ in puts}
                 if type(exc) in setbacks:
                     raise self._unavailable(str(exc)) from exc
                 setbacks.add(type(exc))
