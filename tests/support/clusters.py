@@ -56,7 +56,8 @@ class StandbyPostgres(EmbeddedPostgres):
 
 
 def german_locale(folder: Path) -> Path:
-    """Build the locale in ``folder``. Raises ServerFailed."""
+    """Build the locale in ``folder``, which every user may then read. Raises ServerFailed."""
+    folder.chmod(0o755)
     program = shutil.which("localedef")
     if program is None:
         raise ServerFailed("there is no localedef")

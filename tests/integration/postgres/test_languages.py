@@ -34,11 +34,9 @@ CATALOGUE = Catalogue.load()
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def german() -> AsyncIterator[str]:
     """A migrated database of a server that speaks German."""
-    # Not a folder of pytest's: those can be read by the user of the tests alone.
-    locales = Path(tempfile.mkdtemp(prefix="penstock-locales-"))
-    locales.chmod(0o755)
+    locales = tempfile.mkdtemp(prefix="penstock-locales-")
     try:
-        os.environ["LOCPATH"] = str(german_locale(locales))
+        os.environ["LOCPATH"] = str(german_locale(Path(locales)))
         async with GermanPostgres(settings={**FAST, "lc_messages": LOCALE}) as server:
             dsn = await server.create_database("german")
             await migrate.up(dsn)
