@@ -1,13 +1,16 @@
 """Events published all the time, and what became of them."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+from nats.aio.msg import Msg
 
 from penstock.schemas.tasks import TaskUpdated
 from penstock.schemas.vocabulary import TaskStatus
+from penstock.worker.nats.message import places
 from penstock.worker.publisher import Publisher
 from penstock.worker.publisher.encoding import uuid7
 from tests.support.connecting import connected
@@ -66,14 +69,44 @@ async def all_of(database: str, confirmed: set[str]) -> None:
     assert len(found) == len(set(found)) == len(confirmed)
 
 
-async def hardly_any_again(nats_url: str, count: int, stops: int) -> None:
-    """Fail if more than a few of ``count`` messages were delivered again for ``stops`` workers.
-
-    What the server has just picked for a request that ends reaches nobody, and it picks it again.
-    """
+@asynccontextmanager
+async def settlements(nats_url: str) -> AsyncIterator["Settlements"]:
+    """Hears what workers tell the server from now on about each message of the stream."""
     async with connected(nats_url) as client:
-        info = await client.jetstream().consumer_info(STREAM, "penstock")
-        assert info.delivered is not None
-        assert info.delivered.stream_seq == count
-        again = info.delivered.consumer_seq - count
-        assert again <= 5 * stops, f"{again} of {count} messages were delivered again"
+        heard = Settlements()
+        subject = f"$JS.ACK.{STREAM}.>"
+        await client.subscribe(
+            subject, cb=heard.take, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        await client.flush()
+        yield heard
+
+
+class Settlements:
+    """What became of every message that reached a worker, by its place in the stream."""
+
+    def __init__(self) -> None:
+        self._stored = Counter[int]()
+        self._returned = Counter[int]()
+
+    async def take(self, told: Msg) -> None:
+        [(_, offset)] = places([told.subject.encode()])
+        if told.data == b"+ACK":
+            self._stored[offset] += 1
+        elif told.data.startswith(b"-"):
+            self._returned[offset] += 1
+
+    async def each_once(self, count: int) -> None:
+        """Wait until all of ``count`` messages are stored: each by one worker and by that worker
+        once, and none was returned by another.
+
+        For workers with an ack wait that is longer than a test: what one had taken along would not
+        come again in time.
+        """
+        await until(lambda: len(self._stored) == count)
+        assert set(self._stored.values()) == {1}
+        assert not self._returned
+
+
+LONG = "600s"
+"""An ack wait after which no test still runs."""

@@ -14,6 +14,7 @@ from penstock.worker.nats.api import Consumer
 from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
+from penstock.worker.nats.options import ReadingOptions
 from penstock.worker.nats.rights import findings, of_stream
 from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.source import JetStreamSource
@@ -59,17 +60,15 @@ class NatsBroker:
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         settings = self._settings
         kind = JetStreamSource if settings.source_path == "fast" else ClientJetStreamSource
-        return kind(
-            self._nc,
-            stream,
+        reading = ReadingOptions(
             durable=settings.consumer,
             batch_size=settings.batch_size,
             batch_bytes=settings.batch_bytes,
             linger=settings.linger,
             ack_wait=settings.ack_wait,
             heartbeat=settings.heartbeat,
-            share=lent.share,
         )
+        return kind(self._nc, stream, reading, lent.share)
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[NatsSender]:

@@ -30,6 +30,7 @@ from penstock.worker.nats.api import Consumer, Epochs
 from penstock.worker.nats.connection import revive
 from penstock.worker.nats.headers import attributes_of
 from penstock.worker.nats.message import JetStreamMessage, places
+from penstock.worker.nats.options import ReadingOptions
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
@@ -82,27 +83,17 @@ class ClientJetStreamSource:
     transport = "nats"
 
     def __init__(
-        self,
-        nc: Client,
-        stream: str,
-        *,
-        durable: str,
-        batch_size: int,
-        batch_bytes: int,
-        linger: float,
-        ack_wait: float,
-        heartbeat: float,
-        share: Share | None = None,
+        self, nc: Client, stream: str, reading: ReadingOptions, share: Share | None = None
     ) -> None:
         self.name = stream
         self._nc = nc
-        self._consumer = Consumer(nc, stream, durable)
-        self._batch_size = batch_size
-        self._linger = max(linger, _LEAST_SECONDS)
-        self._ack_wait = ack_wait
-        self._silence = 2 * heartbeat + _POLL_SECONDS
+        self._reading = reading
+        self._consumer = Consumer(nc, stream, reading.durable)
         self._intake: Intake[JetStreamMessage] = Intake(
-            batch_size=batch_size, batch_bytes=batch_bytes, linger=0.0, share=share
+            batch_size=reading.batch_size,
+            batch_bytes=reading.batch_bytes,
+            linger=0.0,
+            share=share,
         )
         self._taken = asyncio.Event()
         self._intake.share.wake = self._taken.set
@@ -193,7 +184,8 @@ class ClientJetStreamSource:
 
     @property
     def _quiet(self) -> bool:
-        return asyncio.get_running_loop().time() - self._answered >= self._silence
+        silence = asyncio.get_running_loop().time() - self._answered
+        return silence >= 2 * self._reading.heartbeat + _POLL_SECONDS
 
     async def _collect(self) -> None:
         """Fetch a batch whenever the previous one has been taken."""
@@ -230,8 +222,8 @@ class ClientJetStreamSource:
         """One message within the poll time, then more within the linger. May be empty."""
         deliveries = await self._ask(1, _POLL_SECONDS)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._linger
-        while deliveries and (lacking := self._batch_size - len(deliveries)) > 0:
+        deadline = loop.time() + max(self._reading.linger, _LEAST_SECONDS)
+        while deliveries and (lacking := self._reading.batch_size - len(deliveries)) > 0:
             if (left := deadline - loop.time()) < _LEAST_SECONDS / 2:
                 break
             try:
@@ -261,7 +253,7 @@ class ClientJetStreamSource:
     async def _extend(self) -> None:
         """Tell the server at every third of the ack wait that messages are in progress."""
         while True:
-            await asyncio.sleep(self._ack_wait / 3)
+            await asyncio.sleep(self._reading.ack_wait / 3)
             with contextlib.suppress(nats.errors.Error):
                 for message in list(self._handed_out.values()):
                     await message.delivery.in_progress()

@@ -1,4 +1,4 @@
-"""Options of a connection to NATS: plain values, without importing its client."""
+"""Options of NATS: plain values, without importing its client."""
 
 import ssl
 from typing import ClassVar
@@ -7,6 +7,19 @@ import msgspec
 
 from penstock.worker.tls import tls_context
 from penstock.worker.wording import redacted
+
+
+class ReadingOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a stream is read, and as which durable consumer. Times are in seconds; ``heartbeat`` is
+    the server's interval while idle.
+    """
+
+    durable: str
+    batch_size: int
+    batch_bytes: int
+    linger: float
+    ack_wait: float
+    heartbeat: float
 
 
 class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from enum import Enum
-from typing import Self
 
 import msgspec
 import nats.errors
@@ -26,15 +25,11 @@ class PullPlan(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     bytes: int
     heartbeat: float
-    expires: float
 
-    @classmethod
-    def of(cls, subject: str, messages: int, size: int, heartbeat: float) -> Self:
-        """Requests that last long enough for several heartbeats."""
-        expires = max(30.0, 4 * heartbeat)
-        return cls(
-            subject=subject, messages=messages, bytes=size, heartbeat=heartbeat, expires=expires
-        )
+    @property
+    def expires(self) -> float:
+        """Long enough for several heartbeats."""
+        return max(30.0, 4 * self.heartbeat)
 
 
 class Verdict(Enum):
@@ -48,6 +43,8 @@ class Verdict(Enum):
 
 
 _PAUSE_SECONDS = 0.25
+_QUIET_SECONDS = 0.1
+_FILLED_SECONDS = 2.0
 
 _DESCRIBED = (
     (b"consumer deleted", Verdict.GONE),
@@ -241,6 +238,16 @@ class Pulls:
         for pull in self._pulls:
             if pull.overdue(now):
                 pull.end()
+
+    async def filled(self) -> None:
+        """While messages flow, let them end the requests, for a moment. What the server has picked
+        for a request just before its inbox goes reaches nobody, and it sends that once more.
+        """
+        clock = asyncio.get_running_loop().time
+        over, owed = clock() + _FILLED_SECONDS, -1
+        while self.owed not in {0, owed} and clock() < over:
+            owed = self.owed
+            await asyncio.sleep(_QUIET_SECONDS)
 
     async def stop_deliveries(self) -> None:
         """Unsubscribe; what is on its way is still received."""

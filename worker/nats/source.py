@@ -18,6 +18,7 @@ from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyErr
 from penstock.worker.nats.api import Consumer, Epochs
 from penstock.worker.nats.connection import reads, revive
 from penstock.worker.nats.message import JetStreamMessage
+from penstock.worker.nats.options import ReadingOptions
 from penstock.worker.nats.pull import Pull, PullPlan, Pulls, Verdict
 from penstock.worker.nats.wire import BatchParser, Frame, publishes, send
 from penstock.worker.pipeline.batch import Batch
@@ -37,8 +38,7 @@ _ANSWER_SECONDS = 2.0
 
 class JetStreamSource:
     """A durable pull consumer. At most two batches, by count and by bytes, are asked for or waiting
-    to be fetched, and no more than ``share`` allows. Times are in seconds; ``heartbeat`` is the
-    server's interval while idle.
+    to be fetched, and no more than ``share`` allows.
 
     Every connection begins a generation of new inboxes, so requests of an older one deliver
     nothing. What is buffered or handed out stays valid while stream and consumer keep their epochs;
@@ -48,28 +48,25 @@ class JetStreamSource:
     transport = "nats"
 
     def __init__(
-        self,
-        nc: Client,
-        stream: str,
-        *,
-        durable: str,
-        batch_size: int,
-        batch_bytes: int,
-        linger: float,
-        ack_wait: float,
-        heartbeat: float,
-        share: Share | None = None,
+        self, nc: Client, stream: str, reading: ReadingOptions, share: Share | None = None
     ) -> None:
         self.name = stream
         self._nc = nc
-        self._consumer = Consumer(nc, stream, durable)
-        self._heartbeat = heartbeat
+        self._consumer = Consumer(nc, stream, reading.durable)
+        self._heartbeat = reading.heartbeat
         self._intake: Intake[JetStreamMessage] = Intake(
-            batch_size=batch_size, batch_bytes=batch_bytes, linger=linger, share=share
+            batch_size=reading.batch_size,
+            batch_bytes=reading.batch_bytes,
+            linger=reading.linger,
+            share=share,
         )
         self._intake.share.wake = self._ask
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
-        plan = PullPlan.of(subject, batch_size, self._intake.batch_bytes, heartbeat)
+        plan = PullPlan(
+            subject=f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{reading.durable}",
+            messages=reading.batch_size,
+            bytes=self._intake.batch_bytes,
+            heartbeat=reading.heartbeat,
+        )
         self._pulls = Pulls(nc, plan, _BUFFERED_BATCHES, self._received, self._intake.share)
         self._handed_out: set[bytes] = set()
         self._unsent: list[bytes] = []
@@ -79,10 +76,11 @@ class JetStreamSource:
         self._refusal: TopologyError | None = None
         self._watcher: asyncio.Task[None] | None = None
         # Silence is counted in ticks, not timed: a worker that was itself stopped for a while, or
-        # kept its loop busy, has not been listening.
-        self._tick_seconds = min(heartbeat / 2, ack_wait / 3)
-        self._extend_ticks = max(1, int(ack_wait / 3 / self._tick_seconds))
-        self._quiet_limit = math.ceil(2 * heartbeat / self._tick_seconds)
+        # kept its loop busy, has not been listening. What it holds is extended by the clock, as the
+        # server counts, and half a tick early rather than one late.
+        self._tick_seconds = min(reading.heartbeat / 2, reading.ack_wait / 3)
+        self._extend_seconds = reading.ack_wait / 3 - self._tick_seconds / 2
+        self._quiet_limit = math.ceil(2 * reading.heartbeat / self._tick_seconds)
         self._quiet_ticks = 0
 
     @property
@@ -194,14 +192,15 @@ class JetStreamSource:
         self._intake.fail(error)
 
     async def _until_broken(self) -> None:
-        ticks = 0
+        clock = asyncio.get_running_loop().time
+        told = clock()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_seconds):
                     await self._broken.wait()
                     return
-            ticks += 1
-            if ticks % self._extend_ticks == 0:
+            if clock() - told >= self._extend_seconds:
+                told = clock()
                 self._tell(_PROGRESS)
             await self._listen()
 
@@ -274,11 +273,8 @@ class JetStreamSource:
 
     async def _let_arrive(self) -> None:
         """End the requests and take what still comes: else it would wait for the ack wait."""
-        owed = -1
+        await self._pulls.filled()
         with contextlib.suppress(SourceUnavailable):
-            while self._running and self._pulls.owed not in {0, owed}:
-                owed = self._pulls.owed
-                await self._consumer.info(_ANSWER_SECONDS)
             await self._pulls.stop_deliveries()
             await self._consumer.info(_ANSWER_SECONDS)
             await self._pulls.drop()

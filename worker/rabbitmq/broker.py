@@ -17,7 +17,7 @@ from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
-from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.sender import RabbitSender
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
@@ -53,6 +53,12 @@ class RabbitMqBroker:
         self._settings = settings
         self._options = options_of(settings)
         self._plans = plans
+        self._reading = ReadingOptions(
+            batch_size=settings.batch_size,
+            batch_bytes=settings.batch_bytes,
+            linger=settings.linger,
+            in_flight=settings.in_flight,
+        )
 
     async def provision(self, *, dry_run: bool) -> list[Difference]:
         return await topology.provision(self._connection, self._plans, dry_run=dry_run)
@@ -79,34 +85,22 @@ class RabbitMqBroker:
         return self._queue(stream, lent)
 
     def _queue(self, name: str, lent: Lent) -> RabbitMqSource:
-        settings = self._settings
-        kind = RabbitMqSource if settings.source_path == "fast" else StockRabbitMqSource
-        return kind(
-            self._connection,
-            self._options,
-            name,
-            batch_size=settings.batch_size,
-            batch_bytes=settings.batch_bytes,
-            linger=settings.linger,
-            in_flight=settings.in_flight,
-            share=lent.share,
-        )
+        fast = self._settings.source_path == "fast"
+        kind = RabbitMqSource if fast else StockRabbitMqSource
+        return kind(self._connection, self._options, name, self._reading, lent.share)
 
     def _log(self, name: str, lent: Lent) -> RabbitMqStreamSource:
-        settings, start = self._settings, self._settings.rabbitmq_stream_from
-        fast = settings.source_path == "fast"
+        start = self._settings.rabbitmq_stream_from
+        fast = self._settings.source_path == "fast"
         kind = RabbitMqStreamSource if fast else StockRabbitMqStreamSource
         return kind(
             self._connection,
             self._options,
             name,
+            self._reading,
+            lent.share,
             offsets=lent.offsets,
             start=datetime.fromisoformat(start) if isinstance(start, str) else start,
-            batch_size=settings.batch_size,
-            batch_bytes=settings.batch_bytes,
-            linger=settings.linger,
-            in_flight=settings.in_flight,
-            share=lent.share,
         )
 
     @asynccontextmanager

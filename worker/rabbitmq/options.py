@@ -1,4 +1,4 @@
-"""Where RabbitMQ is: plain values, without its client, for whoever only says where to connect."""
+"""Options of RabbitMQ: plain values, without its client, for whoever only says where to connect."""
 
 import ssl
 from typing import TYPE_CHECKING, ClassVar
@@ -11,6 +11,15 @@ from penstock.worker.wording import redacted, why
 
 if TYPE_CHECKING:
     from yarl import URL
+
+
+class ReadingOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a queue is read. ``linger`` is in seconds; ``in_flight`` counts batches."""
+
+    batch_size: int
+    batch_bytes: int
+    linger: float
+    in_flight: int = 3
 
 
 class RabbitOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from penstock.worker.pipeline.ports import Backlog, Message
 from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.link import FastLink, Link
 from penstock.worker.rabbitmq.message import RabbitMqMessage, message_of
-from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.retry import Retries
 from penstock.worker.rabbitmq.tags import Tags
 from penstock.worker.rabbitmq.wire import Delivery
@@ -49,20 +49,19 @@ class RabbitMqSource:
         connection: aio_pika.RobustConnection,
         options: RabbitOptions,
         stream: str,
-        *,
-        batch_size: int,
-        batch_bytes: int,
-        linger: float,
-        in_flight: int = 3,
+        reading: ReadingOptions,
         share: Share | None = None,
     ) -> None:
         self.name = stream
         self._connection = connection
         self._options = options
         self._retries = Retries(connection, stream)
-        self._prefetch = min(_MOST_PREFETCH, batch_size * (in_flight + 1))
+        self._prefetch = min(_MOST_PREFETCH, reading.batch_size * (reading.in_flight + 1))
         self._intake: Intake[RabbitMqMessage] = Intake(
-            batch_size=batch_size, batch_bytes=batch_bytes, linger=linger, share=share
+            batch_size=reading.batch_size,
+            batch_bytes=reading.batch_bytes,
+            linger=reading.linger,
+            share=share,
         )
         self._intake.share.wake = self._read_on
         self._buffer_bytes = _BUFFERED_BATCHES * self._intake.batch_bytes

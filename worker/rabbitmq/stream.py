@@ -24,7 +24,7 @@ from penstock.worker.rabbitmq.message import (
     offset_of,
     stream_message_of,
 )
-from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.shelter import unsheltered
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.wire import Delivery
@@ -53,25 +53,13 @@ class RabbitMqStreamSource(RabbitMqSource):
         connection: aio_pika.RobustConnection,
         options: RabbitOptions,
         stream: str,
-        *,
-        batch_size: int,
-        batch_bytes: int,
-        linger: float,
-        in_flight: int = 3,
+        reading: ReadingOptions,
         share: Share | None = None,
+        *,
         offsets: Offsets,
         start: Start = None,
     ) -> None:
-        super().__init__(
-            connection,
-            options,
-            stream,
-            batch_size=batch_size,
-            batch_bytes=batch_bytes,
-            linger=linger,
-            in_flight=in_flight,
-            share=share,
-        )
+        super().__init__(connection, options, stream, reading, share)
         self._offsets = offsets
         self._start = start
         self._next: int | None = None

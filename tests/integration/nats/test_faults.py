@@ -1,6 +1,7 @@
 """The fast JetStream source against servers and consumers that misbehave."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import SourceUnavailable, TopologyError
 from penstock.worker.nats.api import call
 from penstock.worker.nats.connection import connect
-from penstock.worker.nats.options import NatsOptions
+from penstock.worker.nats.options import NatsOptions, ReadingOptions
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan, provision
 from penstock.worker.pipeline.batch import Batch
@@ -49,7 +50,7 @@ async def make(client: Client, **consumer: Any) -> None:
         await call(client, "CONSUMER.CREATE.S.D", request)
 
 
-def source_on(client: Client, **options: Any) -> JetStreamSource:
+def source_on(client: Client, stream: str = "S", **options: Any) -> JetStreamSource:
     given: dict[str, Any] = {
         "durable": "D",
         "batch_size": 10,
@@ -58,7 +59,7 @@ def source_on(client: Client, **options: Any) -> JetStreamSource:
         "ack_wait": ACK_WAIT,
         "heartbeat": 0.4,
     }
-    return JetStreamSource(client, "S", **(given | options))
+    return JetStreamSource(client, stream, ReadingOptions(**(given | options)))
 
 
 async def publish(client: Client, *bodies: bytes) -> None:
@@ -212,17 +213,7 @@ async def test_ten_kills_lose_nothing() -> None:
 async def test_several_sources_share_a_connection(client: Client) -> None:
     other = StreamPlan(name="T", subjects=("t.>",))
     await provision(client, [other], CONSUMER)
-    second = JetStreamSource(
-        client,
-        "T",
-        durable="D",
-        batch_size=10,
-        batch_bytes=1 << 20,
-        linger=0.0,
-        ack_wait=ACK_WAIT,
-        heartbeat=0.4,
-    )
-    async with source_on(client) as first, second:
+    async with source_on(client) as first, source_on(client, "T") as second:
         await publish(client, b"for s")
         await client.jetstream().publish("t.x", b"for t")
         assert [m.body for m in await fetch_all(first, [b"for s"])] == [b"for s"]
@@ -247,24 +238,36 @@ async def test_fifty_starts_and_stops_in_a_row_leave_nothing_behind(client: Clie
         await fetch_all(source, [b"%d" % number for number in range(30)])
 
 
-async def test_a_drained_stop_returns_nothing(client: Client) -> None:
-    """What was fetched, and what the server is sending just then, is handed out first."""
-    bodies = [b"%d" % number for number in range(300)]
+async def test_a_drained_stop_takes_what_it_asked_for_and_returns_nothing(client: Client) -> None:
+    """Messages wait that the server goes on sending; not one of them is sent for nobody."""
     async with source_on(client, batch_size=5) as source:
-        publishing = asyncio.create_task(publish(client, *bodies))
-        await until(lambda: held(client))
+        await publish(client, *[b"%d" % number for number in range(100)])
         source.stop()
-        taken = 0
+        taken = []
         while batch := await source.fetch():
-            taken += len(batch)
+            taken += [message.offset for message in batch.messages]
             await batch.ack()
-    await publishing
     info = await client.jetstream().consumer_info("S", "D")
     assert info.delivered is not None
-    assert info.delivered.stream_seq - taken <= 5, "more than the server had just picked"
-    assert (info.num_pending or 0) + info.delivered.stream_seq == len(bodies)
+    assert taken == list(range(1, info.delivered.consumer_seq + 1))
+    assert (info.num_ack_pending, info.num_pending) == (0, 100 - len(taken))
 
 
-async def held(client: Client) -> bool:
+def keep_busy(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+async def test_what_is_held_is_extended_by_a_worker_that_is_always_late(client: Client) -> None:
+    """Its loop is kept busy, so that every tick of the watchdog comes late."""
+    async with source_on(client) as source:
+        await publish(client, b"slow")
+        batch = await patient_fetch(source)
+        over = time.monotonic() + 2 * ACK_WAIT
+        while time.monotonic() < over:
+            keep_busy(ACK_WAIT / 3)
+            for _turn in range(10):
+                await asyncio.sleep(0)
+        await batch.ack()
     info = await client.jetstream().consumer_info("S", "D")
-    return (info.num_ack_pending or 0) > 5
+    assert info.delivered is not None
+    assert info.delivered.consumer_seq == 1

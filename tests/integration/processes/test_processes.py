@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from penstock.worker.commands.provision import provision
 from penstock.worker.demo.process import Samples
 from tests.support.running import settings_for
-from tests.support.traffic import STREAM, all_of, grown, hardly_any_again, traffic
+from tests.support.traffic import LONG, STREAM, all_of, grown, settlements, traffic
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
@@ -106,22 +106,23 @@ async def test_one_that_is_killed_comes_back_and_nothing_is_lost_or_doubled(
 async def test_sigterm_drains_all_and_returns_nothing(
     settings: dict[str, str], nats_url: str, database: str, free_port: int, tmp_path: Path
 ) -> None:
-    await provision(settings_for(nats_url, database), dry_run=False)
-    # Nothing may come again because a busy machine was slow.
-    settings = {**settings, "PENSTOCK_ACK_WAIT": "30s"}
-    async with traffic(nats_url) as confirmed:
-        for number in range(2):
-            async with two(settings, free_port, tmp_path / f"log-{number}") as both:
-                await grown(database, 100)
-                pids = both.children.values()
-                assert await both.process.stop() == 0
-                assert not any(psutil.pid_exists(pid) for pid in pids)
-                stopped = both.lines("worker_stopped")
-                assert {line.get("worker_id") for line in stopped} == {None, "w-1", "w-2"}
-                assert all(line["drained"] for line in stopped)
-    async with two(settings, free_port, tmp_path / "log"):
-        await all_of(database, confirmed)
-        await hardly_any_again(nats_url, len(confirmed), stops=4)
+    await provision(settings_for(nats_url, database, ack_wait=LONG), dry_run=False)
+    settings = {**settings, "PENSTOCK_ACK_WAIT": LONG}
+    async with settlements(nats_url) as settled:
+        async with traffic(nats_url) as confirmed:
+            for number in range(2):
+                async with two(settings, free_port, tmp_path / f"log-{number}") as both:
+                    await grown(database, 100)
+                    pids = both.children.values()
+                    assert await both.process.stop() == 0
+                    assert not any(psutil.pid_exists(pid) for pid in pids)
+                    stopped = both.lines("worker_stopped")
+                    assert {line.get("worker_id") for line in stopped} == {None, "w-1", "w-2"}
+                    assert all(line["drained"] for line in stopped)
+        async with two(settings, free_port, tmp_path / "log") as both:
+            await all_of(database, confirmed)
+            assert await both.process.stop() == 0
+        await settled.each_once(len(confirmed))
 
 
 async def test_a_signal_to_the_whole_group_drains_too(

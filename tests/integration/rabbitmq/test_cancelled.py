@@ -8,7 +8,7 @@ import aio_pika
 
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.connection import connect
-from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.topology import QueuePlan
 from tests.support.waiting import until
@@ -20,9 +20,8 @@ async def test_a_worker_that_stops_is_not_kept_by_its_requests(rabbit_url: str) 
     options = RabbitOptions(url=rabbit_url)
     control = await connect(options, name="test")
     await topology.provision(control, [PLAN])
-    source = RabbitMqSource(
-        control, options, PLAN.name, batch_size=100, batch_bytes=1 << 20, linger=0.01
-    )
+    reading = ReadingOptions(batch_size=100, batch_bytes=1 << 20, linger=0.01)
+    source = RabbitMqSource(control, options, PLAN.name, reading)
     rng = random.Random(1)
     interrupted = 0
     async with source:

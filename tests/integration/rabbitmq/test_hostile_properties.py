@@ -17,7 +17,7 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.broker import queue_plans
 from penstock.worker.rabbitmq.connection import connect, open_channel
-from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.properties import as_sent
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.settings.keys import load
@@ -104,9 +104,7 @@ async def test_so_it_is_after_a_retry(
         control,
         RabbitOptions(url=rabbit_url),
         QUEUE,
-        batch_size=1_000,
-        batch_bytes=1 << 24,
-        linger=0.2,
+        ReadingOptions(batch_size=1_000, batch_bytes=1 << 24, linger=0.2),
     )
     returned = 0
     async with source, asyncio.timeout(PATIENCE):

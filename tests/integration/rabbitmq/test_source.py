@@ -28,7 +28,7 @@ from penstock.worker.rabbitmq.broker import RabbitMqBroker
 from penstock.worker.rabbitmq.connection import connect, open_channel
 from penstock.worker.rabbitmq.link import Link
 from penstock.worker.rabbitmq.message import RabbitMqMessage
-from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource, Start
 from penstock.worker.rabbitmq.topology import Kind, QueuePlan
@@ -68,7 +68,9 @@ async def publish(
 
 def source_of(control: aio_pika.RobustConnection, url: str, **more: Any) -> RabbitMqSource:
     given = {"batch_size": 100, "batch_bytes": 1 << 20, "linger": 0.01, **more}
-    return RabbitMqSource(control, RabbitOptions(url=url, heartbeat=1), QUEUE, **given)
+    return RabbitMqSource(
+        control, RabbitOptions(url=url, heartbeat=1), QUEUE, ReadingOptions(**given)
+    )
 
 
 async def bodies_of(source: RabbitMqSource, count: int) -> list[bytes]:
@@ -343,9 +345,7 @@ async def reading(
         control,
         RabbitOptions(url=url, heartbeat=1),
         QUEUE,
-        batch_size=BATCH,
-        batch_bytes=1 << 20,
-        linger=0.01,
+        ReadingOptions(batch_size=BATCH, batch_bytes=1 << 20, linger=0.01),
         offsets=PostgresOffsets(pool, transport="rabbitmq", worker_id="test"),
         start=start,
     )

@@ -18,7 +18,7 @@ from penstock.worker.publisher import Publisher
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource
 from penstock.worker.rabbitmq.connection import connect
-from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from tests.support.waiting import PATIENCE
 
@@ -55,7 +55,8 @@ async def test_events_of_a_user_with_few_rights_travel_over_tls(
         async with Publisher(poor, source="/test") as bus:
             sent = [await bus.publish_soon(AgentHeartbeat(agent_id=f"a-{n}")) for n in range(300)]
             await asyncio.gather(*sent)
-        source = kind(control, poor, PLAN.name, batch_size=100, batch_bytes=1 << 20, linger=0.01)
+        reading = ReadingOptions(batch_size=100, batch_bytes=1 << 20, linger=0.01)
+        source = kind(control, poor, PLAN.name, reading)
         found: set[str] = set()
         async with source, asyncio.timeout(PATIENCE):
             while len(found) < 300:
