@@ -17,7 +17,7 @@ from pamqp.header import ContentHeader
 
 from penstock.worker.rabbitmq.message import RabbitMqMessage, message_of
 from penstock.worker.rabbitmq.wire import Deliveries, Delivery
-from tests.support.nats_frames import cut
+from tests.support.nats_frames import cut_anywhere
 
 MINE, OTHER = 1, 2
 _FRAME_MAX = 100
@@ -177,7 +177,7 @@ def _legal(
     rng: random.Random, sent: list[Sent], frames: list[bytes], foreign: bytes, tally: Counter[str]
 ) -> None:
     data = b"".join(frames)
-    messages, rest, broken = ours(cut(rng, data))
+    messages, rest, broken = ours(cut_anywhere(rng, data))
     assert not broken, data
     assert rest == foreign, data
     seen = [(message.subject, message.body, message.tag) for message in messages]
@@ -207,7 +207,7 @@ def _illegal(rng: random.Random, frames: list[bytes], tally: Counter[str]) -> No
     broken_frame = _spoiled(rng, frames[bad])
     data = b"".join((*frames[:bad], broken_frame, *frames[bad + 1 :]))
     try:
-        messages, _, ended = ours(cut(rng, data))
+        messages, _, ended = ours(cut_anywhere(rng, data))
     except (ValueError, LookupError, struct.error):  # the link is lost then: see FastLink
         tally["refused"] += len(frames)
         return

@@ -5,6 +5,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -39,14 +40,16 @@ class Recorder(Client):
     async def _process_ping(self) -> None:
         self.seen.append(("PING",))
 
-    async def _process_pong(self) -> None:
-        self.seen.append(("PONG",))
-
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002  (nats-py's signature)
         self.seen.append(("INFO", str(info), initial_connection))
 
     async def _process_err(self, err_msg: str) -> None:
         self.seen.append(("ERR", err_msg))
+
+
+class _RecorderOfPongs(Recorder):
+    async def _process_pong(self) -> None:
+        self.seen.append(("PONG",))
 
 
 class Sent(NamedTuple):
@@ -116,15 +119,20 @@ def spoiled(rng: random.Random, data: bytes) -> bytes:
     return data[:place] + rng.choice((b"", byte, byte)) + data[place + rng.randrange(2) :]
 
 
-def cut(rng: random.Random, data: bytes) -> list[bytes]:
-    """The bytes in up to eight pieces."""
-    edges = sorted({0, len(data), *(rng.randrange(len(data) + 1) for _ in range(rng.randrange(8)))})
+def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """The bytes in pieces, cut at these places."""
+    edges = sorted({0, len(data), *places})
     return [data[a:b] for a, b in pairwise(edges)]
+
+
+def cut_anywhere(rng: random.Random, data: bytes) -> list[bytes]:
+    """The bytes in up to eight pieces."""
+    return cut(data, [rng.randrange(len(data) + 1) for _ in range(rng.randrange(8))])
 
 
 async def ours(chunks: list[bytes]) -> Reading:
     """What our parser sees."""
-    client = Recorder()
+    client = _RecorderOfPongs()
     own: list[Frame] = []
     parser = BatchParser.of(client)
     parser.register(OWN, own.extend)
@@ -134,7 +142,7 @@ async def ours(chunks: list[bytes]) -> Reading:
 
 async def stock(data: bytes) -> Reading:
     """What nats-py's parser sees."""
-    client = Recorder()
+    client = _RecorderOfPongs()
     error = await _parse(Parser(client), [data])
     return Reading(Counter(client.seen), error)
 
@@ -164,7 +172,7 @@ async def compare(count: int, seed: int) -> Counter[str]:
 
 async def _legal(rng: random.Random, sent: list[Sent], tally: Counter[str]) -> None:
     data = b"".join(one.data for one in sent)
-    found = await ours(cut(rng, data))
+    found = await ours(cut_anywhere(rng, data))
     assert found.error is None, data
     assert found.seen == Counter(one.seen for one in sent if one.seen), data
     if all(one.stock for one in sent):
@@ -184,7 +192,7 @@ async def _illegal(rng: random.Random, sent: list[Sent], tally: Counter[str]) ->
     bad = rng.randrange(len(sent))
     pieces = [spoiled(rng, one.data) if n == bad else one.data for n, one in enumerate(sent)]
     data = b"".join(pieces)
-    found = await ours(cut(rng, data))
+    found = await ours(cut_anywhere(rng, data))
     assert found.error is None or isinstance(found.error, ProtocolError), (found.error, data)
     before = Counter(one.seen for one in sent[:bad] if one.seen)
     assert found.error or before <= found.seen, data

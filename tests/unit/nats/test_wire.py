@@ -2,9 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,31 +10,7 @@ from nats.aio.client import Client
 from nats.errors import ProtocolError
 
 from penstock.worker.nats.wire import BatchParser, Frame, publishes, send
-
-OWN, OTHER = 7, 71
-Seen = tuple[Any, ...]
-
-
-class Recorder(Client):
-    """nats-py's client without a socket: notes what its parser hands it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Seen] = []
-
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
-    ) -> None:
-        self.seen.append((sid, bytes(subject), bytes(reply), headers, data))
-
-    async def _process_ping(self) -> None:
-        self.seen.append(("PING",))
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  (nats-py's signature)
-        self.seen.append(("INFO", info["server_id"]))
-
-    async def _process_err(self, err_msg: str) -> None:
-        self.seen.append(("ERR", err_msg))
+from tests.support.nats_frames import OTHER, OWN, Recorder, Seen, cut
 
 
 def frame(sid: int, subject: bytes, reply: bytes, header: bytes | None, body: bytes) -> bytes:
@@ -62,7 +35,7 @@ messages = st.tuples(st.sampled_from([OWN, OTHER]), tokens, tokens | st.just(b""
 commands = st.sampled_from(
     [
         (b"PING\r\n", ("PING",)),
-        (b'INFO {"server_id":"S"}\r\n', ("INFO", "S")),
+        (b'INFO {"server_id":"S"}\r\n', ("INFO", "{'server_id': 'S'}", False)),
         (b"-ERR 'Permissions Violation'\r\n", ("ERR", "'permissions violation'")),
         (b"+OK\r\n", None),
     ]
@@ -70,11 +43,6 @@ commands = st.sampled_from(
 steps = st.lists(
     st.one_of(messages.map(lambda message: (frame(*message), message)), commands), max_size=12
 )
-
-
-def cut(data: bytes, places: Sequence[float]) -> list[bytes]:
-    edges = sorted({0, len(data), *(int(place * len(data)) for place in places)})
-    return [data[a:b] for a, b in pairwise(edges)]
 
 
 def tagged(frames: list[Frame]) -> list[Seen]:
@@ -89,7 +57,8 @@ def test_any_cut_gives_the_same_messages(
         client, own = Recorder(), list[Seen]()
         parser = BatchParser.of(client)
         parser.register(OWN, lambda frames: own.extend(tagged(frames)))
-        for chunk in cut(b"".join(data for data, _ in steps), places):
+        data = b"".join(data for data, _ in steps)
+        for chunk in cut(data, [int(place * len(data)) for place in places]):
             await parser.parse(chunk)
         expected = [seen for _, seen in steps if seen is not None]
         assert own == [seen for seen in expected if seen[0] == OWN]
