@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -10,6 +11,8 @@ from penstock.worker.app import Worker
 from penstock.worker.ending import end
 from penstock.worker.lifecycle import set_at_end_of_input, stop_on_signals
 from penstock.worker.settings.keys import Settings
+
+log = structlog.get_logger()
 
 
 async def run(settings: Settings, until_idle: float | None = None) -> int:
@@ -19,8 +22,7 @@ async def run(settings: Settings, until_idle: float | None = None) -> int:
     """
     with stop_on_signals() as stopping:
         _calm_collector()
-        async with Worker(settings, stopping) as worker:
-            return await worker.work(until_idle)
+        return await _work(Worker(settings, stopping), stopping, until_idle)
 
 
 async def run_supervised(
@@ -33,10 +35,26 @@ async def run_supervised(
     with stop_on_signals() as stopping:
         _calm_collector()
         orphaned = asyncio.create_task(set_at_end_of_input(stopping), name="end of input")
-        async with Worker(settings, stopping, listening) as worker:
-            code = await worker.work(until_idle)
+        code = await _work(Worker(settings, stopping, listening), stopping, until_idle)
         await end(orphaned)
         return code
+
+
+async def _work(worker: Worker, stopping: asyncio.Event, until_idle: float | None) -> int:
+    """Open the worker and have it work. One that is told to stop while it waits for a server has
+    nothing to drain.
+    """
+    async with AsyncExitStack() as stack:
+        opening = asyncio.create_task(stack.enter_async_context(worker), name="opening")
+        told = asyncio.create_task(stopping.wait(), name="told to stop")
+        await asyncio.wait({opening, told}, return_when="FIRST_COMPLETED")
+        await end(told)
+        if not opening.done():
+            await end(opening)
+            log.info("worker_stopped", drained=True, failed=[])
+            return 0
+        await opening
+        return await worker.work(until_idle)
 
 
 def _calm_collector() -> None:

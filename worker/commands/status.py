@@ -54,7 +54,11 @@ async def status(settings: Settings, *, as_json: bool) -> int:
 
 
 async def look(settings: Settings) -> Status:
-    """Ask PostgreSQL and every broker. Raises Unavailable, TopologyError, MigrationError."""
+    """Ask PostgreSQL and every broker, once each: who looks wants to know that one is away.
+
+    Raises Unavailable, TopologyError, MigrationError.
+    """
+    settings = msgspec.structs.replace(settings, start_timeout=0)
     pending = await migrate.check(settings.postgres_dsn, settings.event_packages)
     if pending:
         lacking = "; ".join(map(str, pending))

@@ -20,7 +20,8 @@ _IDLE_MS = "30000"
 _TURN = "SELECT pg_try_advisory_lock(hashtextextended('penstock.outbox', 0))"
 
 # A sequence of numbers is no order of commits, so no row is passed over by its number: all that are
-# visible and wait are taken. OFFSET 0 keeps data from being written out as text twice.
+# visible and wait are taken. Stored sizes are summed up first, without reading data, lest all of a
+# thousand large rows are read to send two. OFFSET 0: data is written out as text only once.
 _WAITING = """
 SELECT outbox_id, event_id::text, type, key, CASE WHEN size <= $2 THEN data::text END AS data, size,
        time, sequence, source, actor, project, correlationid, causationid
@@ -28,11 +29,15 @@ FROM (SELECT d.domain FROM bus.outbox_domain AS d WHERE d.domain <> ALL ($1::tex
 CROSS JOIN LATERAL (
     SELECT o.*, s.size, sum(s.size) OVER (ORDER BY o.outbox_id) - s.size AS before
     FROM (
-        SELECT w.* FROM bus.outbox AS w
+        SELECT w.*,
+               sum(pg_column_size(w.data)) OVER (ORDER BY w.waiting_id) - pg_column_size(w.data)
+                   AS stored_before
+        FROM bus.outbox AS w
         WHERE w.waiting_id IS NOT NULL AND w.domain = d.domain
         ORDER BY w.waiting_id LIMIT 1000
     ) AS o
     CROSS JOIN LATERAL (SELECT octet_length(o.data::text) AS size OFFSET 0) AS s
+    WHERE o.stored_before <= 2097152
 ) AS sized
 WHERE before <= 2097152
 ORDER BY outbox_id

@@ -22,7 +22,7 @@ ON CONFLICT (worker) DO UPDATE SET
         THEN r.started_at ELSE now() END
 """
 _GOODBYE_SECONDS = 2.0
-_LEAVE = "DELETE FROM bus.replica WHERE worker = $1"
+_LEAVE = "DELETE FROM bus.replica WHERE worker = $1 AND host = $2 AND pid = $3"
 
 
 class PostgresReplicas:
@@ -32,17 +32,19 @@ class PostgresReplicas:
         self._pool = pool
         self._worker = worker_id
         self._version = version
+        self._process = socket.gethostname(), os.getpid()
 
     async def beat(self, sources: Sequence[msgspec.Struct]) -> None:
         """Be on the list, with what is read now. Raises SinkUnavailable."""
-        line = socket.gethostname(), os.getpid(), self._version, msgspec.json.encode(sources)
+        line = self._version, msgspec.json.encode(sources)
         with translated():
-            await self._pool.execute(_BEAT, self._worker, *line)
+            await self._pool.execute(_BEAT, self._worker, *self._process, *line)
 
     async def leave(self) -> None:
-        """Be off the list, if PostgreSQL answers soon: nobody waits for that when stopping. A line
-        that stays is taken for that of a worker that died.
+        """Be off the list, unless a successor with the same name has taken the line over; and if
+        PostgreSQL answers soon, since nobody waits for that when stopping. A line that stays is
+        taken for that of a worker that died.
         """
         with contextlib.suppress(PenstockError), translated():
             async with asyncio.timeout(_GOODBYE_SECONDS):
-                await self._pool.execute(_LEAVE, self._worker)
+                await self._pool.execute(_LEAVE, self._worker, *self._process)

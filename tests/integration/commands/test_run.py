@@ -3,11 +3,14 @@
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from penstock.worker.migrate import up
+from tests.support.waiting import until
+from tests.support.workers import WorkerProcess, environment
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,20 @@ async def test_a_fault_of_ours_is_all_that_is_said(
     (line,) = error.decode().splitlines()
     assert line.startswith("Error: ")
     assert said in line
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_signal_while_a_server_is_waited_for_ends_it_at_once(
+    database: str, processes: str, tmp_path: Path
+) -> None:
+    settings = environment(
+        "nats://127.0.0.1:9", database, start_timeout="600s", processes=processes
+    )
+    async with WorkerProcess(settings, tmp_path / "log") as worker:
+        await worker.start()
+        await until(lambda: worker.said("waiting_for_server"))
+        assert await worker.stop() == 0
+        assert worker.said("worker_stopped")
 
 
 async def penstock(dsn: str, nats_url: str, *words: str) -> tuple[int | None, str]:
