@@ -185,6 +185,8 @@ async def test_killed_between_publishing_and_marking(scene: Scene, tmp_path: Pat
             await worker.start()
             await until(lambda: _has_heard(scene, sent))
             await worker.kill()
+            # A session notices that its client is gone only when its statement is over.
+            await until(lambda: _is(_workers_sessions(scene.dsn), 0))
         assert not await scene.published(sent)
         await worker.start()
         await until(lambda: scene.published(sent))
@@ -192,6 +194,19 @@ async def test_killed_between_publishing_and_marking(scene: Scene, tmp_path: Pat
     assert {event.id for event in await scene.tap.heard()} == {sent}
     query = "SELECT count(*) FROM events.log"
     assert await scene.client.fetchval(query) == 1
+
+
+async def _workers_sessions(dsn: str) -> int:
+    """How many there are; each is told to end."""
+    client = await asyncpg.connect(dsn)
+    try:
+        found = await client.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name LIKE 'penstock %'"
+        )
+    finally:
+        await client.close()
+    return len(found)
 
 
 async def _has_heard(scene: Scene, event_id: str) -> bool:

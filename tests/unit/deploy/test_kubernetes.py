@@ -60,6 +60,16 @@ def example(tmp_path: Path, scaling: str) -> dict[str, Manifest]:
     return rendered(copy / "example")
 
 
+def without_nats(tmp_path: Path) -> dict[str, Manifest]:
+    """The example for RabbitMQ alone, with no word of NATS in its Secret."""
+    example(tmp_path, "autoscale-rabbitmq")
+    file = tmp_path / "kubernetes" / "example" / "kustomization.yaml"
+    both = "- ../autoscale-rabbitmq\n  - ../without-nats\n"
+    text = file.read_text().replace("- ../autoscale-rabbitmq\n", both)
+    file.write_text(text.replace("      - nats_password=change-me\n", ""))
+    return rendered(file.parent)
+
+
 def check(document: Manifest, version: str = NEWEST) -> None:
     """By the schema of its kind; unknown fields are faults."""
     if schema := CUSTOM_KINDS.get(document["kind"]):
@@ -150,6 +160,19 @@ def test_every_setting_exists_and_every_secret_is_there(tmp_path: Path, scaling:
 
 
 @kubectl
+def test_rabbitmq_alone_needs_nothing_of_nats(tmp_path: Path) -> None:
+    found = without_nats(tmp_path)
+    for document in found.values():
+        check(document)
+    for pod, container in containers(found):
+        settings = settings_of(found, pod, container)
+        assert settings.nats_password is None
+        if container["name"] == "worker":
+            assert (settings.brokers, settings.kv) == (("rabbitmq",), False)
+            assert settings.rabbitmq_password
+
+
+@kubectl
 def test_numbers_agree_with_the_settings(tmp_path: Path) -> None:
     found = example(tmp_path, "autoscale-nats")
     pod = found["Deployment"]["spec"]["template"]["spec"]
@@ -162,7 +185,8 @@ def test_numbers_agree_with_the_settings(tmp_path: Path) -> None:
     scale = found["ScaledObject"]["spec"]
     held = settings.batch_size * settings.in_flight
     assert settings.max_ack_pending >= held * scale["maxReplicaCount"]
-    assert settings.pool_size * scale["maxReplicaCount"] < 97, "PostgreSQL allows 97 by default"
+    connections = settings.pool_size + 1  # the outbox has one beside the pool
+    assert connections * scale["maxReplicaCount"] < 97, "PostgreSQL allows 97 by default"
     for trigger in scale["triggers"]:
         assert int(trigger["metadata"]["lagThreshold"]) == held
         assert trigger["metadata"]["consumer"] == settings.consumer
