@@ -47,9 +47,8 @@ class SharedAnswers:
     async def metrics(self) -> bytes:
         answers = await self._ask("/metrics")
         # One that has ended since then is counted among the ended, not once more.
-        told = {
-            child.name: text for child, (status, text) in answers.items() if status and child.up
-        }
+        alive = {child: text for child, (status, text) in answers.items() if status and child.up}
+        told = {child.name: text for child, text in alive.items()}
         return generate_latest(_Collected(lambda: self._metrics.families(told)))
 
     async def _ask(self, path: str) -> dict[Child, tuple[int, str]]:
