@@ -41,32 +41,41 @@ async def traffic(nats_url: str) -> AsyncIterator[set[str]]:
         await task
 
 
-async def stored(database: str) -> list[str]:
-    connection = await asyncpg.connect(database)
-    try:
-        rows = await connection.fetch("SELECT event_id::text FROM events.log")
-    finally:
-        await connection.close()
-    return [found for (found,) in rows]
-
-
 async def grown(database: str, by: int) -> None:
     """Wait for ``by`` events more."""
-    before = len(await stored(database))
+    async with connection_to(database) as connection:
+        before = await count_of(connection)
 
-    async def more() -> bool:
-        return len(await stored(database)) >= before + by
+        async def more() -> bool:
+            return await count_of(connection) >= before + by
 
-    await until(more)
+        await until(more)
 
 
 async def all_of(database: str, confirmed: set[str]) -> None:
-    async def there() -> bool:
-        return confirmed <= set(await stored(database))
+    """Wait until ``confirmed`` is stored; fail if anything is there twice, or more than that."""
+    async with connection_to(database) as connection:
 
-    await until(there)
-    found = await stored(database)
-    assert len(found) == len(set(found)) == len(confirmed)
+        async def there() -> bool:
+            return await count_of(connection) >= len(confirmed)
+
+        await until(there)
+        rows = await connection.fetch("SELECT event_id::text FROM events.log")
+    assert Counter(found for (found,) in rows) == Counter(confirmed)
+
+
+@asynccontextmanager
+async def connection_to(database: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def count_of(connection: asyncpg.Connection) -> int:
+    found: int = await connection.fetchval("SELECT count(*) FROM events.log")
+    return found
 
 
 @asynccontextmanager

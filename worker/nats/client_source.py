@@ -139,6 +139,9 @@ class ClientJetStreamSource:
 
     async def fetch(self) -> Batch:
         messages, size = await self._intake.batch()
+        if self._intake.stopped and not messages:
+            await asyncio.wait(self._tasks[:1])  # a fetch in progress
+            messages, size = self._intake.rest()
         self._hand_out(messages)
         self._taken.set()
         epoch = self._epochs.stream if self._epochs else ""

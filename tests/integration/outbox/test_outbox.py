@@ -13,8 +13,11 @@ import pytest
 import pytest_asyncio
 
 from penstock.worker.app import Worker
+from penstock.worker.ending import end
 from penstock.worker.finding import Finding, Verdict
+from penstock.worker.outbox.relay import watch
 from penstock.worker.postgres.examine import findings
+from penstock.worker.postgres.outbox import PostgresOutbox
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.settings.keys import Settings
 from tests.support.killed_relays import Run
@@ -245,6 +248,7 @@ async def test_what_is_no_event_is_refused_with_the_reason_and_delays_nothing(
             """,
             wrong,
         )
+        await client.execute("NOTIFY penstock_outbox")  # or the worker looks within five seconds
         await until(lambda: scene.published(wrong))
     assert [event.id for event in await scene.tap.heard()] == [good, wrong]
 
@@ -266,8 +270,11 @@ async def test_what_the_broker_refuses_is_named_and_delays_nothing(scene: Scene)
         name = "penstock_outbox_rows_total"
         await until(lambda: counted(name, {"outcome": "refused"}) == 1)
         assert counted(name, {"outcome": "published"}) == 1
+        outbox = PostgresOutbox(worker.pool, scene.settings)
+        looking = asyncio.create_task(watch(outbox, worker._metrics))  # the worker's looks later
         await until(lambda: counted("penstock_outbox_refused_rows") == 1)
         assert counted("penstock_outbox_waiting_rows") == 0
+        await end(looking)
 
 
 @pytest.mark.parametrize(
@@ -352,6 +359,7 @@ async def test_off_means_off(on_nats: Scene) -> None:
 async def test_the_worker_is_killed_while_rows_are_written(scene: Scene, tmp_path: Path) -> None:
     """In small what tests/faults/test_outbox.py does at length."""
     given = {name: value for name, value in scene.given.items() if name != "kv"}
+    given["ack_wait"] = "1s"
     run = Run(scene.nats_url, scene.dsn, given, tmp_path / "worker.log")
     await run.work(rows=400, kills=1, seed=5)
     await run.check(scene.tap)

@@ -147,6 +147,17 @@ async def test_a_domain_that_is_stuck_delays_no_other() -> None:
     assert sender.sent.count(stuck.event_id) == 1
 
 
+async def test_what_comes_without_a_word_is_sent_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "_POLL_SECONDS", 0.01)
+    first, silent = row(1, "t-1"), row(2, "t-2")
+    outbox, sender = MemoryOutbox([first]), MemorySender()
+    async with relaying(outbox, sender):
+        await until(lambda: not outbox.rows)
+        outbox.rows[silent.outbox_id] = silent
+        await until(lambda: not outbox.rows)
+    assert sender.sent == [first.event_id, silent.event_id]
+
+
 async def test_without_a_confirmation_the_turn_ends_and_the_message_is_taken_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
