@@ -17,9 +17,15 @@ from penstock.worker.nats.message import JetStreamMessage, messages_of
 from penstock.worker.nats.wire import BatchParser, Frame, send
 from penstock.worker.pipeline.budget import Share
 
+_LIFE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.25
+_QUIET_SECONDS = 0.1
+
 
 class PullPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to request: ``subject``, messages and bytes per request, and times in seconds."""
+    """What to request: ``subject``, messages and bytes per request. In ``heartbeat`` seconds there
+    must be a sign of life.
+    """
 
     subject: str
     messages: int
@@ -28,8 +34,10 @@ class PullPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expires(self) -> float:
-        """Long enough for several heartbeats."""
-        return max(30.0, 4 * self.heartbeat)
+        """How many seconds a request lives. Its end is the sign of life, and a worker that stops
+        waits for it.
+        """
+        return min(_LIFE_SECONDS, self.heartbeat)
 
 
 class Verdict(Enum):
@@ -41,10 +49,6 @@ class Verdict(Enum):
     GONE = "look whether the consumer is still there"
     REFUSED = "this request will never be served"
 
-
-_PAUSE_SECONDS = 0.25
-_QUIET_SECONDS = 0.1
-_FILLED_SECONDS = 2.0
 
 _DESCRIBED = (
     (b"consumer deleted", Verdict.GONE),
@@ -113,7 +117,6 @@ class Pull:
         request = {
             "batch": self.messages,
             "expires": int(plan.expires * 1e9),
-            "idle_heartbeat": int(plan.heartbeat * 1e9),
         }
         if self._limited:
             request["max_bytes"] = plan.bytes
@@ -197,7 +200,9 @@ class Pulls:
 
     @property
     def owed(self) -> int:
-        """Messages that the server may still send. While there are any, it sends heartbeats."""
+        """Messages that the server may still send. While there are any, it says so when their time
+        is over.
+        """
         return sum([pull.messages for pull in self._pulls])
 
     @property
@@ -239,12 +244,12 @@ class Pulls:
             if pull.overdue(now):
                 pull.end()
 
-    async def filled(self) -> None:
-        """While messages flow, let them end the requests, for a moment. What the server has picked
-        for a request just before its inbox goes reaches nobody, and it sends that once more.
+    async def run_out(self) -> None:
+        """While messages flow, let the requests end by themselves. What the server has picked for a
+        request just before its inbox goes reaches nobody, and it sends that once more.
         """
         clock = asyncio.get_running_loop().time
-        over, owed = clock() + _FILLED_SECONDS, -1
+        over, owed = clock() + 2 * self._plan.expires, -1
         while self.owed not in {0, owed} and clock() < over:
             owed = self.owed
             await asyncio.sleep(_QUIET_SECONDS)

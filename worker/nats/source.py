@@ -2,7 +2,7 @@
 
 nats-py's ``fetch`` costs several times the CPU, takes a user's header ``Status:`` for a status of
 the server, and does not notice that a connection has been silent for minutes. Here messages come
-through `nats.wire`, and a watchdog checks for the server's heartbeats.
+through `nats.wire`, and a watchdog checks for the server's signs of life.
 """
 
 import asyncio
@@ -273,7 +273,7 @@ class JetStreamSource:
 
     async def _let_arrive(self) -> None:
         """End the requests and take what still comes: else it would wait for the ack wait."""
-        await self._pulls.filled()
+        await self._pulls.run_out()
         with contextlib.suppress(SourceUnavailable):
             await self._pulls.stop_deliveries()
             await self._consumer.info(_ANSWER_SECONDS)
