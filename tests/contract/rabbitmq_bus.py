@@ -12,12 +12,13 @@ import aiormq
 from pamqp.commands import Basic
 
 from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect, open_channel
-from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from tests.contract.features import Features
@@ -145,12 +146,13 @@ class RabbitMqBus:
     async def ready(self, source: WatchedSource) -> WatchedSource:
         return await self._stack.enter_async_context(source)
 
-    async def open_source(self, **options: Any) -> WatchedSource:
+    async def open_source(self, share: Share | None = None, **options: Any) -> WatchedSource:
         connection = await self._connect()
         given: dict[str, Any] = {"batch_size": 100, "batch_bytes": 1 << 20, "linger": 0.02}
-        if self.features.kind == "stream":
-            given["offsets"] = self._committed
-        source = self.features.make(connection, self._options, self._plan.name, **given | options)
+        reading = ReadingOptions(**given | options)
+        more = {"offsets": self._committed} if self.features.kind == "stream" else {}
+        name = self._plan.name
+        source = self.features.make(connection, self._options, name, reading, share, **more)
         if isinstance(source, _Committing):
             source.committed = self._committed
         self._connections[id(source)] = connection

@@ -18,10 +18,10 @@ from penstock.worker.errors import SourceUnavailable
 from penstock.worker.nats import topology
 from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.connection import connect
-from penstock.worker.nats.options import NatsOptions
+from penstock.worker.nats.options import NatsOptions, ReadingOptions
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.pipeline.batch import Batch
-from penstock.worker.pipeline.budget import Budget
+from penstock.worker.pipeline.budget import Budget, Share
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.pipeline.source import Source, WatchedSource
 from tests.contract.features import Bus, Features
@@ -76,12 +76,12 @@ class JetStreamBus:
     async def ready(self, source: WatchedSource) -> WatchedSource:
         return await self._stack.enter_async_context(source)
 
-    async def open_source(self, **options: Any) -> WatchedSource:
+    async def open_source(self, share: Share | None = None, **options: Any) -> WatchedSource:
         client = await self._connect()
-        given = {"batch_size": 100, "batch_bytes": 1 << 20, "linger": 0.02, "heartbeat": 0.5}
-        source = self.features.make(
-            client, STREAM, durable=DURABLE, ack_wait=self._ack_wait, **(given | options)
-        )
+        given: dict[str, Any] = {"batch_size": 100, "batch_bytes": 1 << 20, "linger": 0.02}
+        given["heartbeat"] = 0.5
+        reading = ReadingOptions(durable=DURABLE, ack_wait=self._ack_wait, **(given | options))
+        source = self.features.make(client, STREAM, reading, share)
         self._clients[id(source)] = client
         return source
 
