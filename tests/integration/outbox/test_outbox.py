@@ -359,7 +359,6 @@ async def test_off_means_off(on_nats: Scene) -> None:
 async def test_the_worker_is_killed_while_rows_are_written(scene: Scene, tmp_path: Path) -> None:
     """In small what tests/faults/test_outbox.py does at length."""
     given = {name: value for name, value in scene.given.items() if name != "kv"}
-    given["ack_wait"] = "1s"
     run = Run(scene.nats_url, scene.dsn, given, tmp_path / "worker.log")
     await run.work(rows=400, kills=1, seed=5)
     await run.check(scene.tap)
