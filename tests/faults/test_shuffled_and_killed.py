@@ -220,7 +220,12 @@ BROKERS = pytest.mark.parametrize("brokers", ["nats", "rabbitmq", "nats,rabbitmq
 
 
 @pytest.mark.parametrize(
-    "brokers", ["nats", pytest.param("rabbitmq", marks=pytest.mark.faults), "nats,rabbitmq"]
+    "brokers",
+    [
+        "nats",
+        pytest.param("rabbitmq", marks=pytest.mark.faults),
+        pytest.param("nats,rabbitmq", marks=pytest.mark.faults),
+    ],
 )
 async def test_a_few_thousand_events(tmp_path: Path, brokers: str, rabbitmq_package: None) -> None:
     assert rabbitmq_package is None
