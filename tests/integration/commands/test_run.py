@@ -7,7 +7,7 @@ import sys
 import asyncpg
 import pytest
 
-from penstock.worker.migrate import up
+from tests.support.roles import migrated_by_its_owner
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ async def test_a_column_that_is_missing_is_named_before_any_event_is_taken(
     nats_url: str, database: str
 ) -> None:
     """With it missing, every good event of the type would become a dead letter."""
-    await up(database, packages=("shop_events",))
+    await migrated_by_its_owner(database, ("shop_events",))
     connection = await asyncpg.connect(database)
     await connection.execute("ALTER TABLE shop.customer_order RENAME items TO itms")
     await connection.close()
