@@ -106,8 +106,9 @@ END
 $$;
 COMMENT ON FUNCTION tasks.begin_stats IS 'Says that tasks.apply_stats will be called for an INSERT';
 
+-- As its owner: whoever stores a task need not have rights on what follows from it.
 CREATE FUNCTION tasks.apply_stats() RETURNS trigger
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     after_rows constant text := 'SELECT 1 AS sign, n.* FROM new_rows AS n';
     before_rows constant text := 'SELECT -1 AS sign, o.* FROM old_rows AS o';

@@ -13,8 +13,8 @@ import nats
 import pytest
 
 from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
-from penstock.worker.migrate import up
 from tests.support.clusters import StandbyPostgres, any_of, ask
+from tests.support.roles import migrated_by_its_owner
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
@@ -78,7 +78,7 @@ async def replicate(primary: EmbeddedPostgres) -> None:
 @pytest.mark.parametrize("end", ["killed", "fenced"])
 async def test_the_worker_goes_on_at_the_promoted_standby(tmp_path: Path, end: str) -> None:
     async with EmbeddedNats(sync_always=False) as bus, EmbeddedPostgres() as primary:
-        await up(primary.dsn)
+        await migrated_by_its_owner(primary.dsn)
         async with StandbyPostgres(primary, "second", {"max_connections": "200"}) as standby:
             await replicate(primary)
             more = {"ack_wait": "30s", "heartbeat": "5s"}

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.schemas.identity import entity_uuid
-from penstock.worker.migrate import up
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
 from penstock.worker.pipeline.ports import DeadLetter, Message
@@ -20,6 +19,7 @@ from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
 from tests.support.batches import batch_of
 from tests.support.generated import EventMaker
+from tests.support.roles import migrated_by_its_owner
 from tests.support.rows import clear, snapshot
 
 CATALOGUE = Catalogue.load(("shop_events",))
@@ -82,7 +82,7 @@ def disturbed(draw: st.DrawFn, sent: list[Delivered]) -> list[list[Delivered]]:
 
 def test_state_does_not_depend_on_delivery(database: str) -> None:
     with asyncio.Runner() as runner:
-        runner.run(up(database, packages=("shop_events",)))
+        runner.run(migrated_by_its_owner(database, ("shop_events",)))
         pool = runner.run(
             open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="")
         )

@@ -26,6 +26,7 @@ _SETTINGS: Mapping[str, str] = {
     "vm_memory_high_watermark.relative": "0.4",
     "raft.wal_max_size_bytes": "64000000",
     "log.file.level": "warning",
+    "handshake_timeout": "60000",
 }
 
 

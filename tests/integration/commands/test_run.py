@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from penstock.worker.migrate import up
+from tests.support.roles import migrated_by_its_owner
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
@@ -71,7 +71,7 @@ async def test_a_column_that_is_missing_is_named_before_any_event_is_taken(
     nats_url: str, database: str
 ) -> None:
     """With it missing, every good event of the type would become a dead letter."""
-    await up(database, packages=("shop_events",))
+    await migrated_by_its_owner(database, ("shop_events",))
     connection = await asyncpg.connect(database)
     await connection.execute("ALTER TABLE shop.customer_order RENAME items TO itms")
     await connection.close()

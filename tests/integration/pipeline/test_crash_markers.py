@@ -68,7 +68,9 @@ class Way(msgspec.Struct, frozen=True):
     settings: dict[str, str]
 
 
-@pytest.fixture(params=["jetstream", "quorum", "classic", "stream"])
+@pytest.fixture(
+    params=["jetstream", "quorum", "stream", pytest.param("classic", marks=pytest.mark.faults)]
+)
 def way(request: pytest.FixtureRequest) -> Way:
     if request.param == "jetstream":
         carrier: Carrier = Nats(request.getfixturevalue("nats_url"))

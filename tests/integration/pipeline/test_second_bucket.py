@@ -11,7 +11,6 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from penstock.schemas.agents import AgentHeartbeat, AgentStateSet
-from penstock.worker import migrate
 from penstock.worker.commands import one_worker
 from penstock.worker.commands.hydrate import hydrate
 from penstock.worker.commands.provision import provision
@@ -20,6 +19,7 @@ from penstock.worker.publisher import Publisher
 from penstock.worker.settings.keys import Settings
 from tests.support.chat_events import ChatSaved
 from tests.support.mirror import bucket, expected_bucket
+from tests.support.roles import migrated_by_its_owner
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
@@ -28,11 +28,8 @@ PACKAGE = "tests.support.chat_events"
 
 @pytest.fixture
 async def settings(nats_url: str, database: str) -> Settings:
-    await migrate.up(database, packages=[PACKAGE])
-    # As the role that made the tables: this is about buckets, not about rights.
-    return settings_for(
-        nats_url, database, postgres_dsn=database, event_packages=PACKAGE, kv_bucket="RENAMED"
-    )
+    await migrated_by_its_owner(database, [PACKAGE])
+    return settings_for(nats_url, database, event_packages=PACKAGE, kv_bucket="RENAMED")
 
 
 @pytest.fixture
@@ -96,10 +93,10 @@ FROM chats.chat AS c
 
 
 async def test_a_key_that_cannot_be_shown_costs_nobody_else_anything(
-    settings: Settings, stream: JetStreamContext
+    settings: Settings, stream: JetStreamContext, database: str
 ) -> None:
     await provision(settings, dry_run=False)
-    connection = await asyncpg.connect(settings.postgres_dsn)
+    connection = await asyncpg.connect(database)
     await connection.execute(UNSHOWABLE)
     async with Publisher(settings.nats_url, source="/tests") as bus:
         await asyncio.gather(
@@ -125,8 +122,10 @@ async def drained(stream: JetStreamContext) -> bool:
     return not found.num_pending and not found.num_ack_pending
 
 
-async def test_a_view_without_its_columns_is_named_at_start(settings: Settings) -> None:
-    connection = await asyncpg.connect(settings.postgres_dsn)
+async def test_a_view_without_its_columns_is_named_at_start(
+    settings: Settings, database: str
+) -> None:
+    connection = await asyncpg.connect(database)
     await connection.execute(
         "DROP VIEW chats.kv_chat; CREATE VIEW chats.kv_chat AS SELECT 1 AS key"
     )

@@ -9,9 +9,9 @@ import pytest
 from penstock.schemas import OCCURRED_AT, EventData, Text, Upsert, event
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.errors import MigrationError
-from penstock.worker.migrate import up
 from penstock.worker.postgres.mappings import check_mappings, misfits
 from penstock.worker.postgres.pool import open_pool
+from tests.support.roles import migrated_by_its_owner
 
 CATALOGUE = Catalogue.load(("shop_events",))
 ORDER = "shop.customer_order"
@@ -47,7 +47,7 @@ TIMES: dict[str, Any] = {
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    await up(database, packages=("shop_events",))
+    await migrated_by_its_owner(database, ("shop_events",))
     found = await open_pool(database, size=2, statement_timeout=30, lock_timeout=5, name="")
     yield found
     await found.close()

@@ -83,6 +83,20 @@ async def test_each_right_that_is_missing_is_named_with_what_gives_it(
     assert (found[0].what, found[0].grant) == (right.what, grant), "others only follow from it"
 
 
+async def test_triggers_that_change_other_tables_act_as_their_owner(database: str) -> None:
+    """No statement of a worker says what they need, so nobody would think of granting it."""
+    connection = await asyncpg.connect(database)
+    functions = await connection.fetch(
+        "SELECT p.oid::regprocedure::text AS name, p.prosecdef FROM pg_proc AS p"
+        " WHERE p.prorettype = 'trigger'::regtype"
+        " AND p.proowner = 'penstock_owner'::regrole"
+        " AND p.prosrc ~* '\\m(INSERT INTO|UPDATE|DELETE FROM)\\M'"
+    )
+    await connection.close()
+    assert "tasks.apply_stats()" in {row["name"] for row in functions}
+    assert [row["name"] for row in functions if not row["prosecdef"]] == []
+
+
 async def test_doctor_names_a_right_once(database: str) -> None:
     await execute(database, f"REVOKE DELETE ON bus.crash_marker FROM {INGEST}")
     [found] = await said(as_worker(database))

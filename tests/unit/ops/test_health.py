@@ -141,12 +141,13 @@ def test_the_second_signal_ends_even_a_stuck_process() -> None:
 def logging_restored() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("penstock")
     kept = root.handlers, root.level, ours.level
+    configured = structlog.get_config()
     yield
     root.handlers = kept[0]
     root.setLevel(kept[1])
     ours.setLevel(kept[2])
     logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 @pytest.mark.usefixtures("logging_restored")

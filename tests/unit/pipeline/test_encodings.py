@@ -28,11 +28,11 @@ print(json.dumps([len(data), sorted({letter.reason for letter in letters}), grow
 
 
 def test_mutated_events_come_to_the_same_in_all_forms() -> None:
-    found = census(Catalogue.load(), 5_000, seed=1)
+    found = census(Catalogue.load(), 1_500, seed=1)
     assert found.different == []
-    assert found.forms > 50_000
-    assert found.outcomes["stored"] > 1_500
-    assert len(found.outcomes) > 12, found.outcomes
+    assert found.forms > 15_000
+    assert found.outcomes["stored"] > 450
+    assert len(found.outcomes) > 9, found.outcomes
 
 
 def test_ten_thousand_exploding_numbers_are_letters_and_take_no_memory() -> None:
