@@ -18,12 +18,19 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.commands.dlq import by, headers_of, letter_box, meant, parts
 from penstock.worker.commands.letter_text import edited, encoded, is_packed
 from penstock.worker.errors import PenstockError, SourceUnavailable
-from penstock.worker.postgres.letter_box import Filter, Letter, PostgresLetters, WholeLetter
+from penstock.worker.postgres.letter_box import (
+    STATUSES,
+    Filter,
+    Letter,
+    PostgresLetters,
+    WholeLetter,
+)
 from penstock.worker.sending.outgoing import PublishRefused
 from penstock.worker.settings.keys import Settings
 from penstock.worker.wording import why
 
 _TO_SEND = ("kept", "rejected")
+_ANSWERED = tuple(status for status in STATUSES if status != "requeued")
 _POLL_SECONDS = 0.2
 _SHOWN = 20
 """Letters that are reported one by one; further ones are only counted."""
@@ -241,13 +248,11 @@ async def _answers(box: PostgresLetters, results: Mapping[int, Result], wait: fl
     due = {key: one for key, one in results.items() if one.sent}
     deadline = time.monotonic() + wait
     while due:
-        letters = await box.first(Filter(ids=list(due)), len(due))
-        for letter in letters:
-            if letter.status != "requeued":
-                result = due.pop(letter.letter_id)
-                result.status = letter.status
-                if letter.status == "rejected":
-                    result.reason, result.error = letter.reason, letter.error
+        for letter in await box.first(Filter(ids=list(due), statuses=_ANSWERED), len(due)):
+            result = due.pop(letter.letter_id)
+            result.status = letter.status
+            if letter.status == "rejected":
+                result.reason, result.error = letter.reason, letter.error
         if time.monotonic() >= deadline:
             return
         if due:

@@ -1,12 +1,13 @@
 """The dead letters that are kept, for whoever looks at them and settles them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 import msgspec
 
+from penstock.worker.finding import Finding, Verdict
 from penstock.worker.postgres.errors import translated
 
 OPEN = ("kept", "requeued", "rejected")
@@ -217,3 +218,22 @@ class PostgresLetters:
         """How many were requeued long ago, and no worker has answered."""
         with translated():
             return int(await self._pool.fetchval(_LATE))
+
+
+async def letter_findings(pool: asyncpg.Pool, most: int) -> AsyncIterator[Finding]:
+    """Letters that wait for somebody, of which there may be ``most`` (0: any number). Raises
+    SinkUnavailable.
+    """
+    box = PostgresLetters(pool)
+    counts = {status: count for status, count in (await box.open()).items() if count}
+    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    if most and sum(counts.values()) >= most:
+        text = f"open dead letters reach letters_max = {most} ({said}): wrong messages wait"
+        remedy = "requeue or discard some with `penstock dlq`, or raise letters_max"
+        yield Finding(Verdict.BAD, text, remedy)
+    elif counts:
+        yield Finding(Verdict.NOTE, f"dead letters are open: {said}", "`penstock dlq list`")
+    if late := await box.unanswered():
+        text = f"{late} dead letters were requeued 10 minutes ago or longer, without an answer"
+        remedy = "if a worker runs, send them again: `penstock dlq requeue --status requeued`"
+        yield Finding(Verdict.NOTE, text, remedy)

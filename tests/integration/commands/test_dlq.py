@@ -11,8 +11,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from penstock.worker.app import Worker
+from penstock.worker.commands.dlq import by
 from penstock.worker.commands.requeue import Correction, requeue
+from penstock.worker.errors import PenstockError
 from penstock.worker.postgres.letter_box import Filter
 from penstock.worker.settings.keys import Settings
 from tests.conftest import empty_nats, empty_rabbit, fresh_database
@@ -91,9 +92,8 @@ def other_modes() -> list[Wrong]:
 
 
 class Bench(NamedTuple):
-    """A running worker, and what reaches it."""
+    """Where a worker runs."""
 
-    worker: Worker
     carrier: Carrier
     settings: Settings
     database: asyncpg.Connection
@@ -119,9 +119,9 @@ async def working(
     async with fresh_database(postgres_address, migrated) as dsn:
         connection = await asyncpg.connect(dsn)
         settings = settings_for(nats_address, dsn, **carrier.settings)
-        async with running(settings) as worker:
+        async with running(settings):
             operator = msgspec.structs.replace(settings, postgres_dsn=dsn)
-            yield Bench(worker, carrier, operator, connection)
+            yield Bench(carrier, operator, connection)
         await connection.close()
 
 
@@ -176,3 +176,83 @@ async def test_every_reason_comes_right_in_every_mode(bench: Bench, tmp_path: Pa
     ids = [one.id for one in wrong]
     query = "SELECT count(*) FROM agents.heartbeat WHERE event_id = ANY ($1::uuid[])"
     assert await bench.database.fetchval(query, ids) == len(wrong)
+
+
+async def one_letter(bench: Bench, sent: Sent) -> Filter:
+    await bench.carrier.publish([sent])
+    (row,) = await letters(bench, 1)
+    return Filter(ids=[row["letter_id"]])
+
+
+async def sent_again(bench: Bench, meant: Filter, **change: Any) -> int:
+    return await requeue(
+        bench.settings, meant, Correction(**change), wait=30, dry_run=False, as_json=True
+    )
+
+
+async def test_what_is_still_wrong_is_rejected_with_the_new_reason(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No other letter comes of it, and its event may be stored already in the end."""
+    event = heartbeat()
+    await bench.carrier.publish([(HEARTBEAT, json.dumps(event).encode(), {})])
+    meant = await one_letter(bench, (HEARTBEAT, b"hello", {"X-Odd": "kept"}))
+    file = tmp_path / "body"
+    file.write_text(json.dumps({**event, "data": {"load": "high"}}))
+    assert await sent_again(bench, meant, file=str(file)) == 1
+    out, errors = capsys.readouterr()
+    (said,) = [json.loads(line) for line in out.splitlines() if line.startswith('{"stored"')]
+    assert (said["rejected"], said["letters"][0]["reason"]) == (1, "invalid_data")
+    assert "is still wrong: invalid_data" in errors
+    (row,) = await letters(bench, 1)
+    assert (row["status"], row["reason"]) == ("rejected", "invalid_data")
+    assert (bytes(row["body"]), bytes(row["sent_body"])) == (b"hello", file.read_bytes())
+
+    file.write_text(json.dumps(event))  # the very event that is stored
+    assert await sent_again(bench, meant, file=str(file)) == 0
+    (row,) = await letters(bench, 1)
+    assert (row["status"], row["changed_by"]) == ("stored", bench.settings.worker_id)
+    with pytest.raises(PenstockError, match="is stored: there is nothing to send"):
+        await sent_again(bench, meant)
+    with pytest.raises(asyncpg.CheckViolationError, match="it cannot become kept"):
+        await bench.database.execute("UPDATE bus.dead_letter SET status = 'kept'")
+    changes = await bench.database.fetch(
+        "SELECT before, after, reason, changed_by FROM bus.dead_letter_change "
+        "WHERE letter_id = $1 ORDER BY change_id",
+        row["letter_id"],
+    )
+    person, worker = by(), bench.settings.worker_id
+    assert list(map(tuple, changes)) == [
+        ("kept", "requeued", "not_json", person),
+        ("requeued", "rejected", "not_json", worker),
+        ("rejected", "requeued", "invalid_data", person),
+        ("requeued", "stored", "invalid_data", worker),
+    ]
+
+
+async def test_what_the_broker_does_not_take_stays_what_it_was(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meant = await one_letter(bench, (HEARTBEAT, b"hello", {}))
+    assert await sent_again(bench, meant, subject="starships.x.launched") == 1
+    assert "takes 'starships.x.launched'" in capsys.readouterr().err
+    (row,) = await letters(bench, 1)
+    assert (row["status"], row["reason"]) == ("kept", "not_json")
+    await bench.database.execute("UPDATE bus.dead_letter SET transport = 'elsewhere'")
+    with pytest.raises(PenstockError, match="came from elsewhere, which is not among brokers"):
+        await sent_again(bench, meant)
+
+
+async def test_a_row_that_postgresql_takes_now_is_sent_as_it_came(bench: Bench) -> None:
+    await bench.database.execute(
+        "ALTER TABLE agents.heartbeat ADD CONSTRAINT calm CHECK (load < 0.7) NOT VALID"
+    )
+    event_id = str(uuid4())
+    meant = await one_letter(bench, (HEARTBEAT, body(id=event_id, data={"load": 0.9}), {}))
+    (row,) = await letters(bench, 1)
+    assert (row["reason"], row["event_type"]) == ("row_rejected", "agents.heartbeat")
+    await bench.database.execute("ALTER TABLE agents.heartbeat DROP CONSTRAINT calm")
+    by_filter = Filter(reason="row_rejected", event_type="agents.heartbeat", subject="^agents[.]")
+    assert await sent_again(bench, by_filter) == 0
+    assert await statuses(bench) == {("stored", "row_rejected")}
+    assert meant.ids == [row["letter_id"]]

@@ -27,7 +27,9 @@ async def poor(
     """Settings of a worker with the rights that operations.md says are enough."""
     user = f"worker-{uuid4().hex[:6]}"
     await rabbit.control("add_user", user, "pw")
-    await rabbit.control("set_permissions", user, "^$", r"^amq\.default$", "^[A-Z_]+$")
+    await rabbit.control(
+        "set_permissions", user, "^$", r"^amq\.default$", r"^([A-Z_]+|penstock\.dead)$"
+    )
     yield settings_for(
         nats_url,
         database,
