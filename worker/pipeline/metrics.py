@@ -56,12 +56,14 @@ FAMILIES = (
         "Messages kept as dead letters, by reason.",
     ),
     Family(
-        "penstock_letters_refused_total",
+        "penstock_dead_letters_refused_total",
         Counter,
         ("source",),
         "Messages returned to the broker: letters_max dead letters are open.",
     ),
-    Family("penstock_letters", Gauge, ("status",), "Open dead letters of all workers, by status."),
+    Family(
+        "penstock_dead_letters", Gauge, ("status",), "Open dead letters of all workers, by status."
+    ),
     Family(
         "penstock_unknown_fields_total",
         Counter,
@@ -191,11 +193,11 @@ class Metrics:
 
     def letters_refused(self, source: str, messages: int) -> None:
         """Count messages that may not be kept as dead letters now."""
-        self._count("penstock_letters_refused_total", messages, source)
+        self._count("penstock_dead_letters_refused_total", messages, source)
 
     def letters(self, status: str, count: int) -> None:
         """Tell how many letters of a status there are."""
-        self._set("penstock_letters", count, status)
+        self._set("penstock_dead_letters", count, status)
 
     def unknown_fields(self, event_type: str) -> None:
         """Count an event with fields that its type does not have."""

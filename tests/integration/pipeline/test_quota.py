@@ -33,7 +33,7 @@ async def test_beyond_the_quota_wrong_messages_wait_at_the_broker(
     async with running(settings) as worker:
 
         def refused() -> float:
-            name = "penstock_letters_refused_total"
+            name = "penstock_dead_letters_refused_total"
             sources = [read.pipeline.name for read in worker.watched]
             value = worker._metrics.registry.get_sample_value
             return sum(value(name, {"source": source}) or 0.0 for source in sources)

@@ -1,4 +1,4 @@
-"""Header lines of a letter that is sent again: byte by byte, but for those that the server reads."""
+"""Header lines of a letter that is sent again: byte by byte, but for what the server reads."""
 
 import pytest
 
