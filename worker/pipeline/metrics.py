@@ -61,9 +61,7 @@ FAMILIES = (
         ("source",),
         "Messages returned to the broker: letters_max dead letters are open.",
     ),
-    Family(
-        "penstock_dead_letters", Gauge, ("status",), "Open dead letters of all workers, by status."
-    ),
+    Family("penstock_dead_letters", Gauge, ("status",), "Open dead letters, by status."),
     Family(
         "penstock_unknown_fields_total",
         Counter,
