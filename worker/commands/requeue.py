@@ -1,21 +1,18 @@
 """``penstock dlq requeue``: send dead letters again, and see what becomes of them."""
 
 import asyncio
-import sys
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import click
 import msgspec
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.brokers.ports import Broker, Copy
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.commands.dlq import by, headers_of, letter_box, meant, parts
+from penstock.worker.commands.letter_report import Result, progress, tell, tell_dry
 from penstock.worker.commands.letter_text import edited, encoded, is_packed
 from penstock.worker.errors import PenstockError, SourceUnavailable
 from penstock.worker.postgres.letter_box import (
@@ -32,8 +29,6 @@ from penstock.worker.wording import why
 _TO_SEND = ("kept", "rejected")
 _ANSWERED = tuple(status for status in STATUSES if status != "requeued")
 _POLL_SECONDS = 0.2
-_SHOWN = 20
-"""Letters that are reported one by one; further ones are only counted."""
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,18 +56,6 @@ def correction(
     return Correction(edit=edit, file=body, subject=to, headers=headers, again=as_it_came)
 
 
-class Result(msgspec.Struct, kw_only=True):
-    """What became of one letter: its ``status`` now, and what is wrong with it. ``sent`` is False
-    if the broker has not taken it, or did not confirm it.
-    """
-
-    letter_id: int
-    status: str
-    sent: bool = True
-    reason: str | None = None
-    error: str | None = None
-
-
 async def requeue(
     settings: Settings,
     found: Filter,
@@ -87,7 +70,7 @@ async def requeue(
         ids = await meant(box, found, _TO_SEND)
         _check(ids, correction)
         if dry_run:
-            _tell_dry(list(ids), as_json=as_json)
+            tell_dry(list(ids), as_json=as_json)
             return 0
         body = await _new_body(box, list(ids), correction)  # before others wait: it may take long
         async with _brokers(settings) as brokers:
@@ -95,7 +78,7 @@ async def requeue(
             await sending.check(ids)
             await sending.send(list(ids))
         await _answers(box, sending.results, wait)
-    return _tell(list(sending.results.values()), as_json=as_json)
+    return tell(list(sending.results.values()), as_json=as_json)
 
 
 def _check(ids: Mapping[int, str], correction: Correction) -> None:
@@ -160,7 +143,7 @@ class _Sending:
 
     async def send(self, ids: Sequence[int]) -> None:
         """Letter after letter, many at once. A bar on a terminal shows rate and time left."""
-        with _progress(len(ids)) as advance:
+        with progress(len(ids)) as advance:
             for part in parts(ids):
                 letters = await self._box.whole(part)
                 for transport, broker in self._brokers.items():
@@ -209,18 +192,8 @@ class _Sending:
             body = body if letter.sent_body is None else letter.sent_body
         if self._correction.headers:
             headers = broker.headers_with(headers, self._correction.headers)
-        return self._correction.subject or subject, headers, self._body or body
-
-
-@contextmanager
-def _progress(letters: int) -> Iterator[Callable[[int], object]]:
-    """A function to call with the number of letters done; it draws a bar on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    bar: Any = click.progressbar(length=letters, label="requeueing", show_pos=True, file=sys.stderr)
-    with bar:
-        yield bar.update
+        body = body if self._body is None else self._body
+        return self._correction.subject or subject, headers, body
 
 
 def _contents(path: str) -> bytes:
@@ -257,38 +230,3 @@ async def _answers(box: PostgresLetters, results: Mapping[int, Result], wait: fl
             return
         if due:
             await asyncio.sleep(_POLL_SECONDS)
-
-
-def _tell_dry(ids: Sequence[int], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(msgspec.json.encode({"dry_run": True, "letters": ids}))
-    else:
-        click.echo(f"{len(ids)} letters would be sent")
-
-
-def _tell(results: Sequence[Result], *, as_json: bool) -> int:
-    """Print what became of them; 1 if something needs a person."""
-    counts = Counter(one.status if one.sent else "refused" for one in results)
-    told = {name: counts[name] for name in ("stored", "rejected", "refused", "requeued")}
-    if as_json:
-        click.echo(msgspec.json.encode({**told, "letters": results}))
-    else:
-        click.echo(
-            f"{told['stored']} stored, {told['rejected']} rejected, {told['refused']} not sent, "
-            f"{told['requeued']} sent without an answer yet"
-        )
-    wrong = [one for one in results if one.error is not None]
-    for one in wrong[:_SHOWN]:
-        click.echo(f"letter {one.letter_id} {_what(one)}", err=True)
-    if told["requeued"]:
-        click.echo("see `penstock dlq list --status requeued`, and that a worker runs", err=True)
-    return int(bool(wrong))
-
-
-def _what(result: Result) -> str:
-    said = f"{result.reason}: {result.error}" if result.reason else result.error
-    if result.sent:
-        return (
-            f"is still wrong: {said}; correct it: `penstock dlq requeue {result.letter_id} --edit`"
-        )
-    return f"was not sent, or not confirmed: {said}"

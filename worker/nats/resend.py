@@ -80,7 +80,8 @@ def _request(copy: Copy) -> Request:
 
 def _outcome(copy: Copy, answer: Frame | None) -> PenstockError | None:
     if answer is None:
-        return PublishFailed(f"{copy.subject!r} was not confirmed: NATS did not answer")
+        text = "NATS does not answer, or this user may not publish there"
+        return PublishFailed(f"{copy.subject!r} was not confirmed: {text}")
     reply: Ack = ack_of(answer)
     if reply.error is None:
         return None

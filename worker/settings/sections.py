@@ -34,7 +34,7 @@ USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish", "dlq
 USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate", "dlq"])
 USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
 USE_CATALOGUE = Commands(
-    ["run", "provision", "doctor", "status", "publish", "events", "migrate"],
+    ["run", "provision", "doctor", "status", "publish", "events", "migrate", "dlq"],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
 ALL = Commands(

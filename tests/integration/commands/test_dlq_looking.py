@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import msgspec
@@ -169,6 +170,38 @@ async def test_nothing_is_touched_where_something_is_wrong(
     assert {
         status for (status,) in await connection.fetch("SELECT status FROM bus.dead_letter")
     } == {"kept"}
+
+
+async def test_a_worker_settles_only_letters_whose_secret_it_knows(
+    connection: asyncpg.Connection,
+) -> None:
+    """It may not change letters, and the operator may, but not what was noted about them."""
+    await connection.execute("SET ROLE penstock_operator")
+    secret = await connection.fetchval(
+        "UPDATE bus.dead_letter SET status = 'requeued', requeue_id = gen_random_uuid() "
+        "WHERE letter_id = 1 RETURNING requeue_id"
+    )
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("DELETE FROM bus.dead_letter_change")
+    await connection.execute("SET ROLE penstock_ingest")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("UPDATE bus.dead_letter SET status = 'discarded'")
+    settle = "SELECT requeue_id, changed FROM bus.settle_requeues($1, $2, $3, 'w')"
+    assert await connection.fetch(settle, [uuid4()], [None], [None]) == []
+    # Twice in one batch, wrong in one copy: that its event is stored counts.
+    twice = await connection.fetch(settle, [secret, secret], ["future", None], ["ahead", None])
+    again = await connection.fetch(settle, [secret], ["future"], ["ahead"])
+    assert {tuple(row) for row in twice} == {(secret, True)}
+    assert [tuple(row) for row in again] == [(secret, False)]
+    await connection.execute("RESET ROLE")
+    row = await connection.fetchrow(
+        "SELECT status, reason, changed_by FROM bus.dead_letter WHERE letter_id = 1"
+    )
+    assert row is not None
+    assert tuple(row) == ("stored", "invalid_data", "w")
+    roles = await connection.fetch("SELECT role, changed_by FROM bus.dead_letter_change")
+    me = await connection.fetchval("SELECT session_user")
+    assert {tuple(row) for row in roles} == {(me, me), (me, "w")}
 
 
 async def test_a_database_of_an_older_schema_is_named(postgres_dsn: str) -> None:
