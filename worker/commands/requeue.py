@@ -163,8 +163,7 @@ class _Sending:
         for (letter, copy), outcome in zip(marked, outcomes, strict=True):
             result = self.results[letter.letter_id] = _result(letter, outcome)
             if isinstance(outcome, PublishRefused):
-                await self._box.not_sent(letter, copy.requeue_id, self._by)
-                result.status = letter.status
+                result.status = await self._box.not_sent(letter, copy.requeue_id, self._by)
 
     async def _marked(self, broker: Broker, letter: WholeLetter) -> Copy | None:
         subject, headers, body = self._content(broker, letter)

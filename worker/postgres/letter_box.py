@@ -197,11 +197,12 @@ class PostgresLetters:
             )
         return found
 
-    async def not_sent(self, letter: Letter, requeue_id: str, by: str) -> None:
-        """The broker has not taken it: it is what it was before."""
+    async def not_sent(self, letter: Letter, requeue_id: str, by: str) -> str:
+        """The broker has not taken it: it is what it was before. Returns that status."""
         before = "kept" if letter.status == "requeued" else letter.status
         with translated():
             await self._pool.execute(_RETURNED, letter.letter_id, requeue_id, before, by)
+        return before
 
     async def discard(self, ids: Sequence[int], by: str) -> list[int]:
         """Give up open letters. Returns those that were."""

@@ -80,6 +80,17 @@ async def test_on_what_others_have_made_it_works(
         await until(lambda: stored(poor.postgres_dsn, 20))
 
 
+async def test_who_may_not_read_what_was_given_up_works_without(
+    rabbit: EmbeddedRabbit, poor: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert poor.rabbitmq_user is not None
+    await provision(master(poor), dry_run=False)
+    await rabbit.control("set_permissions", poor.rabbitmq_user, "^$", "^$", "^[A-Z_]+$")
+    async with running(poor) as worker:
+        assert "penstock.dead" not in [pipeline.name for pipeline in worker.pipelines]
+    assert "given_up_unread" in capsys.readouterr().out
+
+
 async def seen(settings: Settings) -> list[Finding]:
     """What the doctor says of RabbitMQ, where he may be heard."""
     found = [finding async for finding in findings(settings)]
