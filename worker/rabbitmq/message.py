@@ -40,7 +40,8 @@ MOST_DELIVERIES = 2**31 - 1
 """Nobody has counted that far: who says more is not to be believed."""
 
 _deliver = struct.Struct(">QBB").unpack_from
-_changes_reading = re.compile(rb"cloudevents[:_]|x-penstock-letter", re.IGNORECASE).search
+_changes_reading = re.compile(rb"cloudevents[:_]", re.IGNORECASE).search
+_LETTER = LETTER_HEADER.encode()
 _ATTRIBUTES = ("cloudevents:", "cloudevents_")
 _PREFIX_LENGTH = 12
 _STRUCTURED = frozenset((b"application/cloudevents+json", b"application/json"))
@@ -101,7 +102,7 @@ class RabbitMqMessage(Message, kw_only=True, gc=False):
 
     @property
     def requeue_id(self) -> str | None:
-        if LETTER_HEADER.encode() not in self.header:
+        if _LETTER not in self.header:
             return None
         found = named(self.header, LETTER_HEADER)
         text = "" if found is None else found.value.decode("ascii", "replace")
@@ -188,6 +189,6 @@ def offset_of(header: bytes) -> int:
 def is_plain(header: bytes) -> bool:
     """False if a property or header may change how the body is read."""
     flags = header[FLAGS_AT]
-    if flags & _HAS_HEADERS and _changes_reading(header) is not None:
+    if flags & _HAS_HEADERS and (_LETTER in header or _changes_reading(header) is not None):
         return False
     return not flags & _HAS_CONTENT_TYPE or content_type_of(header) in _STRUCTURED
