@@ -11,7 +11,7 @@ from penstock.worker.pipeline.ports import NO_HEADERS, Message
 _changes_reading = re.compile(
     rb"\n[cp](?:e-|ontent-type[ \t]*:|enstock-letter:)", re.IGNORECASE
 ).search
-"""For ``ce-``, the content type and our own header. That other names fit too does no harm, and to ask
+"""For ``ce-``, the content type and our own header. That other names fit too does no harm; asking
 for the first letter by itself is fastest."""
 
 LETTER_HEADER = "Penstock-Letter"
