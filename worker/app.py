@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
@@ -14,17 +14,17 @@ from penstock import __version__
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
 from penstock.worker.brokers import buckets
-from penstock.worker.brokers.ports import Broker, Lent
+from penstock.worker.brokers.ports import Broker, GivenUp, Lent
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.ending import end
-from penstock.worker.errors import MigrationError
+from penstock.worker.errors import TopologyError
 from penstock.worker.lifecycle import patiently
 from penstock.worker.ops.http import NO_PORT, HealthServer, OwnAnswers
 from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
 from penstock.worker.ops.presence import keep_present
 from penstock.worker.outbox.drafts import Drafts
-from penstock.worker.outbox.relay import Relay, watch
+from penstock.worker.outbox.relay import relaying
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -33,10 +33,12 @@ from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.mirror import Mirror
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
+from penstock.worker.pipeline.ports import Judge
 from penstock.worker.pipeline.progress import Progress
 from penstock.worker.pipeline.unknown_fields import UnknownFields
-from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
+from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions, watch_letters
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
+from penstock.worker.postgres.letter_box import PostgresLetters
 from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.outbox import PostgresOutbox
@@ -71,7 +73,7 @@ class Worker:
         self._alone = asyncio.Lock()
         self._failed: list[str] = []
         self.watched: list[Read] = []
-        self._relaying: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        self._relaying: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._mirrored: tuple[HydratedViews, Mirror] | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
 
@@ -89,12 +91,17 @@ class Worker:
     async def _open(self) -> None:
         settings = self.settings
         self._catalogue = Catalogue.load(settings.event_packages)
-        await self._check_schema()
+        schema = partial(migrate.require, settings.postgres_dsn, settings.event_packages)
+        await schema(apply=settings.migrate, patience=settings.start_timeout)
         self.pool = await self._stack.enter_async_context(database(settings))
         await check_mappings(self.pool, self._catalogue)
-        self._sink = PostgresSink(self.pool, self._catalogue, worker_id=settings.worker_id)
+        worker_id, letters_max = settings.worker_id, settings.letters_max
+        self._sink = PostgresSink(
+            self.pool, self._catalogue, worker_id=worker_id, letters_max=letters_max
+        )
         keep = timedelta(seconds=settings.outbox_keep) if settings.outbox else None
-        self._upkeep = PostgresUpkeep(self.pool, outbox_keep=keep)
+        letters_keep = timedelta(seconds=settings.letters_keep)
+        self._upkeep = PostgresUpkeep(self.pool, outbox_keep=keep, letters_keep=letters_keep)
         await self._upkeep.maintain()
         self._scope = await self._stack.enter_async_context(
             Scope(settings, self._catalogue, reconnected=self._reconcile.set, lost=self._lost)
@@ -109,11 +116,17 @@ class Worker:
         if settings.outbox:
             await self._open_outbox(brokers[0], window)
         names = self._scope.streams
-        self.budget = Budget(settings.memory_limit, len(brokers) * len(names), settings.batch_bytes)
+        given_up = [(one, found) for one in brokers if (found := await one.given_up())]
+        readers = len(brokers) * len(names) + len(given_up)
+        self.budget = Budget(settings.memory_limit, readers, settings.batch_bytes)
         self._metrics.memory(lambda: self.budget.used, settings.memory_limit)
         self.pipelines = [
-            await self._pipeline(broker, name, window) for broker in brokers for name in names
+            await self._pipeline(broker, name, self._decoder(window))
+            for broker in brokers
+            for name in names
         ]
+        for broker, found in given_up:
+            await self._drain(broker, found)
         self._monitor = await self._watch()
         await self._serve_health()
 
@@ -129,25 +142,12 @@ class Worker:
     async def _patiently(self, attempt: Callable[[], Awaitable[Opened]]) -> Opened:
         return await patiently(attempt, self.settings.start_timeout)
 
-    async def _check_schema(self) -> None:
-        dsn, packages = self.settings.postgres_dsn, self.settings.event_packages
-        if self.settings.migrate:
-            await self._patiently(lambda: migrate.up(dsn, packages=packages))
-        found = await self._patiently(lambda: migrate.check(dsn, packages))
-        if found:
-            problems = "; ".join(str(item) for item in found)
-            raise MigrationError(f"{problems}; run `penstock migrate up`, or set migrate = true")
-
     async def _open_broker(self, name: str) -> Broker:
         """Connect, and create or check the broker's topology."""
         broker = await self._scope.broker(name)
-        self._tell(await self._patiently(partial(self._settle_topology, broker)))
+        make = partial(broker.provision, dry_run=False)
+        self._tell(await self._patiently(make if self.settings.provision else broker.check))
         return broker
-
-    async def _settle_topology(self, broker: Broker) -> list[Difference]:
-        if self.settings.provision:
-            return await broker.provision(dry_run=False)
-        return await broker.check()
 
     async def _open_buckets(self) -> None:
         if self.settings.provision:
@@ -165,11 +165,7 @@ class Worker:
         decoder = Decoder(self._catalogue, window, max_bytes=max_bytes)
         drafts = Drafts(self._catalogue, decoder, max_bytes=max_bytes)
         outbox = PostgresOutbox(self.pool, self.settings)
-        relay = Relay(outbox, sender, drafts, self._metrics)
-        self._relaying = {
-            "outbox": relay.run,
-            "watch-outbox": partial(watch, outbox, self._metrics),
-        }
+        self._relaying = relaying(outbox, sender, drafts, self._metrics)
 
     def _tell(self, differences: list[Difference]) -> None:
         for difference in differences:
@@ -181,7 +177,22 @@ class Worker:
             self._failed.append(server)
             self._stopping.set()
 
-    async def _pipeline(self, broker: Broker, stream: str, window: Window) -> Pipeline:
+    def _decoder(self, window: Window) -> Decoder:
+        return Decoder(
+            self._catalogue,
+            window,
+            max_bytes=self.settings.max_event_bytes,
+            on_unknown=self._unknown_fields.seen,
+        )
+
+    async def _drain(self, broker: Broker, found: GivenUp) -> None:
+        """Keep what a broker gave up as dead letters, if it lets us read that."""
+        try:
+            self.pipelines.append(await self._pipeline(broker, found.stream, found.judge))
+        except TopologyError as error:
+            log.warning("given_up_unread", source=found.stream, error=str(error))
+
+    async def _pipeline(self, broker: Broker, stream: str, judge: Judge) -> Pipeline:
         settings = self.settings
         transport, worker_id = broker.transport, settings.worker_id
         offsets = PostgresOffsets(self.pool, transport=transport, worker_id=worker_id)
@@ -198,12 +209,7 @@ class Worker:
 
         pipeline = Pipeline(
             source,
-            Decoder(
-                self._catalogue,
-                window,
-                max_bytes=settings.max_event_bytes,
-                on_unknown=self._unknown_fields.seen,
-            ),
+            judge,
             self._committer(name, retried),
             self._hydrator,
             self._metrics,
@@ -250,6 +256,7 @@ class Worker:
         background = [
             self._spawn(keep_partitions(self._upkeep), "partitions"),
             self._spawn(keep_present(replicas, self.pipelines), "presence"),
+            self._spawn(watch_letters(PostgresLetters(self.pool), self._metrics), "letters"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
             *(self._spawn(work(), name) for name, work in self._relaying.items()),
         ]
@@ -257,7 +264,8 @@ class Worker:
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
         ]
         if self._mirrored is not None:
-            background.append(self._spawn(self._keep_hydrated(*self._mirrored), "hydrate"))
+            hydrating = keep_hydrated(*self._mirrored, self._reconcile, self.settings.kv_reconcile)
+            background.append(self._spawn(hydrating, "hydrate"))
         if until_idle is not None:
             background.append(self._spawn(self._stop_when_idle(until_idle), "idle"))
         log.info("worker_started", sources=[p.name for p in self.pipelines])
@@ -285,9 +293,6 @@ class Worker:
             log.error("task_failed", task=task.get_name(), error=repr(error), exc_info=error)
             self._failed.append(task.get_name())
             self._stopping.set()
-
-    async def _keep_hydrated(self, views: HydratedViews, mirror: Mirror) -> None:
-        await keep_hydrated(views, mirror, self._reconcile, self.settings.kv_reconcile)
 
     async def _stop_when_idle(self, seconds: float) -> None:
         await wait_until_idle(self.watched, seconds)

@@ -1,5 +1,6 @@
 """Errors, classed by what the caller must do: retry, reject, or stop."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -51,6 +52,19 @@ class RowRejected(PenstockError):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.reason = reason
+
+
+class NoRoomForLetters(PenstockError):
+    """More messages are wrong than ``letters_max`` lets be kept: return ``messages`` to the broker,
+    and store the others.
+    """
+
+    def __init__(self, messages: Sequence[object], limit: int) -> None:
+        super().__init__(
+            f"{limit} dead letters are open, which is letters_max: requeue or discard some with "
+            "`penstock dlq`, or raise letters_max"
+        )
+        self.messages = messages
 
 
 class PartitionMissing(PenstockError):

@@ -101,9 +101,12 @@ BEGIN
         GRANT DELETE ON bus.crash_marker, bus.replica TO penstock_ingest, penstock_operator;
         GRANT UPDATE, DELETE ON bus.outbox TO penstock_ingest, penstock_operator;
         GRANT UPDATE ON bus.dead_letter TO penstock_operator;
+        REVOKE INSERT ON bus.dead_letter_change FROM penstock_ingest;
         GRANT INSERT, UPDATE, DELETE ON partitions.policy TO penstock_operator;
         GRANT EXECUTE ON FUNCTION
             bus.compact_positions(interval),
+            bus.forget_letters(interval, integer),
+            bus.settle_requeues(uuid[], text[], text[], text),
             partitions.ensure_for(text, text, timestamptz),
             partitions.maintain()
             TO penstock_ingest, penstock_operator;

@@ -1,13 +1,8 @@
 """The queries of the pages, on a database in which every kind of dead letter lies."""
 
-import asyncio
 import json
-import os
-import re
-import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +10,6 @@ import asyncpg
 import msgspec
 import pytest_asyncio
 
-from penstock.worker.embedded import postgres_programs
 from tests.docs.pages import blocks
 from tests.docs.sections import ROOT
 from tests.support.carriers import Nats, Sent
@@ -84,34 +78,3 @@ async def test_every_query_runs_on_real_letters(letters: asyncpg.Connection) -> 
         except asyncpg.PostgresError as error:
             error.add_note(statement)
             raise
-
-
-async def test_letters_are_published_again_as_the_page_says(
-    letters: asyncpg.Connection, nats_url: str, database: str, tmp_path: Path
-) -> None:
-    """Those that are no event are named; they keep none of the others back."""
-    await letters.execute("UPDATE bus.dead_letter SET reason = 'crashes_workers'")
-    (command,) = re.findall(
-        r"^    psql(?:.*\n)+?    .*publish -$", text_of(OPERATIONS), re.MULTILINE
-    )
-    penstock = tmp_path / "penstock"
-    penstock.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m penstock "$@"\n')
-    penstock.chmod(0o755)
-    process = await asyncio.create_subprocess_exec(
-        *("sh", "-c", command),
-        env={
-            "PATH": f"{tmp_path}:{postgres_programs()}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "PENSTOCK_POSTGRES_DSN": database,
-            "PENSTOCK_NATS_URL": nats_url,
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, error = (text.decode() for text in await process.communicate())
-    assert out == "2 published, 0 duplicates, 0 refused, 4 broken lines skipped\n", error
-    assert error.count("skipped") == 4
-
-
-def text_of(page: Path) -> str:
-    return page.read_text("utf-8")

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Self
 
-from penstock.worker.brokers.ports import Lent, Offsets, Waiting
+from penstock.worker.brokers.ports import Copy, GivenUp, Lent, Offsets, Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
-from penstock.worker.errors import SourceUnavailable, TopologyError
+from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
@@ -207,6 +207,23 @@ class MemoryBroker:
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[MemorySender]:
         yield MemorySender()
+
+    async def given_up(self) -> GivenUp | None:
+        """It gives up nothing."""
+        return None
+
+    async def resend(self, copies: Sequence[Copy]) -> list[PenstockError | None]:
+        outcomes: list[PenstockError | None] = []
+        for copy in copies:
+            try:
+                SERVER.publish(copy.subject, copy.body, {"Nats-Msg-Id": copy.requeue_id})
+                outcomes.append(None)
+            except PublishRefused as refused:
+                outcomes.append(refused)
+        return outcomes
+
+    def headers_with(self, headers: bytes, changes: Mapping[str, str]) -> bytes:  # noqa: ARG002  (it has none)
+        return headers
 
 
 async def open_broker(scope: Scope) -> MemoryBroker:

@@ -1,15 +1,17 @@
 """What a broker's room provides: a `broker` module for the worker, a `sender` module for agents."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from penstock.worker.difference import Difference
+from penstock.worker.errors import PenstockError
 from penstock.worker.finding import Finding
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.mirror import Store
+from penstock.worker.pipeline.ports import Judge
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.sending.ports import Outlet, Sender, Sending
 
@@ -62,6 +64,26 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     oldest: float | None = None
 
 
+class Copy(msgspec.Struct, frozen=True):
+    """A dead letter as it is sent again: ``headers`` are `Message.raw_headers`, or as
+    `Broker.headers_with` changed them.
+    """
+
+    subject: str
+    headers: bytes
+    body: bytes
+    requeue_id: str
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """Where a broker puts what it gives up: the name of a ``stream``, and what judges its messages,
+    each to be a dead letter.
+    """
+
+    stream: str
+    judge: Judge
+
+
 class Broker(Protocol):
     """A connected broker. ``transport`` is its name in rows, logs and metrics."""
 
@@ -90,6 +112,19 @@ class Broker(Protocol):
 
     def sender(self) -> AbstractAsyncContextManager[Sender]:
         """A sender over this connection. On leaving, what is unconfirmed fails."""
+
+    async def given_up(self) -> GivenUp | None:
+        """What the broker itself gave up, if it keeps that; read by `source`."""
+
+    async def resend(self, copies: Sequence[Copy]) -> list[PenstockError | None]:
+        """Publish dead letters with the headers that they came with. Each has its requeue id as
+        message id, so that no duplicate window takes it for the first one, and carries it to the
+        worker. Returns for each None once it is confirmed, PublishRefused, or PublishFailed if the
+        broker may have it or not. Raises SourceUnavailable.
+        """
+
+    def headers_with(self, headers: bytes, changes: Mapping[str, str]) -> bytes:
+        """``headers`` with some set to other texts, or taken away where the text is empty."""
 
 
 class Bucket(Protocol):

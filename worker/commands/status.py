@@ -110,8 +110,9 @@ def _problems(sources: tuple[SourceState, ...], known: Overview) -> Iterator[str
             yield f"{name}: no worker reads it; start one with `penstock run`"
         elif _stalled(source):
             yield f"{name}: {source.pending} messages wait and nothing is stored; see its /readyz"
-    if kept := known.letters.get("kept"):
-        yield f"{kept} dead letters are kept; look at their reasons in bus.dead_letter"
+    for status in ("kept", "rejected"):
+        if count := known.letters.get(status):
+            yield f"{count} dead letters are {status}; see `penstock dlq list --status {status}`"
     for due in known.partitions:
         if due.overdue:
             remedy = "run SELECT partitions.maintain(), and read PostgreSQL's log if it stays"

@@ -13,6 +13,18 @@ the connection breaks before it is recorded.
 
 from penstock.worker.migrate.files import PACKAGE, Migration, find, new
 from penstock.worker.migrate.ledger import Status
-from penstock.worker.migrate.runner import Step, check, down, status, up
+from penstock.worker.migrate.runner import Step, check, down, require, status, up
 
-__all__ = ["PACKAGE", "Migration", "Status", "Step", "check", "down", "find", "new", "status", "up"]
+__all__ = [
+    "PACKAGE",
+    "Migration",
+    "Status",
+    "Step",
+    "check",
+    "down",
+    "find",
+    "new",
+    "require",
+    "status",
+    "up",
+]

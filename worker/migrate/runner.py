@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from penstock.worker.errors import Cause, MigrationError, SinkUnavailable
+from penstock.worker.lifecycle import patiently
 from penstock.worker.migrate.connecting import not_connected
 from penstock.worker.migrate.files import PACKAGE, Migration, Script, find
 from penstock.worker.migrate.ledger import Applied, Ledger, Status, compare, pending
@@ -241,3 +242,17 @@ def _place(error: asyncpg.PostgresError, text: str) -> str:
     """The line of the file where the server found the error, if it says so."""
     position = error.as_dict().get("position")
     return f", line {text.count(chr(10), 0, int(position) - 1) + 1}" if position else ""
+
+
+async def require(
+    dsn: str, packages: Sequence[str], *, apply: bool = False, patience: float = 0
+) -> None:
+    """Apply what is pending if ``apply``. Raises MigrationError if the schema is not as it has to
+    be, and Unavailable if PostgreSQL does not answer for ``patience`` seconds.
+    """
+    if apply:
+        await patiently(lambda: up(dsn, packages=packages), patience)
+    found = await patiently(lambda: check(dsn, packages), patience)
+    if found:
+        problems = "; ".join(map(str, found))
+        raise MigrationError(f"{problems}; run `penstock migrate up`, or set migrate = true")

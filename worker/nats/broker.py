@@ -1,13 +1,14 @@
 """NATS as a broker for the worker: streams, each with a durable pull consumer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from nats.aio.client import Client
 
-from penstock.worker.brokers.ports import Lent, Offsets, Waiting
+from penstock.worker.brokers.ports import Copy, GivenUp, Lent, Offsets, Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
+from penstock.worker.errors import PenstockError
 from penstock.worker.finding import Finding
 from penstock.worker.nats import topology
 from penstock.worker.nats.api import Consumer
@@ -15,6 +16,7 @@ from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
 from penstock.worker.nats.options import ReadingOptions
+from penstock.worker.nats.resend import headers_with, resend
 from penstock.worker.nats.rights import findings, of_stream
 from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.source import JetStreamSource
@@ -78,6 +80,16 @@ class NatsBroker:
             yield sender
         finally:
             await sender.close()
+
+    async def given_up(self) -> GivenUp | None:
+        """Nothing: without a limit of deliveries, JetStream gives up no message."""
+        return None
+
+    async def resend(self, copies: Sequence[Copy]) -> list[PenstockError | None]:
+        return await resend(self._nc, copies)
+
+    def headers_with(self, headers: bytes, changes: Mapping[str, str]) -> bytes:
+        return headers_with(headers, changes)
 
 
 def stream_plans(scope: Scope) -> list[StreamPlan]:

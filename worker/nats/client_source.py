@@ -29,7 +29,7 @@ from penstock.worker.errors import SourceUnavailable
 from penstock.worker.nats.api import Consumer, Epochs
 from penstock.worker.nats.connection import revive
 from penstock.worker.nats.headers import attributes_of
-from penstock.worker.nats.message import JetStreamMessage, places
+from penstock.worker.nats.message import LETTER_HEADER, JetStreamMessage, places
 from penstock.worker.nats.options import ReadingOptions
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
@@ -44,6 +44,9 @@ _LEAST_SECONDS = 0.01
 _PAUSE_SECONDS = 0.25
 
 
+_CHANGING = ("content-type", LETTER_HEADER.lower())
+
+
 class ClientMessage(JetStreamMessage, kw_only=True):
     """Keeps nats-py's message, which knows how to settle itself."""
 
@@ -52,6 +55,12 @@ class ClientMessage(JetStreamMessage, kw_only=True):
     @property
     def headers(self) -> Mapping[str, str]:
         return self.delivery.headers or NO_HEADERS
+
+    @property
+    def raw_headers(self) -> bytes:
+        """As far as nats-py tells: without blanks at the ends, and of equal names the last."""
+        lines = [f"{name}: {value}\r\n" for name, value in self.headers.items()]
+        return f"NATS/1.0\r\n{''.join(lines)}\r\n".encode() if lines else b""
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -63,7 +72,7 @@ class ClientMessage(JetStreamMessage, kw_only=True):
     def of(cls, delivery: Msg) -> Self:
         """Wrap one delivery."""
         names = [name.lower() for name in delivery.headers or ()]
-        changed = any(name == "content-type" or name.startswith("ce-") for name in names)
+        changed = any(name in _CHANGING or name.startswith("ce-") for name in names)
         reply = delivery.reply.encode()
         [(deliveries, offset)] = places([reply])
         return cls(

@@ -3,11 +3,21 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from penstock.schemas.identity import canonical
 from penstock.worker.nats.headers import attributes_of, header_lines, parse_headers
 from penstock.worker.nats.wire import Frame
 from penstock.worker.pipeline.ports import NO_HEADERS, Message
 
-_changes_reading = re.compile(rb"\n(?:ce-|content-type[ \t]*:)", re.IGNORECASE).search
+_changes_reading = re.compile(
+    rb"\n[cp](?:e-|ontent-type[ \t]*:|enstock-letter:)", re.IGNORECASE
+).search
+"""For ``ce-``, the content type and our own header. That other names fit too does no harm; asking
+for the first letter by itself is fastest."""
+
+LETTER_HEADER = "Penstock-Letter"
+"""The id of the requeue, in a dead letter that is sent again."""
+
+_requeued = re.compile(rb"\nPenstock-Letter: ([0-9a-f-]{36})\r").search
 _NANOSECONDS = 1e9
 _SHORT = 9
 """Tokens of a reply on a server without a domain."""
@@ -42,6 +52,12 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
     def raw_headers(self) -> bytes:
         """The block, from its first line on."""
         return self.header or b""
+
+    @property
+    def requeue_id(self) -> str | None:
+        found = _requeued(self.raw_headers)
+        named = "" if found is None else found[1].decode()
+        return named if canonical(named) else None
 
     @property
     def stored_at(self) -> float:

@@ -21,7 +21,8 @@ from penstock.worker.nats.wire import BatchParser, Frame, send
 Heard = TypeVar("Heard")
 
 Request = tuple[str, str, bytes]
-"""Subject, header lines (each with its CRLF, or nothing at all), payload."""
+"""Subject, header lines (each with its CRLF, or nothing at all), payload. Bytes of a line that are
+no UTF-8 are surrogates, as of ``surrogateescape``."""
 
 BATCH_LIMIT = 1_000
 """Most messages in an atomic batch; servers allow no more."""
@@ -220,7 +221,7 @@ def _command(subject: str, reply: str, lines: str, payload: bytes) -> tuple[byte
     """The pieces of the command that sends a request; the caller joins all pieces once."""
     if not lines:
         return f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload, b"\r\n"
-    head = f"NATS/1.0\r\n{lines}\r\n".encode()
+    head = f"NATS/1.0\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
     size = len(head)
     line = f"HPUB {subject} {reply} {size} {size + len(payload)}\r\n".encode()
     return line, head, payload, b"\r\n"

@@ -8,8 +8,9 @@ saves sending everything twice.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
@@ -151,6 +152,14 @@ def _by(items: Iterable[Item], name: Callable[[Item], str]) -> Mapping[str, list
     for item in items:
         found.setdefault(name(item), []).append(item)
     return found
+
+
+def relaying(
+    outbox: Outbox, sender: Sender, drafts: Drafts, metrics: Metrics
+) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
+    """What a worker does for the outbox, by name: each to be run until cancelled."""
+    relay = Relay(outbox, sender, drafts, metrics)
+    return {"outbox": relay.run, "watch-outbox": partial(watch, outbox, metrics)}
 
 
 async def watch(outbox: Outbox, metrics: Metrics) -> None:

@@ -1,6 +1,6 @@
 """The batch: what one transaction commits, from fetch to acknowledgement."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import zip_longest
 from typing import Protocol
@@ -114,6 +114,16 @@ class Batch:
         first.outcomes, second.outcomes = self.outcomes[:middle], self.outcomes[middle:]
         return (first, second)
 
+    def without(self, messages: Collection[int]) -> "Batch | None":
+        """What is left without the messages of these ``id``s, decoded as it is; None if nothing."""
+        pairs = zip(self.messages, self.outcomes, strict=True)
+        left = [pair for pair in pairs if id(pair[0]) not in messages]
+        if not left:
+            return None
+        found = self.part([message for message, _ in left], watched=self.watched)
+        found.outcomes = [outcome for _, outcome in left]
+        return found
+
     def refused(self, reason: str, error: str) -> "Batch":
         """The same messages, each as a dead letter, with what is known about its event."""
         found = zip_longest(self.messages, self.outcomes)
@@ -148,7 +158,11 @@ def _letter(
 ) -> DeadLetter:
     if not isinstance(outcome, Event):
         return DeadLetter(message=message, reason=reason, error=error)
-    event_id, occurred_at = outcome.id, outcome.time
     return DeadLetter(
-        message=message, reason=reason, error=error, event_id=event_id, occurred_at=occurred_at
+        message=message,
+        reason=reason,
+        error=error,
+        event_id=outcome.id,
+        event_type=outcome.kind.name,
+        occurred_at=outcome.time,
     )

@@ -56,6 +56,13 @@ FAMILIES = (
         "Messages kept as dead letters, by reason.",
     ),
     Family(
+        "penstock_dead_letters_refused_total",
+        Counter,
+        ("source",),
+        "Messages returned to the broker: letters_max dead letters are open.",
+    ),
+    Family("penstock_dead_letters", Gauge, ("status",), "Open dead letters, by status."),
+    Family(
         "penstock_unknown_fields_total",
         Counter,
         ("type",),
@@ -181,6 +188,14 @@ class Metrics:
         if messages and (stored := messages[0].stored_at) is not None:
             self._oldest[source] = stored
             self.age(source)
+
+    def letters_refused(self, source: str, messages: int) -> None:
+        """Count messages that may not be kept as dead letters now."""
+        self._count("penstock_dead_letters_refused_total", messages, source)
+
+    def letters(self, status: str, count: int) -> None:
+        """Tell how many letters of a status there are."""
+        self._set("penstock_dead_letters", count, status)
 
     def unknown_fields(self, event_type: str) -> None:
         """Count an event with fields that its type does not have."""

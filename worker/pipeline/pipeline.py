@@ -12,22 +12,21 @@ from collections.abc import Sequence
 
 import structlog
 
-from penstock.worker.errors import SourceUnavailable, Unavailable
+from penstock.worker.errors import NoRoomForLetters, SourceUnavailable, Unavailable
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.commit import Committer
-from penstock.worker.pipeline.decode import Decoder
 from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.own_faults import OwnFaults
 from penstock.worker.pipeline.poison import PoisonWatch
-from penstock.worker.pipeline.ports import Written
+from penstock.worker.pipeline.ports import Judge, Written
 from penstock.worker.pipeline.progress import Progress
 from penstock.worker.pipeline.source import Source
 
 log = structlog.get_logger()
 
 _HELD = 10
-"""How many times the usual delay a message is put off that only other code can store."""
+"""How many times the usual delay a message is put off that only a person can help."""
 
 
 class Pipeline:
@@ -41,7 +40,7 @@ class Pipeline:
     def __init__(
         self,
         source: Source,
-        decoder: Decoder,
+        judge: Judge,
         committer: Committer,
         hydrator: Hydrator | NotMirrored,
         metrics: Metrics,
@@ -58,7 +57,7 @@ class Pipeline:
         self.progress = progress or Progress()
         self.faults = OwnFaults()
         self.settled_at: float | None = None
-        self._decoder = decoder
+        self._judge = judge
         self._committer = committer
         self._hydrator = hydrator
         self._metrics = metrics
@@ -127,7 +126,7 @@ class Pipeline:
         try:
             with self._hydrator.expecting():
                 if not batch.outcomes:
-                    batch.outcomes = self._decoder.decode(batch.messages)
+                    batch.outcomes = self._judge.decode(batch.messages)
                     stages.end("decode")
                 touched = batch.plan.touched
                 stages.end("plan")
@@ -139,6 +138,8 @@ class Pipeline:
             stages.end("ack")
         except Unavailable:
             raise
+        except NoRoomForLetters as error:
+            return await self._refuse(batch, error)
         except Exception as error:  # the worker keeps running, and isolates the message at fault
             log.exception("batch_split", source=self.name, messages=len(batch))
             if batch.refused_whole:
@@ -147,6 +148,16 @@ class Pipeline:
         self.faults.stored(batch)
         self._report(batch, written, stages)
         return ()
+
+    async def _refuse(self, batch: Batch, error: NoRoomForLetters) -> Sequence[Batch]:
+        """Return the messages that may not be kept as letters; the rest of the batch goes on."""
+        refused = set(map(id, error.messages))
+        log.error("letters_refused", source=self.name, messages=len(refused), error=str(error))
+        self._metrics.letters_refused(self.name, len(refused))
+        self.progress.returns(error)
+        back = batch.part([one for one in batch.messages if id(one) in refused])
+        await back.nack(self._nack_delay * _HELD)
+        return [found] if (found := batch.without(refused)) else []
 
     async def _alone(self, batch: Batch, error: Exception) -> Sequence[Batch]:
         """A single message that our own code fails at: kept, or returned if there are many."""

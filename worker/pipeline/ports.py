@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from penstock.schemas.event import Event
+
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -19,8 +21,8 @@ class Message(msgspec.Struct, kw_only=True):
 
     ``subject`` is the bus subject or routing key. ``plain`` is True if no header can change how the
     body is read (no ``ce-*`` attribute, no content type), which spares the decoder from parsing
-    ``headers``. ``begun_before`` is True if a worker may have begun with it before and the broker
-    does not count how many have.
+    ``headers``; False for a requeued dead letter. ``begun_before`` is True if a worker may have
+    begun with it before and the broker does not count how many have.
     """
 
     subject: str
@@ -65,6 +67,11 @@ class Message(msgspec.Struct, kw_only=True):
         subject, headers = self.subject.encode("utf-8", "backslashreplace"), self.raw_headers
         sizes = b"%d %d " % (len(subject), len(headers))
         return sha256(b"".join((sizes, subject, headers, self.body))).digest()
+
+    @property
+    def requeue_id(self) -> str | None:
+        """The id of the requeue, a canonical UUID, if this is a dead letter that was sent again."""
+        return None
 
     @property
     def offset(self) -> int | None:
@@ -139,13 +146,22 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     error: str
     event_id: str | None = None
+    event_type: str | None = None
     occurred_at: datetime | None = None
     plain: bool = False
 
 
+class Judge(Protocol):
+    """Says of messages what they are."""
+
+    def decode(self, messages: Sequence[Message]) -> Sequence[Event | DeadLetter]:
+        """The event or dead letter that each message is. Never raises for what a message holds."""
+
+
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     """The result of committing a batch. Each message counts once: as a ``new`` event, as one of
-    ``letters``, which are the dead letters that were not kept yet, or as a ``duplicate`` of either.
+    ``letters``, which are the dead letters that were not kept yet and the requeued ones that were
+    rejected again, or as a ``duplicate`` of either.
     """
 
     new: int

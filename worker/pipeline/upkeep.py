@@ -1,19 +1,21 @@
-"""Periodic work: creating partitions ahead of time, comparing buckets with PostgreSQL."""
+"""Periodic work: partitions ahead of time, counts of letters, comparing buckets with PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Protocol
 
 import structlog
 
 from penstock.worker.errors import PenstockError
+from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.mirror import Mirror
 from penstock.worker.pipeline.ports import KvRow
 
 log = structlog.get_logger()
 
 _PARTITION_SECONDS = 600.0
+_LETTERS_SECONDS = 10.0
 
 
 class Database(Protocol):
@@ -21,6 +23,13 @@ class Database(Protocol):
 
     async def maintain(self) -> None:
         """Create partitions ahead of time; tidy the records of positions, crashes and workers."""
+
+
+class Letters(Protocol):
+    """The dead letters that are kept."""
+
+    async def open(self) -> Mapping[str, int]:
+        """How many wait for somebody, by status. Raises SinkUnavailable."""
 
 
 class Views(Protocol):
@@ -38,6 +47,17 @@ async def keep_partitions(database: Database) -> None:
         except PenstockError as error:
             log.warning("maintenance_failed", error=str(error))
         await asyncio.sleep(_PARTITION_SECONDS)
+
+
+async def watch_letters(letters: Letters, metrics: Metrics) -> None:
+    """Tell how many letters are open, until cancelled."""
+    while True:
+        try:
+            for status, count in (await letters.open()).items():
+                metrics.letters(status, count)
+        except PenstockError as error:
+            log.debug("letters_unknown", error=str(error))
+        await asyncio.sleep(_LETTERS_SECONDS)
 
 
 async def hydrate(found: AsyncGenerator[list[KvRow]], mirror: Mirror) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.postgres.errors import translated
+from penstock.worker.postgres.letter_box import letter_findings
 from penstock.worker.postgres.mappings import misfits
 from penstock.worker.postgres.outbox import outbox_finding
 from penstock.worker.postgres.pool import database
@@ -68,7 +69,7 @@ async def _schema(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Findi
         missing = missing or finding.verdict is Verdict.BAD
         yield finding
     if not missing:
-        async for finding in _letters(pool):
+        async for finding in letter_findings(pool, settings.letters_max):
             yield finding
         async for finding in unknown_fields(settings):
             yield finding
@@ -83,11 +84,3 @@ async def _rights(pool: asyncpg.Pool, catalogue: Catalogue) -> AsyncIterator[Fin
     if not missing:
         text = f"{len(catalogue.tables)} tables there, and every right that a worker needs"
         yield Finding(Verdict.GOOD, text)
-
-
-async def _letters(pool: asyncpg.Pool) -> AsyncIterator[Finding]:
-    with translated():
-        letters = await pool.fetchval("SELECT count(*) FROM bus.dead_letter WHERE status = 'kept'")
-    if letters:
-        remedy = "SELECT reason, count(*) FROM bus.dead_letter GROUP BY 1"
-        yield Finding(Verdict.NOTE, f"{letters} dead letters are kept", remedy)

@@ -37,7 +37,11 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 _CALLS = {
     "bus.compact_positions(interval)": "bus.compact_positions('1 minute')",
+    "bus.forget_letters(interval, integer)": "bus.forget_letters('1 day', 0)",
     "bus.resume_offset(text, text)": "bus.resume_offset('', '')",
+    "bus.settle_requeues(uuid[], text[], text[], text)": (
+        "bus.settle_requeues('{}', '{}', '{}', '')"
+    ),
     "bus.utc_text(timestamptz)": "bus.utc_text(now())",
     "partitions.ensure_for(text, text, timestamptz)": "partitions.ensure_for('', '', now())",
     "partitions.maintain()": "partitions.maintain()",

@@ -18,7 +18,7 @@ from penstock.worker.pipeline.ports import Written
 from penstock.worker.postgres import statements
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.history import HistoryWriter
-from penstock.worker.postgres.letters import LetterPart
+from penstock.worker.postgres.letters import LetterPart, LetterQuota
 from penstock.worker.postgres.parts import MakePart
 from penstock.worker.postgres.pool import borrowed, writers
 from penstock.worker.postgres.positions import PositionPart
@@ -29,13 +29,16 @@ _NO_PARENT = "23503"
 
 
 class PostgresSink:
-    """Writes batches. ``Unavailable`` means try again; `RowRejected` that a row is at fault.
+    """Writes batches. ``Unavailable`` means try again; `RowRejected` that a row is at fault;
+    `NoRoomForLetters` that ``letters_max`` dead letters are open (0: as many as come).
 
     So many write at once that the pool keeps connections for everything else; the others queue,
     first come, first served. Waiting for the turn is no sign that PostgreSQL is away.
     """
 
-    def __init__(self, pool: asyncpg.Pool, catalogue: Catalogue, *, worker_id: str) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, catalogue: Catalogue, *, worker_id: str, letters_max: int = 0
+    ) -> None:
         self._pool = pool
         self._turns = asyncio.Semaphore(writers(pool))
         self._tables = catalogue.tables
@@ -46,7 +49,7 @@ class PostgresSink:
             partial(PositionPart, worker_id=worker_id),
             HistoryWriter(self._types).part,
             self._state.part,
-            partial(LetterPart, worker_id=worker_id),
+            partial(LetterPart, worker_id=worker_id, quota=LetterQuota(letters_max)),
         )
 
     async def prepare(self) -> Mapping[str, timedelta | None]:

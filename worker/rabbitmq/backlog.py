@@ -12,10 +12,10 @@ from penstock.worker.rabbitmq.topology import DEAD_QUEUE, RETRY_SECONDS, retry_q
 
 async def pending(connection: aio_pika.RobustConnection, queue: str) -> int:
     """Messages that nobody has been given. Raises SourceUnavailable or TopologyError."""
-    found = await _ready(connection, queue)
+    found = await ready(connection, queue)
     for seconds in RETRY_SECONDS:
         with contextlib.suppress(TopologyError):  # they may be missing
-            found += await _ready(connection, retry_queue(queue, seconds))
+            found += await ready(connection, retry_queue(queue, seconds))
     return found
 
 
@@ -24,11 +24,12 @@ async def given_up(connection: aio_pika.RobustConnection) -> int:
     Raises SourceUnavailable.
     """
     with contextlib.suppress(TopologyError):  # then they were dropped, or it is not ours to look
-        return await _ready(connection, DEAD_QUEUE)
+        return await ready(connection, DEAD_QUEUE)
     return 0
 
 
-async def _ready(connection: aio_pika.RobustConnection, queue: str) -> int:
+async def ready(connection: aio_pika.RobustConnection, queue: str) -> int:
+    """How many messages wait in one queue. Raises SourceUnavailable or TopologyError."""
     with translated(f"queue {queue}"):
         try:
             async with open_channel(connection) as channel:

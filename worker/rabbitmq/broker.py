@@ -1,23 +1,26 @@
 """RabbitMQ as a broker of the worker: queues bound to the topic exchange of events."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 
 import aio_pika
 
-from penstock.worker.brokers.ports import Lent, Offsets, Waiting
+from penstock.worker.brokers.ports import Copy, GivenUp, Lent, Offsets, Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
+from penstock.worker.errors import PenstockError
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import patiently
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.source import WatchedSource
-from penstock.worker.rabbitmq import topology
+from penstock.worker.rabbitmq import dead_queue, topology
 from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
+from penstock.worker.rabbitmq.dead_queue import DeadQueueSource
 from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
+from penstock.worker.rabbitmq.resend import headers_with, resend
 from penstock.worker.rabbitmq.sender import RabbitSender
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
@@ -80,13 +83,14 @@ class RabbitMqBroker:
         return Waiting(pending=await reader.from_offset(committed or 0))
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
+        if stream == topology.DEAD_QUEUE:
+            return self._queue(DeadQueueSource, stream, lent)
         if self._settings.rabbitmq_queue_type == "stream":
             return self._log(stream, lent)
-        return self._queue(stream, lent)
-
-    def _queue(self, name: str, lent: Lent) -> RabbitMqSource:
         fast = self._settings.source_path == "fast"
-        kind = RabbitMqSource if fast else StockRabbitMqSource
+        return self._queue(RabbitMqSource if fast else StockRabbitMqSource, stream, lent)
+
+    def _queue(self, kind: type[RabbitMqSource], name: str, lent: Lent) -> RabbitMqSource:
         return kind(self._connection, self._options, name, self._reading, lent.share)
 
     def _log(self, name: str, lent: Lent) -> RabbitMqStreamSource:
@@ -112,12 +116,25 @@ class RabbitMqBroker:
         finally:
             await sender.close()
 
+    async def given_up(self) -> GivenUp | None:
+        """The queue that the work queues' dead letters go to, unless it is not there."""
+        if self._settings.rabbitmq_queue_type == "stream":
+            return None
+        there = await dead_queue.is_there(self._connection)
+        return GivenUp(topology.DEAD_QUEUE, dead_queue.Judge()) if there else None
+
+    async def resend(self, copies: Sequence[Copy]) -> list[PenstockError | None]:
+        return await resend(self._connection, self._settings.rabbitmq_exchange, copies)
+
+    def headers_with(self, headers: bytes, changes: Mapping[str, str]) -> bytes:
+        return headers_with(headers, changes)
+
 
 def _given_up(count: int) -> Finding:
     return Finding(
         Verdict.BAD,
         f"queue {topology.DEAD_QUEUE} holds {count} messages that RabbitMQ gave up: not stored",
-        "the header x-death of each says why; publish them again once that is mended",
+        "a worker that may read this queue keeps them as dead letters; see docs/dead-letters.md",
     )
 
 

@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Mapping
 
+from penstock.schemas.identity import canonical
 from penstock.worker.pipeline.ports import NO_HEADERS, Message
 from penstock.worker.rabbitmq.properties import (
     CONTENT_TYPE,
@@ -32,11 +33,15 @@ SUBJECT_HEADER = "x-penstock-subject"
 DELIVERIES_HEADER = "x-penstock-deliveries"
 """How often it had been delivered."""
 
+LETTER_HEADER = "x-penstock-letter"
+"""The id of the requeue, in a dead letter that is sent again."""
+
 MOST_DELIVERIES = 2**31 - 1
 """Nobody has counted that far: who says more is not to be believed."""
 
 _deliver = struct.Struct(">QBB").unpack_from
 _changes_reading = re.compile(rb"cloudevents[:_]", re.IGNORECASE).search
+_LETTER = LETTER_HEADER.encode()
 _ATTRIBUTES = ("cloudevents:", "cloudevents_")
 _PREFIX_LENGTH = 12
 _STRUCTURED = frozenset((b"application/cloudevents+json", b"application/json"))
@@ -96,6 +101,14 @@ class RabbitMqMessage(Message, kw_only=True, gc=False):
         return as_sent(self.header)
 
     @property
+    def requeue_id(self) -> str | None:
+        if _LETTER not in self.header:
+            return None
+        found = named(self.header, LETTER_HEADER)
+        text = "" if found is None else found.value.decode("ascii", "replace")
+        return text if canonical(text) else None
+
+    @property
     def stored_at(self) -> float | None:
         """The property timestamp, which the publisher sets, in whole seconds."""
         return timestamp_of(self.header)
@@ -122,7 +135,7 @@ def message_of(delivery: Delivery, generation: int) -> RabbitMqMessage:
     counted = number(named(header, DELIVERY_COUNT)) if redelivered else 0
     before = 1 if counted is None else max(counted, 0)
     if not length and header[FLAGS_AT] & _HAS_HEADERS:
-        subject, earlier, header = _before_retry(subject, header)
+        subject, earlier, header = before_retry(subject, header)
         before += earlier
     return RabbitMqMessage(
         subject=subject,
@@ -137,7 +150,7 @@ def message_of(delivery: Delivery, generation: int) -> RabbitMqMessage:
     )
 
 
-def _before_retry(subject: str, header: bytes) -> tuple[str, int, bytes]:
+def before_retry(subject: str, header: bytes) -> tuple[str, int, bytes]:
     """Subject, deliveries and header as they were before the message went to a retry queue."""
     found = {field.name: field for field in headers_of(header)}
     said, properties = found.get(SUBJECT_HEADER), found.get(PROPERTIES_HEADER)
@@ -176,6 +189,6 @@ def offset_of(header: bytes) -> int:
 def is_plain(header: bytes) -> bool:
     """False if a property or header may change how the body is read."""
     flags = header[FLAGS_AT]
-    if flags & _HAS_HEADERS and _changes_reading(header) is not None:
+    if flags & _HAS_HEADERS and (_LETTER in header or _changes_reading(header) is not None):
         return False
     return not flags & _HAS_CONTENT_TYPE or content_type_of(header) in _STRUCTURED

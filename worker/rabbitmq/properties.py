@@ -6,7 +6,7 @@ RabbitMQ writes: https://www.rabbitmq.com/amqp-0-9-1-errata#section_3.
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -20,20 +20,21 @@ _ADDED = frozenset((DELIVERY_COUNT, STREAM_OFFSET))
 
 CONTENT_TYPE, HEADERS = 0x8000, 0x2000
 TIMESTAMP: Final = 0x0040
+DELIVERY_MODE, EXPIRATION, MESSAGE_ID, USER_ID = 0x1000, 0x0100, 0x0080, 0x0010
 _TEXT, _TABLE = -1, -4
 _LAYOUT: tuple[tuple[int, int], ...] = (
     (CONTENT_TYPE, _TEXT),
     (0x4000, _TEXT),  # content encoding
     (HEADERS, _TABLE),
-    (0x1000, 1),  # delivery mode
+    (DELIVERY_MODE, 1),
     (0x0800, 1),  # priority
     (0x0400, _TEXT),  # correlation id
     (0x0200, _TEXT),  # reply to
-    (0x0100, _TEXT),  # expiration
-    (0x0080, _TEXT),  # message id
+    (EXPIRATION, _TEXT),
+    (MESSAGE_ID, _TEXT),
     (TIMESTAMP, 8),
     (0x0020, _TEXT),  # type
-    (0x0010, _TEXT),  # user id
+    (USER_ID, _TEXT),
     (0x0008, _TEXT),  # app id
     (0x0004, _TEXT),  # cluster id
 )
@@ -105,6 +106,26 @@ def as_sent(header: bytes) -> bytes:
         del properties[HEADERS]
         flags &= ~HEADERS
     return flags.to_bytes(2) + b"".join(properties.values()) + rest
+
+
+def joined(properties: Mapping[int, bytes], entries: Iterable[bytes]) -> bytes:
+    """Flags and properties, of which the headers are these ``entries``: see `as_sent`."""
+    found = {flag: value for flag, value in properties.items() if flag != HEADERS}
+    if table := b"".join(entries):
+        found[HEADERS] = len(table).to_bytes(4) + table
+    return sum(found).to_bytes(2) + b"".join(found[flag] for flag in sorted(found, reverse=True))
+
+
+def short_text(text: str) -> bytes:
+    """A property that is a text. Raises OverflowError if it has more than 255 bytes."""
+    said = text.encode()
+    return len(said).to_bytes(1) + said
+
+
+def entry(name: str, text: str) -> bytes:
+    """A header that is a text. Raises OverflowError if its name has more than 255 bytes."""
+    said = text.encode()
+    return short_text(name) + b"S" + len(said).to_bytes(4) + said
 
 
 def headers_of(header: bytes) -> Iterator[Field]:

@@ -238,6 +238,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         RUN,
         "How old an event may be; retention: as long as the table keeps its rows.",
     ] = "retention"
+    letters_max: Annotated[
+        int,
+        whole(0, 100_000_000),
+        EVENTS,
+        Commands(["run", "doctor"]),
+        "Most open dead letters; what is wrong beyond them waits at the broker. 0: unlimited.",
+    ] = 100_000
+    letters_keep: Annotated[
+        float, duration(), EVENTS, RUN, "How long dead letters stay once stored or discarded."
+    ] = 30 * 86400
     event_packages: Annotated[
         tuple[str, ...], modules(), EVENTS, USE_CATALOGUE, "Modules with event types of your own."
     ] = ()

@@ -29,12 +29,12 @@ LISTS_ALL = "config"
 RUN = Commands(["run"])
 TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
-USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish"])
-USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish"])
-USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate"])
+USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish", "dlq"])
+USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish", "dlq"])
+USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate", "dlq"])
 USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
 USE_CATALOGUE = Commands(
-    ["run", "provision", "doctor", "status", "publish", "events", "migrate"],
+    ["run", "provision", "doctor", "status", "publish", "events", "migrate", "dlq"],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
 ALL = Commands(
@@ -45,6 +45,7 @@ ALL = Commands(
         "doctor",
         "status",
         "publish",
+        "dlq",
         "events",
         "config",
         "migrate",

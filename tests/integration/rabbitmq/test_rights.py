@@ -27,7 +27,9 @@ async def poor(
     """Settings of a worker with the rights that operations.md says are enough."""
     user = f"worker-{uuid4().hex[:6]}"
     await rabbit.control("add_user", user, "pw")
-    await rabbit.control("set_permissions", user, "^$", r"^amq\.default$", "^[A-Z_]+$")
+    await rabbit.control(
+        "set_permissions", user, "^$", r"^amq\.default$", r"^([A-Z_]+|penstock\.dead)$"
+    )
     yield settings_for(
         nats_url,
         database,
@@ -76,6 +78,17 @@ async def test_on_what_others_have_made_it_works(
         for number in range(20):
             await bus.publish(AgentHeartbeat(agent_id=f"a-{number}"))
         await until(lambda: stored(poor.postgres_dsn, 20))
+
+
+async def test_who_may_not_read_what_was_given_up_works_without(
+    rabbit: EmbeddedRabbit, poor: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert poor.rabbitmq_user is not None
+    await provision(master(poor), dry_run=False)
+    await rabbit.control("set_permissions", poor.rabbitmq_user, "^$", "^$", "^[A-Z_]+$")
+    async with running(poor) as worker:
+        assert "penstock.dead" not in [pipeline.name for pipeline in worker.pipelines]
+    assert "given_up_unread" in capsys.readouterr().out
 
 
 async def seen(settings: Settings) -> list[Finding]:

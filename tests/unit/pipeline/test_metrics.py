@@ -52,6 +52,8 @@ def written(new: int, duplicate: int, *reasons: str) -> Written:
 def use_all(metrics: Metrics) -> None:
     metrics.redelivered("TASKS", 1)
     metrics.unknown_fields("tasks.updated")
+    metrics.letters_refused("TASKS", 1)
+    metrics.letters("kept", 2)
     metrics.batch("TASKS", messages(1, stored=time.time()), written(0, 0, "not_json"))
     metrics.stage("write", 0.1)
     metrics.batch_retried("TASKS")
@@ -98,6 +100,7 @@ def test_no_label_is_open_ended() -> None:
         "kind",
         "transport",
         "server",
+        "status",
     }
     assert labels == known | {"server"}
 

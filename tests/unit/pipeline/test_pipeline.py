@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.worker.errors import RowRejected, SinkUnavailable
+from penstock.worker.errors import NoRoomForLetters, RowRejected, SinkUnavailable
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -59,11 +59,13 @@ class Memory:
 
 
 async def worked(
-    sent: int | Sequence[Message], refuses: Callable[[list[str]], None]
+    sent: int | Sequence[Message],
+    refuses: Callable[[list[str]], None],
+    kind: type[Memory] = Memory,
 ) -> tuple[Given, Memory]:
     """What became of messages, or of so many, ``a-0`` and so on."""
     messages = [message(n) for n in range(sent)] if isinstance(sent, int) else sent
-    source, sink, metrics = Given(messages), Memory(refuses), Metrics()
+    source, sink, metrics = Given(messages), kind(refuses), Metrics()
     pipeline = source.pipeline = Pipeline(
         source,
         Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=1 << 20),
@@ -169,3 +171,20 @@ async def test_what_not_even_a_dead_letter_can_hold_is_returned() -> None:
     source, sink = await worked(4, refuses)
     assert sink.stored == ["a-0"]
     assert len(source.nacked) == 3
+
+
+async def test_letters_without_room_go_back_and_the_rest_is_stored() -> None:
+    """Those that found room before are kept; good events never wait for the others."""
+
+    class Full(Memory):
+        async def write(self, batch: Batch) -> Written:
+            room = 2 - len(self.reasons)
+            if over := [letter.message for letter in batch.letters[room:]]:
+                raise NoRoomForLetters(over, 2)
+            return await super().write(batch)
+
+    bad = [Message(subject="agents.a.heartbeat", body=b"no %d" % number) for number in range(5)]
+    source, sink = await worked([*bad, *map(message, range(3))], lambda _: None, Full)
+    assert sink.stored == ["a-0", "a-1", "a-2"]
+    assert sink.reasons == ["not_json"] * 2
+    assert source.nacked == [one.body for one in bad[2:]]

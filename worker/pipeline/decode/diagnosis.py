@@ -1,6 +1,7 @@
 """What is wrong with a message that could not be decoded, and what of it can still be told."""
 
 import base64
+import contextlib
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,7 +13,7 @@ from penstock.schemas.identity import event_uuid
 from penstock.worker.pipeline.decode.modes import other_mode, structured
 from penstock.worker.pipeline.decode.moments import LAST_TICK
 from penstock.worker.pipeline.decode.reasons import Reject
-from penstock.worker.pipeline.ports import DeadLetter, Message
+from penstock.worker.pipeline.ports import NO_HEADERS, DeadLetter, Message
 
 _escape = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL).finditer
 _HIGH, _LOW = (b"d8", b"d9", b"da", b"db"), (b"dc", b"dd", b"de", b"df")
@@ -21,10 +22,16 @@ _bound = re.compile(r"Expected `(?:int|float)` [<>]").search
 
 
 def dead_letter(message: Message, reason: str, error: str) -> DeadLetter:
-    """The dead letter of a message that was rejected for ``reason``."""
-    event_id, occurred_at = _salvage(message.body)
+    """The dead letter of a message that was rejected for ``reason``, with what can be salvaged."""
+    stated = _stated(message)
+    named = event_uuid(_text(stated.source), stated.id) if _text(stated.id) else None
     return DeadLetter(
-        message=message, reason=reason, error=error, event_id=event_id, occurred_at=occurred_at
+        message=message,
+        reason=reason,
+        error=error,
+        event_id=named,
+        event_type=_text(stated.type)[:255] or None,
+        occurred_at=_moment(stated.time),
     )
 
 
@@ -36,20 +43,34 @@ class _Times(msgspec.Struct):
     time: Any = None
 
 
-class _Salvage(msgspec.Struct):
-    source: str = ""
-    id: str = ""
-    time: datetime | None = None
+class _Stated(msgspec.Struct):
+    source: Any = None
+    id: Any = None
+    type: Any = None
+    time: Any = None
 
 
-def _salvage(body: bytes) -> tuple[str | None, datetime | None]:
-    """The id and time of a broken event, if they can still be read: they help to find it."""
-    try:
-        found = msgspec.json.decode(body, type=_Salvage)
-    except (ValueError, RecursionError):
-        return None, None
-    named = event_uuid(found.source, found.id) if found.id else None
-    return named, found.time if found.time is not None and found.time.tzinfo else None
+def _stated(message: Message) -> _Stated:
+    """What a broken event says of itself, in headers or in the body: it helps to find it."""
+    with contextlib.suppress(UnicodeDecodeError):
+        attributes = NO_HEADERS if message.plain else message.attributes
+        if "type" in attributes:
+            return msgspec.convert(attributes, _Stated)
+    for decode in (msgspec.json.decode, msgspec.msgpack.decode):
+        with contextlib.suppress(ValueError, RecursionError):
+            return decode(message.body, type=_Stated)
+    return _Stated()
+
+
+def _text(stated: Any) -> str:
+    return stated if isinstance(stated, str) else ""
+
+
+def _moment(stated: Any) -> datetime | None:
+    with contextlib.suppress(ValueError):
+        found = msgspec.convert(stated, datetime)
+        return found if found.tzinfo else None
+    return None
 
 
 def diagnose(message: Message, error: Exception) -> tuple[str, str]:

@@ -26,6 +26,7 @@ REASONS: Mapping[str, str] = {
     "lone_surrogate": "a text contains half of a surrogate pair, which is no character",
     "row_rejected": "PostgreSQL refuses the row",
     "crashes_workers": "max_crashes workers died while they handled it",
+    "broker_gave_up": "RabbitMQ put it into penstock.dead, for the reason that the error names",
     "internal_error": "Penstock itself failed on this message; please report it",
 }
 """Why a message became a dead letter: the closed list, with what each means."""
