@@ -35,7 +35,7 @@ from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.progress import Progress
 from penstock.worker.pipeline.unknown_fields import UnknownFields
-from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions
+from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions, keep_retention
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
@@ -43,6 +43,7 @@ from penstock.worker.postgres.outbox import PostgresOutbox
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.probe import PostgresProbe
 from penstock.worker.postgres.replicas import PostgresReplicas
+from penstock.worker.postgres.retention import PostgresRetention
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.postgres.views import HydratedViews
@@ -92,6 +93,8 @@ class Worker:
         await self._check_schema()
         self.pool = await self._stack.enter_async_context(database(settings))
         await check_mappings(self.pool, self._catalogue)
+        self._retention = PostgresRetention(settings, self._catalogue)
+        await self._retention.check(self.pool)
         self._sink = PostgresSink(self.pool, self._catalogue, worker_id=settings.worker_id)
         keep = timedelta(seconds=settings.outbox_keep) if settings.outbox else None
         self._upkeep = PostgresUpkeep(self.pool, outbox_keep=keep)
@@ -103,7 +106,7 @@ class Worker:
         if settings.kv:
             await self._open_buckets()
         kept = await self._sink.prepare()
-        window = Window(
+        window = self._window = Window(
             self._catalogue, kept, past=settings.window_past, future=settings.window_future
         )
         if settings.outbox:
@@ -248,7 +251,7 @@ class Worker:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
         replicas = PostgresReplicas(self.pool, self.settings.worker_id, __version__)
         background = [
-            self._spawn(keep_partitions(self._upkeep), "partitions"),
+            self._spawn(keep_partitions(self._upkeep, self._window.keep), "partitions"),
             self._spawn(keep_present(replicas, self.pipelines), "presence"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
             *(self._spawn(work(), name) for name, work in self._relaying.items()),
@@ -256,6 +259,8 @@ class Worker:
         running = [
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
         ]
+        if self.settings.retention:
+            background.append(self._spawn(keep_retention(self._retention), "retention"))
         if self._mirrored is not None:
             background.append(self._spawn(self._keep_hydrated(*self._mirrored), "hydrate"))
         if until_idle is not None:

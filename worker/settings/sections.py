@@ -14,6 +14,7 @@ class Section(StrEnum):
     EVENTS = "Events"
     KV = "KV bucket"
     OUTBOX = "Outbox"
+    PARTITIONS = "Partitions"
     HTTP = "HTTP"
     LOGS = "Logs"
     WORKER = "Worker"
@@ -31,7 +32,8 @@ TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
 USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish"])
 USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish"])
-USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate"])
+USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate", "partitions"])
+USE_PARTITIONS = Commands(["run", "doctor", "partitions"])
 USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
 USE_CATALOGUE = Commands(
     ["run", "provision", "doctor", "status", "publish", "events", "migrate"],
@@ -48,5 +50,6 @@ ALL = Commands(
         "events",
         "config",
         "migrate",
+        "partitions",
     ],
 )
