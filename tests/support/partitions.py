@@ -4,6 +4,10 @@ from datetime import UTC, datetime
 
 import asyncpg
 
+from penstock.worker.postgres.life import lives
+from penstock.worker.postgres.retention import Keeper, turn
+from penstock.worker.settings.keys import Settings
+
 LONG_AGO = datetime(2020, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)
 TABLE = '"every"."Kind of.rows"'
 PARTITION = "every.Kind of.rows_y2020m02"
@@ -55,3 +59,37 @@ async def every_kind(connection: asyncpg.Connection, rows: int) -> None:
     await connection.execute(_MADE)
     await connection.execute("SELECT partitions.ensure_for('every', 'Kind of.rows', $1)", LONG_AGO)
     await connection.execute(_FILLED, LONG_AGO, rows)
+
+
+OLD = "agents.heartbeat_y2020m02d03"
+HEARTBEAT = (
+    "INSERT INTO agents.heartbeat (event_id, occurred_at, agent_id)"
+    " VALUES (gen_random_uuid(), $1, gen_random_uuid())"
+)
+
+
+async def contents(connection: asyncpg.Connection) -> list[str]:
+    return [
+        text for (text,) in await connection.fetch(f"SELECT t::text FROM {TABLE} AS t ORDER BY id")
+    ]
+
+
+async def place(connection: asyncpg.Connection, name: str = PARTITION) -> str:
+    [life] = [life for life in await lives(connection, gone=True) if life.title == name]
+    return life.place
+
+
+async def old_heartbeats(connection: asyncpg.Connection) -> None:
+    await connection.execute("SELECT partitions.ensure_for('agents', 'heartbeat', $1)", LONG_AGO)
+    await connection.execute(HEARTBEAT, LONG_AGO)
+
+
+async def step(settings: Settings) -> dict[str, list[str]]:
+    """What one turn does, by partition; an error in its words."""
+    done: dict[str, list[str]] = {}
+    async with turn(settings, {}) as keeper:
+        assert isinstance(keeper, Keeper)
+        for life, actions in await keeper.plan():
+            async for taken in keeper.carry_out(life, actions):
+                done.setdefault(life.title, []).append(taken.error or taken.action)
+    return done

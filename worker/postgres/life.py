@@ -122,4 +122,6 @@ def upcoming(life: Life, now: datetime, ages: Ages) -> tuple[Action, datetime] |
     if life.place is Place.ATTACHED:
         leaves = leaves_at(life, ages)
         return None if leaves is None else (Action.DETACH, leaves)
-    return None if life.drops_at is None else (Action.DROP, life.drops_at)
+    if life.place is Place.GONE or life.drops_at is None:
+        return None
+    return Action.DROP, life.drops_at

@@ -1,34 +1,41 @@
 """Retention takes partitions out of their tables, whoever is killed or writes meanwhile."""
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import msgspec
-import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
-from penstock.worker.cli import main
 from penstock.worker.errors import PenstockError
 from penstock.worker.pipeline.commit import Committer
-from penstock.worker.postgres.life import lives
-from penstock.worker.postgres.retention import Keeper, PostgresRetention, turn
+from penstock.worker.postgres.retention import PostgresRetention, turn
 from penstock.worker.settings.keys import Settings
 from tests.integration.postgres.test_failover import opened
 from tests.integration.postgres.test_sink import CATALOGUE, events
 from tests.support.batches import stored_as
-from tests.support.partitions import LONG_AGO, PARTITION, TABLE, every_kind
+from tests.support.partitions import (
+    HEARTBEAT,
+    LONG_AGO,
+    OLD,
+    PARTITION,
+    every_kind,
+    old_heartbeats,
+    place,
+    step,
+)
 from tests.support.roles import INGEST, OWNER, logged_in
 from tests.support.running import settings_for
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
-ROWS = 3_210
+KINDS = ["agents.heartbeat"]
+WAITING = (
+    "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%DETACH%'"
+    " AND datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture
@@ -42,91 +49,6 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
 def settings(database: str, tmp_path: Path) -> Settings:
     folder = str(tmp_path / "archive")
     return settings_for("nats://127.0.0.1:1", database, archive_folder=folder, lock_timeout="300ms")
-
-
-def penstock(settings: Settings, *arguments: str) -> tuple[int, Any]:
-    """What a command says, as JSON if it did not fail, and its exit code."""
-    dsn = ["--postgres-dsn", settings.postgres_dsn]
-    folder = ["--archive-folder", str(settings.archive_folder)]
-    said = CliRunner().invoke(main, ["partitions", *arguments, *dsn, *folder, "--json"])
-    assert said.exception is None or isinstance(said.exception, SystemExit), said.exception
-    text = said.output if said.exit_code == 2 else json.loads(said.stdout)
-    return said.exit_code, text
-
-
-async def command(settings: Settings, *arguments: str) -> tuple[int, Any]:
-    return await asyncio.to_thread(penstock, settings, *arguments)
-
-
-async def contents(connection: asyncpg.Connection) -> list[str]:
-    return [
-        text for (text,) in await connection.fetch(f"SELECT t::text FROM {TABLE} AS t ORDER BY id")
-    ]
-
-
-async def place(connection: asyncpg.Connection, name: str = PARTITION) -> str:
-    [life] = [life for life in await lives(connection, gone=True) if life.title == name]
-    return life.place
-
-
-async def test_a_partition_goes_to_a_file_and_comes_back_as_it_was(
-    connection: asyncpg.Connection, settings: Settings
-) -> None:
-    await every_kind(connection, ROWS)
-    before = await contents(connection)
-    assert len(before) == ROWS
-
-    code, said = await command(settings, "maintain")
-    assert code == 2
-    assert "--yes" in said
-    code, planned = await command(settings, "maintain", "--dry-run")
-    steps = [step["action"] for step in planned if step["partition"] == PARTITION]
-    assert (code, steps) == (0, ["detach", "move to archive", "export", "drop"])
-    assert await contents(connection) == before
-
-    code, done = await command(settings, "maintain", "--yes")
-    assert code == 0, done
-    assert await contents(connection) == []
-    assert await place(connection) == "gone"
-    assert (await command(settings, "maintain")) == (0, [])
-
-    file = Path(str(settings.archive_folder)) / f"{PARTITION}.parquet"
-    read = pq.read_table(file)
-    assert read.num_rows == ROWS
-    assert read["n2"][0].as_py() == "1.50"
-    assert read["occurred_at"].cast("int64")[0].as_py() % 1_000_000 > 789_012
-
-    code, _ = await command(settings, "import", str(file))
-    assert code == 0
-    assert await contents(connection) == before
-    assert await place(connection) == "attached"
-    assert (await command(settings, "maintain")) == (0, []), "it is left alone for a while"
-    code, said = await command(settings, "import", str(file))
-    assert code == 2
-    assert "holds this period already" in said
-
-
-OLD = "agents.heartbeat_y2020m02d03"
-HEARTBEAT = (
-    "INSERT INTO agents.heartbeat (event_id, occurred_at, agent_id)"
-    " VALUES (gen_random_uuid(), $1, gen_random_uuid())"
-)
-
-
-async def old_heartbeats(connection: asyncpg.Connection) -> None:
-    await connection.execute("SELECT partitions.ensure_for('agents', 'heartbeat', $1)", LONG_AGO)
-    await connection.execute(HEARTBEAT, LONG_AGO)
-
-
-async def step(settings: Settings) -> dict[str, list[str]]:
-    """What one turn does, by partition; an error in its words."""
-    done: dict[str, list[str]] = {}
-    async with turn(settings, {}) as keeper:
-        assert isinstance(keeper, Keeper)
-        for life, actions in await keeper.plan():
-            async for taken in keeper.carry_out(life, actions):
-                done.setdefault(life.title, []).append(taken.error or taken.action)
-    return done
 
 
 async def test_who_is_interrupted_leaves_what_the_next_one_finishes(
@@ -161,14 +83,18 @@ async def test_the_session_that_detaches_may_be_killed(
         await reader.fetch("SELECT count(*) FROM agents.heartbeat")
         detaching = asyncio.create_task(step(patient))
 
+        async def waiting() -> bool:
+            return bool(await connection.fetchval(WAITING))
+
         async def killed() -> bool:
             return bool(
-                await connection.fetchval(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE query LIKE '%DETACH%' AND wait_event_type = 'Lock'"
-                )
+                await connection.fetchval(WAITING.replace("pid", "pg_terminate_backend(pid)", 1))
             )
 
+        await until(waiting)
+        async with asyncio.timeout(PATIENCE), opened(database) as (_, sink):
+            written = await sink.write(stored_as(events(random.Random(1), KINDS, 50, 50)))
+            assert written.new == 50, "whoever writes waits for nobody"
         await until(killed)
         [error] = (await detaching)[OLD]
         assert any(code in error for code in ("57P01", "08003"))
@@ -183,8 +109,6 @@ async def test_one_process_at_a_time(connection: asyncpg.Connection, settings: S
         async with turn(settings, {}) as second:
             assert second is None
         assert [line async for line in PostgresRetention(settings, CATALOGUE).round()] == []
-        code, said = await command(settings, "maintain", "--yes")
-        assert (code, "another process" in said) == (2, True)
         assert await place(connection, OLD) == "attached"
 
 
@@ -229,7 +153,7 @@ async def test_a_late_event_of_a_detached_period_is_a_letter_and_its_neighbours_
 ) -> None:
     await old_heartbeats(connection)
     await step(settings)
-    found = events(random.Random(3), ["agents.heartbeat"], 9, 9)
+    found = events(random.Random(3), KINDS, 9, 9)
     late = msgspec.structs.replace(found[4], time=LONG_AGO)
     async with opened(database) as (_, sink):
         committer = Committer(sink, name="test", retry_for=0, stopping=asyncio.Event())
@@ -239,3 +163,27 @@ async def test_a_late_event_of_a_detached_period_is_a_letter_and_its_neighbours_
         assert [letter.reason for letter in written.letters] == ["period_detached"]
         assert OLD in written.letters[0].error
     assert await place(connection, OLD) == "gone"
+
+
+def files(settings: Settings) -> list[Path]:
+    return list(Path(str(settings.archive_folder)).iterdir())
+
+
+async def test_an_export_that_cannot_be_written_keeps_the_rows(
+    connection: asyncpg.Connection, settings: Settings, tmp_path: Path
+) -> None:
+    await every_kind(connection, 20)
+    nowhere = msgspec.structs.replace(settings, archive_folder=None)
+    assert "archive_folder is not set" in (await step(nowhere))[PARTITION][-1]
+    (tmp_path / "file").write_text("")
+    wrong = msgspec.structs.replace(settings, archive_folder=str(tmp_path / "file"))
+    assert "cannot write" in (await step(wrong))[PARTITION][-1]
+    assert await place(connection) == "archived"
+    await connection.execute(
+        'UPDATE archive."Kind of.rows_y2020m02" SET at = \'294276-12-31Z\' WHERE "c.d" = 1'
+    )
+    assert "later than Parquet can say" in (await step(settings))[PARTITION][-1]
+    assert await connection.fetchval('SELECT count(*) FROM archive."Kind of.rows_y2020m02"') == 20
+    assert files(settings) == [], "nothing half-written stays"
+    await connection.execute('UPDATE archive."Kind of.rows_y2020m02" SET at = NULL')
+    assert (await step(settings))[PARTITION] == ["export", "drop"]
