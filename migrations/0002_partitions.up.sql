@@ -105,15 +105,12 @@ BEGIN
     END IF;
     IF attached THEN
         RETURN child;
-    ELSIF partitions.is_detached(in_schema, in_table, tstzrange(span.lower, span.upper)) THEN
+    ELSIF NOT attached
+        OR partitions.is_detached(in_schema, in_table, tstzrange(span.lower, span.upper))
+    THEN
         -- Made anew, it would hold a few late rows and pass for the whole period.
-        RAISE EXCEPTION '%.% keeps no rows of % any more: % was detached',
-            in_schema, in_table, at, child
+        RAISE EXCEPTION '%.% takes no rows of %: % was detached', in_schema, in_table, at, child
             USING ERRCODE = 'PK001';
-    ELSIF NOT attached THEN
-        RAISE EXCEPTION '% exists, but is not attached to %.%', child, in_schema, in_table
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Somebody else has detached it: attach it, or rename it.';
     END IF;
     -- Made alone and attached: that lets writers of the other partitions go on, which
     -- CREATE TABLE .. PARTITION OF does not. It is empty, so there is nothing to scan on attaching.

@@ -79,13 +79,18 @@ def whole(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise PenstockError(
-            f"cannot write {path}: {error.strerror or error}; give archive_folder a place with "
-            "room that may be written to"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> PenstockError:
+    """That a file cannot be written, and what to do."""
+    return PenstockError(
+        f"cannot write {path}: {error.strerror or error}; give archive_folder a place with room "
+        "that may be written to"
+    )
 
 
 def _sync(path: Path) -> None:

@@ -6,13 +6,14 @@ as in PostgreSQL itself.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from penstock.worker.archive.manifest import Column
+from penstock.worker.archive.manifest import Column, unwritable
 from penstock.worker.errors import PenstockError
 
 _EXACT = {
@@ -50,19 +51,31 @@ class ParquetFile:
     """A Parquet file that is being written. Close it."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
+        self._path = path
         self._columns = columns
         self._schema = pa.schema([_field(column) for column in columns])
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
 
     def write(self, rows: Rows) -> None:
-        """Add a group of rows. Raises PenstockError for a moment beyond Parquet's calendar."""
+        """Add a group of rows. Raises PenstockError for a moment beyond Parquet's calendar, and if
+        the file cannot be written.
+        """
         cells = list(zip(*rows, strict=True))
         arrays = [_array(c, values) for c, values in zip(self._columns, cells, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        with self._writing():
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
     def close(self) -> None:
-        """Write the end of the file."""
-        self._writer.close()
+        """Write the end of the file. Raises PenstockError if it cannot be written."""
+        with self._writing():
+            self._writer.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self._path, error) from error
 
 
 def read_rows(path: Path, columns: Sequence[Column]) -> Iterator[Rows]:

@@ -1,5 +1,7 @@
 """What `penstock partitions` prints: partitions, and the steps that were taken."""
 
+import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -56,6 +58,23 @@ def as_one(found: Sequence[msgspec.Struct]) -> str:
 def table(lines: Sequence[Line], now: datetime) -> str:
     """Columns for a terminal."""
     return columns(_TITLES, [_cells(found, now) for found in lines])
+
+
+class Meter:
+    """Rows on a terminal: how many of how many, how fast, how long it still takes."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._began = 0.0
+
+    def __call__(self, what: str, rows: int, of: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        if what != self._what:
+            self._what, self._began = what, time.monotonic()
+        rate = rows / max(0.001, time.monotonic() - self._began)
+        text = f"{what}: {rows:,} of {of:,} rows, {rate:,.0f}/s, {(of - rows) / rate:.0f} s left"
+        click.echo(f"\r{text:79}", err=True, nl=rows >= of)
 
 
 def told(done: Sequence[Taken], *, dry_run: bool, as_json: bool) -> int:

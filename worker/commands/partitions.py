@@ -12,11 +12,11 @@ import click
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
 from penstock.worker.archive import manifest as manifests
-from penstock.worker.commands.partition_lines import as_one, line, table, told
+from penstock.worker.commands.partition_lines import Meter, as_one, line, table, told
 from penstock.worker.errors import MigrationError, PenstockError
 from penstock.worker.postgres.importing import check, restore
-from penstock.worker.postgres.life import Action, Ages, Life, lives
-from penstock.worker.postgres.making import make, missing, partitioned
+from penstock.worker.postgres.life import Action, Ages, Life, Place, lives
+from penstock.worker.postgres.making import Missing, make, missing, partitioned
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.retention import Keeper, Taken, turn
 from penstock.worker.postgres.stream_ages import stream_ages, too_short
@@ -44,16 +44,8 @@ async def ensure(
     await _prepared(settings)
     async with database(settings) as pool:
         await _known(pool, tables)
-        done = []
-        for period in await missing(pool, *span, tables):
-            name = f"{period.schema}.{period.name}"
-            if period.detached:
-                error = "retention has detached it; `penstock partitions import` brings it back"
-                done.append(Taken(partition=name, action="make", error=error))
-                continue
-            if not dry_run:
-                await make(pool, period)
-            done.append(Taken(partition=name, action="make"))
+        periods = await missing(pool, *span, tables)
+        done = [await _made(pool, period, dry_run=dry_run) for period in periods]
     return told(done, dry_run=dry_run, as_json=as_json)
 
 
@@ -63,10 +55,8 @@ async def maintain(settings: Settings, *, dry_run: bool, yes: bool, as_json: boo
     async with database(settings) as pool:
         if wrong := await too_short(pool, ages):
             raise PenstockError("\n".join(wrong))
-        made = [period for period in await missing(pool, None, None, ()) if not period.detached]
-        for period in () if dry_run else made:
-            await make(pool, period)
-    done = [Taken(partition=f"{one.schema}.{one.name}", action="make") for one in made]
+        periods = [one for one in await missing(pool, None, None, ()) if not one.detached]
+        done = [await _made(pool, period, dry_run=dry_run) for period in periods]
     async with turn(settings, ages) as keeper:
         plan = await _ours(keeper).plan()
         done += await _carried_out(_ours(keeper), plan, dry_run=dry_run, yes=yes)
@@ -79,10 +69,15 @@ async def archive(
     """Take the named partitions out of their tables. Raises PenstockError if one is unknown."""
     ages = await _prepared(settings)
     async with turn(settings, ages) as keeper:
-        found = {life.title for life in await lives(_ours(keeper).connection)}
+        found = {life.title: life for life in await lives(_ours(keeper).connection)}
         if unknown := [name for name in names if name not in found]:
             raise PenstockError(
                 f"no partition {', '.join(unknown)}; `penstock partitions list` has their names"
+            )
+        now = datetime.now(UTC)
+        if early := [one.title for one in found.values() if one.title in names and _open(one, now)]:
+            raise PenstockError(
+                f"{', '.join(early)}: events of this period still come; wait until it is over"
             )
         plan = await _ours(keeper).plan(names)
         done = await _carried_out(_ours(keeper), plan, dry_run=dry_run, yes=yes)
@@ -102,7 +97,7 @@ async def bring_back(
             await check(connection, manifest)
         for manifest, file in found:
             if not dry_run:
-                await restore(connection, manifest, file, keep)
+                await restore(connection, manifest, file, keep, Meter())
             name = f"{manifest.schema}.{manifest.partition}"
             done.append(Taken(partition=name, action="import", note=f"{manifest.rows} rows"))
     return told(done, dry_run=dry_run, as_json=as_json)
@@ -123,6 +118,22 @@ async def _known(pool: Any, tables: Sequence[str]) -> None:
         raise PenstockError(
             f"no table {', '.join(unknown)} in partitions.policy; it has {', '.join(known)}"
         )
+
+
+async def _made(pool: Any, period: Missing, *, dry_run: bool) -> Taken:
+    name, error = f"{period.schema}.{period.name}", ""
+    if period.detached:
+        error = "retention has detached it; `penstock partitions import` brings it back"
+    elif not dry_run:
+        try:
+            await make(pool, period)
+        except PenstockError as failure:
+            error = str(failure)
+    return Taken(partition=name, action="make", error=error)
+
+
+def _open(life: Life, now: datetime) -> bool:
+    return life.place is Place.ATTACHED and (life.upper is None or life.upper > now)
 
 
 def _ours(keeper: Keeper | None) -> Keeper:
@@ -146,6 +157,7 @@ async def _carried_out(
     if dropped and not yes:
         _agreed(dropped)
     done: list[Taken] = []
+    keeper.told = Meter()
     for life, actions in plan:
         done += [taken async for taken in keeper.carry_out(life, actions)]
     return done

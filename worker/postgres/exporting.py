@@ -1,7 +1,7 @@
 """A partition that was put away, as a file: its rows, and how to tell that they are all there."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,22 +28,39 @@ SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL sear
 """
 """What PostgreSQL's texts of values depend on, so that they mean the same everywhere."""
 
+_AVERAGE = """
+SELECT pg_total_relation_size(oid) / greatest(1, reltuples), greatest(0, reltuples)::bigint
+FROM pg_class WHERE oid = $1::text::regclass
+"""
 _GROUP_BYTES = 8 * 2**20
 _GROUP_ROWS = 10_000
+"""Rows of a group: so many that it takes about the same memory, whatever they are like."""
+
 _COUNTED = ("timestamptz", "timestamp", "date")
 
 
-async def export(connection: asyncpg.Connection, life: Life, folder: Path) -> tuple[Path, Manifest]:
+Told = Callable[[str, int, int], None]
+"""Hears what is being done, for how many rows it is, and of how many."""
+
+
+def ignored(_what: str, _rows: int, _of: int) -> None:
+    """Nobody is told."""
+
+
+async def export(
+    connection: asyncpg.Connection, life: Life, folder: Path, told: Told = ignored
+) -> tuple[Path, Manifest]:
     """Write the rows of ``life``, which nobody changes any more, to a file in ``folder``, and then
-    its manifest. Returns where that is.
+    its manifest. Returns where the file is. ``told`` hears how far it is.
 
     Raises SinkUnavailable, and PenstockError if the file cannot be written.
     """
     with translated():
+        await connection.execute(f"ANALYZE {life.relation}")
         columns = await columns_of(connection, str(life.relation), generated=True)
     path = manifests.free_name(folder, life.title)
     with manifests.whole(path) as unfinished:
-        rows = await _write(connection, life, columns, unfinished)
+        rows = await _write(connection, life, columns, unfinished, told)
         sha256 = await asyncio.to_thread(manifests.checksum, unfinished)
         size = unfinished.stat().st_size
     manifest = Manifest(
@@ -59,7 +76,8 @@ async def export(connection: asyncpg.Connection, life: Life, folder: Path) -> tu
         sha256=sha256,
         exported_at=manifests.now(),
     )
-    return manifests.describe(path, manifest), manifest
+    manifests.describe(path, manifest)
+    return path.resolve(), manifest
 
 
 async def columns_of(
@@ -100,7 +118,11 @@ async def exact_values(
 
 
 async def _write(
-    connection: asyncpg.Connection, life: Life, columns: list[Column], path: Path
+    connection: asyncpg.Connection,
+    life: Life,
+    columns: list[Column],
+    path: Path,
+    told: Told,
 ) -> int:
     """All rows of one snapshot. Returns how many; raises PenstockError unless the file has them."""
     from penstock.worker.archive import parquet  # noqa: PLC0415  (an extra of its own)
@@ -109,10 +131,13 @@ async def _write(
     file = parquet.ParquetFile(path, columns)
     try:
         async with exact_values(connection, isolation="repeatable_read", readonly=True):
+            [(average, expected)] = await connection.fetch(_AVERAGE, life.relation)
+            group = int(min(_GROUP_ROWS, max(10, _GROUP_BYTES / max(1.0, average))))
             cursor = await connection.cursor(_selected(life, columns))
-            while rows := await cursor.fetch(_group(life)):
+            while rows := await cursor.fetch(group):
                 await asyncio.to_thread(file.write, list(map(tuple, rows)))
                 written += len(rows)
+                told(life.title, written, max(written, expected))
             counted = await connection.fetchval(f"SELECT count(*) FROM {life.relation}")
     finally:
         await asyncio.to_thread(file.close)
@@ -140,12 +165,6 @@ def identifier(name: str) -> str:
     """The name of a column, whatever is in it."""
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
-
-
-def _group(life: Life) -> int:
-    """So many rows that a group takes about the same memory, whatever the rows are like."""
-    average = (life.bytes or 0) / max(1, life.rows)
-    return int(min(_GROUP_ROWS, max(10, _GROUP_BYTES / max(1.0, average))))
 
 
 def _bounded(life: Life) -> Any:

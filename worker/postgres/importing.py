@@ -10,7 +10,7 @@ import asyncpg
 from penstock.worker.archive.manifest import Column, Manifest
 from penstock.worker.errors import PenstockError
 from penstock.worker.postgres.errors import translated
-from penstock.worker.postgres.exporting import columns_of, exact_values, identifier
+from penstock.worker.postgres.exporting import Told, columns_of, exact_values, identifier, ignored
 from penstock.worker.postgres.life import Life, lives
 
 _ATTACHED = """
@@ -43,10 +43,14 @@ async def check(connection: asyncpg.Connection, manifest: Manifest) -> None:
 
 
 async def restore(
-    connection: asyncpg.Connection, manifest: Manifest, file: Path, keep: timedelta
+    connection: asyncpg.Connection,
+    manifest: Manifest,
+    file: Path,
+    keep: timedelta,
+    told: Told = ignored,
 ) -> None:
     """Make the partition of ``manifest`` from ``file`` and attach it. Retention leaves it alone for
-    ``keep``. Writers of other partitions go on meanwhile. Raises SinkUnavailable, RowRejected, and
+    ``keep``. ``told`` hears how far it is. Writers of other partitions go on meanwhile. Raises SinkUnavailable, RowRejected, and
     PenstockError if a row is missing.
     """
     from penstock.worker.archive.parquet import as_text, read_rows  # noqa: PLC0415  (an extra)
@@ -60,13 +64,16 @@ async def restore(
     columns = [column for column in manifest.columns if column.name in own]
     insert = _insert(child, columns, [as_text(column) for column in columns])
     async with exact_values(connection):
+        # Its indexes grow with the rows: on attaching there is nothing to build, which would keep
+        # others from making partitions meanwhile.
         await connection.execute(
             f"CREATE TABLE {child} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS "
-            "INCLUDING GENERATED INCLUDING STORAGE INCLUDING COMPRESSION)"
+            "INCLUDING GENERATED INCLUDING INDEXES INCLUDING STORAGE INCLUDING COMPRESSION)"
         )
-        groups = read_rows(file, columns)
+        groups, done = read_rows(file, columns), 0
         while rows := await asyncio.to_thread(next, groups, ()):
             await connection.execute(insert, *map(list, zip(*rows, strict=True)))
+            told(manifest.file, done := done + len(rows), manifest.rows)
         await _attach(connection, manifest, parent, child, keep)
     with translated():
         await connection.execute(f"ANALYZE {child}")

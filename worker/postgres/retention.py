@@ -18,7 +18,7 @@ import msgspec
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.errors import PenstockError, SettingsError
 from penstock.worker.postgres.errors import translated
-from penstock.worker.postgres.exporting import export, identifier
+from penstock.worker.postgres.exporting import Told, export, identifier, ignored
 from penstock.worker.postgres.life import Action, Ages, Life, due, lives
 from penstock.worker.postgres.pool import connection_apart
 from penstock.worker.postgres.stream_ages import stream_ages, too_short
@@ -79,10 +79,13 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keeper:
-    """Takes the steps that are due, over the connection of an owner whose turn it is."""
+    """Takes the steps that are due, over the connection of an owner whose turn it is. ``told`` hears
+    how far an export is.
+    """
 
     def __init__(self, connection: asyncpg.Connection, folder: Path | None, ages: Ages) -> None:
         self.connection = connection
+        self.told: Told = ignored
         self._folder = folder
         self._ages = ages
 
@@ -146,16 +149,16 @@ class Keeper:
                 f"export = false for {life.of} in partitions.policy"
             )
         try:
-            path, made = await export(self.connection, life, self._folder)
+            path, made = await export(self.connection, life, self._folder, self.told)
         except ModuleNotFoundError as error:
             raise PenstockError(
                 f"{life.title} is to be exported, which needs the Python module {error.name}: "
                 "pip install 'penstock[archive]'"
             ) from error
-        told = made.exported_at, str(path.with_name(made.file)), made.rows, made.sha256
+        record = made.exported_at, str(path), made.rows, made.sha256
         with translated():
-            await self.connection.execute(_EXPORTED, *_key(life), *told)
-        return f"to {told[1]}"
+            await self.connection.execute(_EXPORTED, *_key(life), *record)
+        return f"to {path}"
 
 
 def _key(life: Life) -> tuple[Any, ...]:

@@ -164,6 +164,8 @@ async def test_the_list_says_what_happens_next(
     assert all(one["bytes"] > 0 and one["place"] == "attached" for one in found)
     code, said = await command(settings, "list", "agents.hartbeat")
     assert (code, "no table agents.hartbeat in partitions.policy" in said) == (2, True)
+    code, said = await command(settings, "archive", newest["partition"], "--yes")
+    assert (code, "events of this period still come" in said) == (2, True)
     code, said = await command(settings, "archive", "agents.none", "--yes")
     assert (code, "no partition agents.none" in said) == (2, True)
 
@@ -185,6 +187,14 @@ async def test_partitions_are_made_where_they_are_missing(
     code, done = await command(settings, "ensure", table, *span)
     assert [bool(one["error"]) for one in done] == [False, True, False]
     assert (await command(settings, "ensure")) == (0, [])
+    await connection.execute(
+        "UPDATE partitions.policy SET schema_name = 'nowhere' WHERE table_name = 'output'"
+    )
+    code, done = await command(settings, "ensure")
+    assert (code, {"3F000" in one["error"] or "42P01" in one["error"] for one in done}) == (
+        1,
+        {True},
+    )
 
 
 async def test_a_policy_that_drops_what_a_stream_still_has_is_refused(
