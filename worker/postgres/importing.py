@@ -50,8 +50,8 @@ async def restore(
     told: Told = ignored,
 ) -> None:
     """Make the partition of ``manifest`` from ``file`` and attach it. Retention leaves it alone for
-    ``keep``. ``told`` hears how far it is. Writers of other partitions go on meanwhile. Raises SinkUnavailable, RowRejected, and
-    PenstockError if a row is missing.
+    ``keep``. Writers of other partitions go on meanwhile. ``told`` hears how far it is. Raises
+    SinkUnavailable, RowRejected, and PenstockError if a row is missing.
     """
     from penstock.worker.archive.parquet import as_text, read_rows  # noqa: PLC0415  (an extra)
 

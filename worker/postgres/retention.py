@@ -79,8 +79,8 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keeper:
-    """Takes the steps that are due, over the connection of an owner whose turn it is. ``told`` hears
-    how far an export is.
+    """Takes the steps that are due, over the connection of an owner whose turn it is. ``told``
+    hears how far an export is.
     """
 
     def __init__(self, connection: asyncpg.Connection, folder: Path | None, ages: Ages) -> None:
