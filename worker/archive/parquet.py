@@ -8,6 +8,7 @@ as in PostgreSQL itself.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -48,10 +49,11 @@ def as_text(column: Column) -> bool:
 
 
 class ParquetFile:
-    """A Parquet file that is being written. Close it."""
+    """A Parquet file that is being written, by one thread or another. Close it."""
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         self._path = path
+        self._alone = Lock()
         self._columns = columns
         self._schema = pa.schema([_field(column) for column in columns])
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
@@ -72,8 +74,10 @@ class ParquetFile:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
+        """Whoever stops waiting for a thread that writes, and closes, waits for it here."""
         try:
-            yield
+            with self._alone:
+                yield
         except OSError as error:
             raise unwritable(self._path, error) from error
 

@@ -172,7 +172,8 @@ async def turn(settings: Settings, ages: Ages) -> AsyncIterator[Keeper | None]:
     """
     dsn = settings.postgres_owner_dsn or settings.postgres_dsn
     folder = Path(settings.archive_folder) if settings.archive_folder else None
-    async with connection_apart(settings, dsn=dsn, hurried=False) as connection:
+    slow = {"idle_in_transaction_session_timeout": "0"}  # as a disk that is written to may be
+    async with connection_apart(settings, dsn=dsn, hurried=False, **slow) as connection:
         with translated():
             ours = await connection.fetchval(_TURN)
         yield Keeper(connection, folder, ages) if ours else None

@@ -34,9 +34,13 @@ async def too_short(pool: asyncpg.Pool, ages: Ages) -> list[str]:
     """
     policies = await PostgresUpkeep(pool).policies()
     return [
-        f"partitions.policy keeps rows of {policy.table} for {policy.retention}, but "
-        f"stream_max_age keeps messages for {ages[policy.table]}; raise that retention, or lower "
+        f"partitions.policy keeps rows of {policy.table} for {_said(policy.retention)}, but "
+        f"stream_max_age keeps messages for {_said(ages[policy.table])}; raise that retention, or lower "
         "stream_max_age"
         for policy in policies
         if policy.retention is not None and policy.retention < ages.get(policy.table, _NONE)
     ]
+
+
+def _said(span: timedelta) -> str:
+    return f"{span.days} days" if span == timedelta(days=span.days) else str(span)

@@ -36,7 +36,7 @@ USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate", "parti
 USE_PARTITIONS = Commands(["run", "doctor", "partitions"])
 USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
 USE_CATALOGUE = Commands(
-    ["run", "provision", "doctor", "status", "publish", "events", "migrate"],
+    ["run", "provision", "doctor", "status", "publish", "events", "migrate", "partitions"],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
 ALL = Commands(
