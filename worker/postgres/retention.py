@@ -98,15 +98,18 @@ class Keeper:
         return [(life, actions) for life, actions in steps if actions]
 
     async def carry_out(self, life: Life, actions: list[Action]) -> AsyncIterator[Taken]:
-        """Take the steps of a partition until one fails."""
-        for action in actions:
+        """Take the steps of a partition until one fails, or the policy is another meanwhile."""
+        while actions:
+            action, *rest = actions
             try:
                 note = await self._take(action, life)
+                life = await self._again(life)
             except PenstockError as error:
                 yield Taken(partition=life.title, action=action, error=str(error))
                 return
             yield Taken(partition=life.title, action=action, note=note)
-            life = await self._again(life)
+            still = list(due(life, datetime.now(UTC), self._ages))
+            actions = [step for step in rest if step in still]
 
     async def _again(self, life: Life) -> Life:
         found = await lives(self.connection, gone=True)

@@ -35,8 +35,8 @@ async def too_short(pool: asyncpg.Pool, ages: Ages) -> list[str]:
     policies = await PostgresUpkeep(pool).policies()
     return [
         f"partitions.policy keeps rows of {policy.table} for {_said(policy.retention)}, but "
-        f"stream_max_age keeps messages for {_said(ages[policy.table])}; raise that retention, or lower "
-        "stream_max_age"
+        f"stream_max_age keeps messages for {_said(ages[policy.table])}; raise that retention, "
+        "or lower stream_max_age"
         for policy in policies
         if policy.retention is not None and policy.retention < ages.get(policy.table, _NONE)
     ]
