@@ -154,6 +154,7 @@ async def test_the_list_says_what_happens_next(
     connection: asyncpg.Connection, settings: Settings
 ) -> None:
     await old_heartbeats(connection)
+    await connection.execute(f"ANALYZE {OLD}")
     code, found = await command(settings, "list", "agents.heartbeat")
     assert (code, len(found)) == (0, 10)
     oldest, newest = found[0], found[-1]
