@@ -23,6 +23,7 @@ _GROWING = {
     "in_flight": "`in_flight`",
     "processes": "worker processes",
     "partitions": "daily partitions of the past",
+    "attached": "attached partitions",
     "agents": "agents",
     "backlog": "events in the backlog",
 }
@@ -41,6 +42,7 @@ def ratios(results: Results) -> dict[str, float]:
         "rabbitmq: aio-pika callback": _against(results, "rabbitmq", "callback"),
         "backlog: ten times as long": _grown(results, "backlog"),
         "processes: two": _grown(results, "processes"),
+        "partitions: 120 attached for 3": _grown(results, "attached"),
     }
     return {name: round(ratio, 2) for name, ratio in found.items() if ratio is not None}
 

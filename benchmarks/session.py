@@ -6,6 +6,7 @@ from statistics import median
 
 import msgspec
 
+from benchmarks.attached import attached
 from benchmarks.drain import Outcome, compare, prepared
 from benchmarks.growth import Point, growth
 from benchmarks.latency import RATES, Latency, latency
@@ -16,7 +17,7 @@ from benchmarks.servers import Servers, started
 from benchmarks.workloads import WORKLOADS
 from penstock.worker.embedded import ServerFailed
 
-SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth")
+SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth", "partitions")
 
 _LATENCY_SECONDS = 6.0
 _QUICK_SECONDS = 3.0
@@ -81,7 +82,10 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Results:
             elif section == "growth":
                 rounds = max(1, plan.rounds // _GROWTH_ROUNDS)
                 points = await growth(servers, plan.factor, rounds, say)
-                results.growth = [_grown(point) for point in points]
+                results.growth += [_grown(point) for point in points]
+            elif section == "partitions":
+                points = await attached(servers, plan.factor, plan.rounds)
+                results.growth += [_grown(point) for point in points]
             elif section == "rabbitmq":
                 await _queues(servers, plan, results)
             else:

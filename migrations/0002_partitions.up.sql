@@ -11,14 +11,21 @@ CREATE TABLE partitions.policy (
     premake     integer NOT NULL DEFAULT 3 CHECK (premake BETWEEN 0 AND 100),
     retention   interval,
     archive     boolean NOT NULL DEFAULT false,
+    export      boolean NOT NULL DEFAULT false,
     drop_after  interval,
     last_run    timestamptz,
-    PRIMARY KEY (schema_name, table_name)
+    PRIMARY KEY (schema_name, table_name),
+    CONSTRAINT retention_is_positive CHECK (retention > '0'),
+    CONSTRAINT archived_rows_are_kept_longer CHECK (drop_after > retention)
 );
 COMMENT ON COLUMN partitions.policy.premake IS 'Periods to make ahead of the current one';
 COMMENT ON COLUMN partitions.policy.retention IS 'How long rows stay online; NULL is for ever';
-COMMENT ON COLUMN partitions.policy.archive IS 'Keep detached partitions in the schema archive';
-COMMENT ON COLUMN partitions.policy.drop_after IS 'When an archived partition goes; NULL is never';
+COMMENT ON COLUMN partitions.policy.archive IS
+    'Keep detached partitions in the schema archive; otherwise they are dropped';
+COMMENT ON COLUMN partitions.policy.export IS
+    'Write detached partitions to Parquet files; none is dropped before that';
+COMMENT ON COLUMN partitions.policy.drop_after IS
+    'How old rows become in the schema archive; NULL is for ever';
 
 CREATE FUNCTION partitions.period(
     step text, at timestamptz, OUT lower timestamptz, OUT upper timestamptz, OUT suffix text
@@ -47,13 +54,23 @@ CREATE FUNCTION partitions.is_attached(in_schema text, in_name text) RETURNS boo
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.relispartition
+    SELECT
+        c.relispartition
+        AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid AND i.inhdetachpending)
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = in_schema AND c.relname = in_name
 $$;
 COMMENT ON FUNCTION partitions.is_attached IS
-    'Whether a table is a partition of another; NULL if there is no such table';
+    'Whether a table is a partition that takes rows; NULL if there is no such table';
+
+-- None is, until 0014_retention has a table of those that are.
+CREATE FUNCTION partitions.is_detached(in_schema text, in_table text, span tstzrange)
+RETURNS boolean
+LANGUAGE sql STABLE
+RETURN false;
+COMMENT ON FUNCTION partitions.is_detached IS
+    'Whether a span of time was taken out of a table by retention';
 
 -- As its owner, who also owns the tables: whoever may call it makes partitions of the tables that
 -- partitions.policy names, and nothing else.
@@ -88,17 +105,18 @@ BEGIN
     END IF;
     IF attached THEN
         RETURN child;
-    ELSIF NOT attached THEN
-        RAISE EXCEPTION '% exists, but is not attached to %.%', child, in_schema, in_table
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Retention detached it and has not moved it yet; '
-                         'attach it, or finish the retention run.';
+    ELSIF NOT attached
+        OR partitions.is_detached(in_schema, in_table, tstzrange(span.lower, span.upper))
+    THEN
+        -- Made anew, it would hold a few late rows and pass for the whole period.
+        RAISE EXCEPTION '%.% takes no rows of %: % was detached', in_schema, in_table, at, child
+            USING ERRCODE = 'PK001';
     END IF;
     -- Made alone and attached: that lets writers of the other partitions go on, which
     -- CREATE TABLE .. PARTITION OF does not. It is empty, so there is nothing to scan on attaching.
     EXECUTE format(
         'CREATE TABLE %s (LIKE %I.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS '
-        'INCLUDING STORAGE INCLUDING COMPRESSION)',
+        'INCLUDING GENERATED INCLUDING STORAGE INCLUDING COMPRESSION)',
         child, in_schema, in_table
     );
     EXECUTE format(
@@ -121,6 +139,7 @@ DECLARE
     rule partitions.policy;
     start timestamp;
     step interval;
+    span record;
 BEGIN
     FOR rule IN
         SELECT p.* FROM partitions.policy AS p ORDER BY p.schema_name, p.table_name
@@ -130,9 +149,12 @@ BEGIN
             start := (partitions.period(rule."interval", now())).lower AT TIME ZONE 'UTC';
             step := ('1 ' || rule."interval")::interval;
             FOR n IN -1 .. rule.premake LOOP
-                RETURN NEXT partitions.ensure_for(
-                    rule.schema_name, rule.table_name, (start + n * step) AT TIME ZONE 'UTC'
+                span := partitions.period(rule."interval", (start + n * step) AT TIME ZONE 'UTC');
+                -- The period before this one, where the table does not keep rows that long.
+                CONTINUE WHEN span.upper <= now() - rule.retention OR partitions.is_detached(
+                    rule.schema_name, rule.table_name, tstzrange(span.lower, span.upper)
                 );
+                RETURN NEXT partitions.ensure_for(rule.schema_name, rule.table_name, span.lower);
             END LOOP;
             UPDATE partitions.policy AS p SET last_run = now()
             WHERE p.schema_name = rule.schema_name AND p.table_name = rule.table_name;
@@ -155,9 +177,7 @@ SELECT
     child.oid::regclass AS partition,
     substring(bound.text FROM 'FROM \(''([^'']+)''\)')::timestamptz AS lower_bound,
     substring(bound.text FROM 'TO \(''([^'']+)''\)')::timestamptz AS upper_bound,
-    p.retention,
-    p.archive,
-    p.drop_after
+    i.inhdetachpending AS detaching
 FROM partitions.policy AS p
 JOIN pg_catalog.pg_namespace AS ns ON ns.nspname = p.schema_name
 JOIN pg_catalog.pg_class AS parent
@@ -168,13 +188,4 @@ CROSS JOIN LATERAL (
     SELECT pg_catalog.pg_get_expr(child.relpartbound, child.oid)
 ) AS bound (text);
 COMMENT ON VIEW partitions.partition IS
-    'Every partition of a range-partitioned table, with its bounds';
-
-CREATE FUNCTION partitions.expired() RETURNS SETOF partitions.partition
-LANGUAGE sql STABLE AS $$
-    SELECT p.* FROM partitions.partition AS p
-    WHERE p.upper_bound <= now() - p.retention
-    ORDER BY p.schema_name, p.table_name, p.lower_bound
-$$;
-COMMENT ON FUNCTION partitions.expired IS
-    'The partitions that hold only rows older than their table keeps; nothing is detached here';
+    'Every partition of a range-partitioned table, with its bounds; one that is detaching takes no rows';

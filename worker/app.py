@@ -36,7 +36,12 @@ from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.ports import Judge
 from penstock.worker.pipeline.progress import Progress
 from penstock.worker.pipeline.unknown_fields import UnknownFields
-from penstock.worker.pipeline.upkeep import keep_hydrated, keep_partitions, watch_letters
+from penstock.worker.pipeline.upkeep import (
+    keep_hydrated,
+    keep_partitions,
+    keep_retention,
+    watch_letters,
+)
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.letter_box import PostgresLetters
 from penstock.worker.postgres.mappings import check_mappings
@@ -45,6 +50,7 @@ from penstock.worker.postgres.outbox import PostgresOutbox
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.probe import PostgresProbe
 from penstock.worker.postgres.replicas import PostgresReplicas
+from penstock.worker.postgres.retention import PostgresRetention
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.postgres.views import HydratedViews
@@ -95,6 +101,8 @@ class Worker:
         await schema(apply=settings.migrate, patience=settings.start_timeout)
         self.pool = await self._stack.enter_async_context(database(settings))
         await check_mappings(self.pool, self._catalogue)
+        self._retention = PostgresRetention(settings, self._catalogue)
+        await self._retention.check(self.pool)
         worker_id, letters_max = settings.worker_id, settings.letters_max
         self._sink = PostgresSink(
             self.pool, self._catalogue, worker_id=worker_id, letters_max=letters_max
@@ -110,7 +118,7 @@ class Worker:
         if settings.kv:
             await self._open_buckets()
         kept = await self._sink.prepare()
-        window = Window(
+        window = self._window = Window(
             self._catalogue, kept, past=settings.window_past, future=settings.window_future
         )
         if settings.outbox:
@@ -254,7 +262,7 @@ class Worker:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
         replicas = PostgresReplicas(self.pool, self.settings.worker_id, __version__)
         background = [
-            self._spawn(keep_partitions(self._upkeep), "partitions"),
+            self._spawn(keep_partitions(self._upkeep, self._window.keep), "partitions"),
             self._spawn(keep_present(replicas, self.pipelines), "presence"),
             self._spawn(watch_letters(PostgresLetters(self.pool), self._metrics), "letters"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
@@ -263,6 +271,8 @@ class Worker:
         running = [
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
         ]
+        if self.settings.retention:
+            background.append(self._spawn(keep_retention(self._retention), "retention"))
         if self._mirrored is not None:
             hydrating = keep_hydrated(*self._mirrored, self._reconcile, self.settings.kv_reconcile)
             background.append(self._spawn(hydrating, "hydrate"))

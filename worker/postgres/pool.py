@@ -80,16 +80,18 @@ async def open_pool(
 
 @asynccontextmanager
 async def connection_apart(
-    settings: Settings, **parameters: str
+    settings: Settings, *, dsn: str | None = None, hurried: bool = True, **parameters: str
 ) -> AsyncIterator[asyncpg.Connection]:
     """A connection beside the pool, for what belongs to a session; ``parameters`` are of the
-    server. Raises SinkUnavailable.
+    server, ``dsn`` another login. Unless it is ``hurried``, a statement may take any time. Raises
+    SinkUnavailable.
     """
-    statement_timeout = settings.statement_timeout
+    dsn = dsn or settings.postgres_dsn
+    statement_timeout = settings.statement_timeout if hurried else 0.0
     try:
         connection = await asyncpg.connect(
-            settings.postgres_dsn,
-            command_timeout=statement_timeout + _CLIENT_GRACE,
+            dsn,
+            command_timeout=statement_timeout + _CLIENT_GRACE if hurried else None,
             timeout=_CONNECT_SECONDS,
             server_settings={
                 **_session(statement_timeout, settings.lock_timeout, settings.worker_id),
@@ -97,7 +99,7 @@ async def connection_apart(
             },
         )
     except (*DRIVER_ERRORS, ValueError) as error:
-        raise not_connected(settings.postgres_dsn, error) from error
+        raise not_connected(dsn, error) from error
     try:
         yield connection
     finally:

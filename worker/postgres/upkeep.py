@@ -4,8 +4,14 @@ from datetime import timedelta
 
 import asyncpg
 
+from penstock.worker.pipeline.upkeep import Policy
 from penstock.worker.postgres.errors import translated
 
+_POLICIES = """
+SELECT schema_name || '.' || table_name, "interval", premake, retention
+FROM partitions.policy
+ORDER BY 1
+"""
 _FORGET_MARKERS = "DELETE FROM bus.crash_marker WHERE seen_at < now() - interval '7 days'"
 _STEP = 5_000
 _FORGET_PUBLISHED = f"""
@@ -32,6 +38,11 @@ class PostgresUpkeep:
         self._pool = pool
         self._letters_keep = letters_keep
         self._outbox_keep = outbox_keep
+
+    async def policies(self) -> list[Policy]:
+        """How tables are partitioned now."""
+        with translated():
+            return [Policy(*row) for row in await self._pool.fetch(_POLICIES)]
 
     async def maintain(self) -> None:
         """Create partitions ahead of time, compact positions, and delete what is over: old crash

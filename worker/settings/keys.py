@@ -34,6 +34,7 @@ from penstock.worker.settings.sections import (
     USE_BUCKET,
     USE_CATALOGUE,
     USE_NATS,
+    USE_PARTITIONS,
     USE_POSTGRES,
     USE_RABBITMQ,
     USE_STREAMS,
@@ -171,7 +172,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, whole(1, 5), QUEUES, USE_STREAMS, "Replicas of streams that are created."
     ] = 1
     stream_max_age: Annotated[
-        float, duration(), QUEUES, USE_STREAMS, "How long streams keep messages; 0: forever."
+        float,
+        duration(),
+        QUEUES,
+        Commands([*USE_STREAMS, "partitions"]),
+        "How long streams keep messages; 0: forever.",
     ] = 7 * 86400
     stream_max_bytes: Annotated[
         int, size(), QUEUES, USE_STREAMS, "Largest size of a stream; 0: unlimited."
@@ -271,6 +276,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     outbox_keep: Annotated[
         float, duration(), Section.OUTBOX, RUN, "How long rows of bus.outbox stay once published."
     ] = 86400
+
+    retention: Annotated[
+        bool,
+        Section.PARTITIONS,
+        Commands(["run", "doctor"]),
+        "Detach, archive, export and drop old partitions, as partitions.policy says.",
+    ] = True
+    postgres_owner_dsn: Annotated[
+        str | None,
+        DATABASE,
+        SECRET,
+        Section.PARTITIONS,
+        USE_PARTITIONS,
+        "The same database as the owner of its tables, for retention; empty: postgres_dsn.",
+    ] = None
+    archive_folder: Annotated[
+        str | None,
+        TEXT,
+        Section.PARTITIONS,
+        USE_PARTITIONS,
+        "Folder that partitions are exported to, as Parquet files.",
+    ] = None
 
     http_host: Annotated[
         str, TEXT, Section.HTTP, RUN, "Address of /livez, /readyz and /metrics."

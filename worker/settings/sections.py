@@ -14,6 +14,7 @@ class Section(StrEnum):
     EVENTS = "Events"
     KV = "KV bucket"
     OUTBOX = "Outbox"
+    PARTITIONS = "Partitions"
     HTTP = "HTTP"
     LOGS = "Logs"
     WORKER = "Worker"
@@ -31,10 +32,11 @@ TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
 USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish", "dlq"])
 USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish", "dlq"])
-USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate", "dlq"])
+USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate", "dlq", "partitions"])
+USE_PARTITIONS = Commands(["run", "doctor", "partitions"])
 USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
 USE_CATALOGUE = Commands(
-    ["run", "provision", "doctor", "status", "publish", "events", "migrate", "dlq"],
+    ["run", "provision", "doctor", "status", "publish", "events", "migrate", "dlq", "partitions"],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
 ALL = Commands(
@@ -49,5 +51,6 @@ ALL = Commands(
         "events",
         "config",
         "migrate",
+        "partitions",
     ],
 )

@@ -202,9 +202,10 @@ def test_every_stream_is_watched(folder: str, key: str) -> None:
 
 
 def test_every_command_exists() -> None:
-    for file in ("worker.yaml", "migrate.yaml"):
-        (document,) = documents(FOLDER / "base" / file)
-        pod = document["spec"]["template"]["spec"]
+    for file in ("base/worker.yaml", "base/migrate.yaml", "retention/partitions.yaml"):
+        (document,) = documents(FOLDER / file)
+        spec = document["spec"]
+        pod = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
         for container in pod.get("initContainers", []) + pod["containers"]:
             asked = CliRunner().invoke(main, [*container["args"], "--help"])
             assert asked.exit_code == 0, asked.output

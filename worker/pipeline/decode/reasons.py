@@ -24,6 +24,7 @@ REASONS: Mapping[str, str] = {
     "missing_sequence": "the type needs a sequence of 1 or more",
     "nul_character": "a text contains the character NUL, which PostgreSQL cannot store",
     "lone_surrogate": "a text contains half of a surrogate pair, which is no character",
+    "period_detached": "retention has taken the partition of its time out of a table",
     "row_rejected": "PostgreSQL refuses the row",
     "crashes_workers": "max_crashes workers died while they handled it",
     "broker_gave_up": "RabbitMQ put it into penstock.dead, for the reason that the error names",

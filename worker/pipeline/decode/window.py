@@ -25,10 +25,17 @@ class Window:
         past: str | float = "retention",
         future: float = 300.0,
     ) -> None:
+        self._types = catalogue.types
+        self._reaching = past
         self._future = timedelta(seconds=future)
+        self.keep(kept)
+
+    def keep(self, kept: Mapping[str, timedelta | None]) -> None:
+        """Go by what the tables keep from now on."""
+        past = self._reaching
         self._past = {
             name: _shortest(kind, kept) if past == "retention" else _fixed(past)
-            for name, kind in catalogue.types.items()
+            for name, kind in self._types.items()
         }
 
     def bounds(self, now: datetime) -> dict[str, tuple[datetime, datetime]]:

@@ -1,0 +1,1 @@
+"""Partitions as files: Parquet, with a manifest that says what a file holds and how to check it."""
