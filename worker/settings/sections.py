@@ -29,12 +29,12 @@ LISTS_ALL = "config"
 RUN = Commands(["run"])
 TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
-USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish"])
-USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish"])
-USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate"])
+USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "replay", "publish"])
+USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "replay", "publish"])
+USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "replay", "migrate"])
 USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
 USE_CATALOGUE = Commands(
-    ["run", "provision", "doctor", "status", "publish", "events", "migrate"],
+    ["run", "provision", "doctor", "status", "replay", "publish", "events", "migrate"],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
 ALL = Commands(
@@ -44,6 +44,7 @@ ALL = Commands(
         "hydrate",
         "doctor",
         "status",
+        "replay",
         "publish",
         "events",
         "config",
