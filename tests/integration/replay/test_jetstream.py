@@ -16,7 +16,16 @@ from penstock.worker.settings.keys import Settings
 from tests.conftest import fresh_database
 from tests.support.connecting import connected
 from tests.support.mirror import bucket, expected_bucket
-from tests.support.replaying import STREAMS, events, held, stored, write
+from tests.support.replaying import (
+    STREAMS,
+    change,
+    consumers,
+    events,
+    held,
+    stored,
+    totals,
+    write,
+)
 from tests.support.running import settings_for
 
 COUNT = 1500
@@ -35,23 +44,6 @@ async def everything(settings: Settings, **options: Any) -> list[Report]:
     return [
         await read_again(settings, Asked(source="nats", stream=name), **options) for name in STREAMS
     ]
-
-
-def totals(reports: list[Report]) -> tuple[int, int, int, int]:
-    names = ("inserted", "present", "differing", "rejected")
-    found = [sum(getattr(report, name) for report in reports) for name in names]
-    return found[0], found[1], found[2], found[3]
-
-
-async def consumers(url: str) -> dict[str, Any]:
-    """Every consumer, and how far it is."""
-    async with connected(url) as client:
-        js = client.jetstream()
-        return {
-            f"{stream} {info.name}": (info.ack_floor, info.num_pending)
-            for stream in STREAMS
-            for info in await js.consumers_info(stream)
-        }
 
 
 async def test_a_lost_database_and_bucket_come_back(
@@ -80,27 +72,6 @@ async def test_a_lost_database_and_bucket_come_back(
     assert totals(await everything(later, dry_run=True))[1:3] == (COUNT - rejected, 0)
     assert await held(empty) == before
     assert await consumers(nats_url) == readers
-
-
-CHANGES = (
-    ("events.log", "event_id", "data = data || '{\"x\": 1}'", 40),
-    ("agents.heartbeat", "event_id", "load = coalesce(load, 0) + 1", 40),
-    ("audit.log", "event_id", "actor = 'somebody'", 20),
-    ("messages.message", "created_event", "payload = '\"other\"'", 10),
-)
-"""Tables, the column that names the event, what is changed, and in how many rows."""
-
-
-async def change(connection: asyncpg.Connection) -> list[str]:
-    """Change 100 rows. Returns the ids of their events."""
-    changed = []
-    for table, name, what, count in CHANGES:
-        found = await connection.fetch(
-            f"UPDATE {table} SET {what} WHERE {name} IN (SELECT {name} FROM {table} "
-            f"WHERE {name} IS NOT NULL ORDER BY 1 LIMIT {count}) RETURNING {name}::text"
-        )
-        changed += [event_id for (event_id,) in found]
-    return sorted(changed)
 
 
 DAMAGE = """
