@@ -188,6 +188,7 @@ def test_the_command_says_what_it_needs_in_one_sentence(tmp_path: Path) -> None:
         (["--file", "x", "--source", "nats"], "--file is a source of its own"),
         (["--file", str(tmp_path / "x")], "No such file"),
         (["--stream", "S", "--source", "postgres", "--to-seq", "3"], "--to-seq does not go with"),
+        (["--stream", "S", "--source", "rabbitmq", "--until", "2026-01-01T00:00:00Z"], "--until"),
         (["--stream", "S", "--from-seq", "3", "--since", "2026-01-01T00:00:00Z"], "contradict"),
         (["--stream", "S", "--since", "2026-01-01"], "is no time with an offset"),
     ]
