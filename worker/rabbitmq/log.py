@@ -61,9 +61,9 @@ class RabbitMqLog(RabbitMqStreamSource):
         self.total = self.last - wanted + 1
         return await super().__aenter__()
 
-    async def over(self) -> bool:
-        """The last offset tells: `Log.last` was there when reading began."""
-        return False
+    async def over(self, passed: int | None) -> bool:
+        """It comes in order, after a reconnect from the first one on that is not settled."""
+        return passed is not None
 
     async def _first_offset(self) -> int:
         return next(iter(await self._offsets_from("first", prefetch=1)), 0)
