@@ -72,13 +72,13 @@ class RabbitMqLog(RabbitMqStreamSource):
         """Raise TopologyError unless it is one, before anything is read: of another queue that
         would take messages away.
         """
-        try:
-            with translated(f"stream {self.name}"):
+        with translated(f"stream {self.name}"):
+            try:
                 async with open_channel(self._connection) as channel:
                     await channel.queue_declare(self.name, passive=True)
-        except aiormq.ChannelNotFoundEntity as error:
-            text = f"stream {self.name}: no such queue; see `rabbitmqctl list_queues`"
-            raise TopologyError(text, cause=Cause.MISSING) from error
+            except aiormq.ChannelNotFoundEntity as error:
+                text = f"stream {self.name}: no such queue; see `rabbitmqctl list_queues`"
+                raise TopologyError(text, cause=Cause.MISSING) from error
 
 
 def _gone(span: Span, first: int, end: int) -> str:
