@@ -10,6 +10,7 @@ from penstock.worker.pipeline.source import Span
 from penstock.worker.rabbitmq.connection import open_channel, translated
 from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
+from penstock.worker.rabbitmq.topology import is_stream
 
 
 class Forgetful:
@@ -79,6 +80,10 @@ class RabbitMqLog(RabbitMqStreamSource):
             except aiormq.ChannelNotFoundEntity as error:
                 text = f"stream {self.name}: no such queue; see `rabbitmqctl list_queues`"
                 raise TopologyError(text, cause=Cause.MISSING) from error
+        if not await is_stream(self._connection, self.name):
+            raise TopologyError(
+                f"stream {self.name}: it is no stream, but a queue, and keeps nothing that was read"
+            )
 
 
 def _gone(span: Span, first: int, end: int) -> str:

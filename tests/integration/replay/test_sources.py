@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiormq
 import asyncpg
 import msgspec
 import pytest
@@ -81,13 +82,23 @@ async def test_a_stream_queue_fills_an_empty_database(
         assert await held(empty) == before
     assert await connection.fetch(positions) == places
     await connection.close()
+    async with aiormq.connect(rabbit_url) as bus:
+        channel = await bus.channel()
+        await channel.queue_declare("plain", durable=True)
+        await channel.basic_publish(b"kept", routing_key="plain")
     refused: list[tuple[dict[str, Any], str]] = [
         ({"stream": "NONE"}, "stream NONE: no such queue"),
+        ({"stream": "plain"}, "it is no stream, but a queue"),
         ({"from_seq": 5000}, "nothing is in the range; it has 0 to"),
     ]
     for options, said in refused:
         with pytest.raises(PenstockError, match=said):
             await read_again(live, Asked(**{"source": "rabbitmq", "stream": STREAMS[0], **options}))
+    async with aiormq.connect(rabbit_url) as bus:
+        channel = await bus.channel()
+        kept = await channel.basic_get("plain", no_ack=True)
+        assert (kept.body, kept.redelivered) == (b"kept", False)
+        await channel.queue_delete("plain")
 
 
 async def test_the_histories_give_back_all_but_what_is_named(
