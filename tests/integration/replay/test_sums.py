@@ -1,4 +1,4 @@
-"""`penstock replay --rebuild` where events add up: the shop's orders, and what was paid for them."""
+"""`penstock replay --rebuild` where events add up: the orders of the shop, and what was paid."""
 
 from datetime import UTC, datetime
 from pathlib import Path
