@@ -13,7 +13,7 @@ from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
 from penstock.worker.cli_partitions import partitions
 from penstock.worker.commands.letter_filters import letter_filters, some, wanted
-from penstock.worker.flags import Command, SettingsCommand, configure_logs
+from penstock.worker.flags import MOMENT, Command, SettingsCommand, configure_logs
 from penstock.worker.settings.keys import Settings
 
 
@@ -111,6 +111,35 @@ def doctor(settings: Settings) -> int:
     from penstock.worker.commands.doctor import examine  # noqa: PLC0415
 
     return asyncio.run(examine(settings))
+
+
+@main.command(cls=SettingsCommand)
+@click.option("--stream", metavar="NAME", help="Stream or stream queue to read.")
+@click.option(
+    "--source",
+    type=click.Choice([*BROKERS, "postgres"]),
+    help="Where from: a broker (default: the first of the settings), or PostgreSQL's histories.",
+)
+@click.option("--file", metavar="FILE", type=click.Path(), help="Read JSON events, one a line.")
+@click.option("--from-seq", type=click.IntRange(min=0), metavar="N", help="First offset.")
+@click.option("--since", type=MOMENT, metavar="TIME", help="Nothing stored before this time.")
+@click.option("--to-seq", type=click.IntRange(min=0), metavar="N", help="Last offset.")
+@click.option("--until", type=MOMENT, metavar="TIME", help="Nothing stored after this time.")
+@click.option("--subject", metavar="PATTERN", help="Only these subjects, as in tasks.*.created.")
+@click.option("--type", metavar="TYPE", help="Only events of this type.")
+@click.option("--agent", metavar="ID", help="Only events about this agent.")
+@click.option("--into", metavar="URL", help="Write into this database, and into no bucket.")
+@click.option(
+    "--rebuild", metavar="TABLE,...", help="Set rows of these tables right by events known already."
+)
+@click.option("--dry-run", is_flag=True, help="Compare, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+def replay(settings: Settings, **options: Any) -> int:
+    """Read a stream again, store what is missing, and name what differs."""
+    from penstock.worker.commands import replay as replaying  # noqa: PLC0415
+
+    configure_logs("warning", settings.log_format)
+    return asyncio.run(replaying.replay(settings, **options))
 
 
 @main.command("status", cls=SettingsCommand)

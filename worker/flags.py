@@ -1,6 +1,8 @@
 """The settings as flags: parsing, help by section, shell completion."""
 
+import contextlib
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,28 @@ class _Value(click.types.StringParamType):
         if self._kind.placeholder == "FILE":
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(word) for word in self._kind.words if word.startswith(incomplete)]
+
+
+class _Moment(click.ParamType[datetime]):
+    """A time with an offset, as in 2026-01-31T12:00:00Z."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        moment = None
+        with contextlib.suppress(ValueError):
+            moment = datetime.fromisoformat(value)
+        if moment is None or moment.tzinfo is None:
+            said = f"{value!r} is no time with an offset, as in 2026-01-31T12:00:00Z"
+            self.fail(said, param, ctx)
+        return moment
+
+
+MOMENT = _Moment()
 
 
 class _SettingOption(click.Option):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from uuid import uuid4
 
 from nats.aio.client import Client
 
@@ -15,14 +16,19 @@ from penstock.worker.nats.api import Consumer
 from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
+from penstock.worker.nats.log import JetStreamLog
 from penstock.worker.nats.options import ReadingOptions
 from penstock.worker.nats.resend import headers_with, resend
 from penstock.worker.nats.rights import findings, of_stream
 from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
-from penstock.worker.pipeline.source import WatchedSource
+from penstock.worker.pipeline.budget import Share
+from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.settings.keys import Settings
+
+_REPLAY = "penstock-replay"
+"""How the names of consumers begin that read again."""
 
 
 async def open_broker(scope: Scope) -> "NatsBroker":
@@ -60,17 +66,25 @@ class NatsBroker:
         return await Consumer(self._nc, stream, self._consumer.durable).waiting()
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
+        fast = self._settings.source_path == "fast"
+        kind = JetStreamSource if fast else ClientJetStreamSource
+        return kind(self._nc, stream, self._reading(self._settings.consumer), lent.share)
+
+    def log(self, stream: str, span: Span, share: Share) -> AbstractAsyncContextManager[Log]:
+        return JetStreamLog(
+            self._nc, stream, span, self._reading(f"{_REPLAY}-{uuid4().hex}"), share
+        )
+
+    def _reading(self, durable: str) -> ReadingOptions:
         settings = self._settings
-        kind = JetStreamSource if settings.source_path == "fast" else ClientJetStreamSource
-        reading = ReadingOptions(
-            durable=settings.consumer,
+        return ReadingOptions(
+            durable=durable,
             batch_size=settings.batch_size,
             batch_bytes=settings.batch_bytes,
             linger=settings.linger,
             ack_wait=settings.ack_wait,
             heartbeat=settings.heartbeat,
         )
-        return kind(self._nc, stream, reading, lent.share)
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[NatsSender]:

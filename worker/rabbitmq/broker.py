@@ -9,16 +9,17 @@ import aio_pika
 from penstock.worker.brokers.ports import Copy, GivenUp, Lent, Offsets, Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
-from penstock.worker.errors import PenstockError
+from penstock.worker.errors import PenstockError, TopologyError
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import patiently
-from penstock.worker.pipeline.budget import Budget
-from penstock.worker.pipeline.source import WatchedSource
+from penstock.worker.pipeline.budget import Budget, Share
+from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.rabbitmq import dead_queue, topology
 from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
 from penstock.worker.rabbitmq.dead_queue import DeadQueueSource
+from penstock.worker.rabbitmq.log import RabbitMqLog
 from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.resend import headers_with, resend
 from penstock.worker.rabbitmq.sender import RabbitSender
@@ -106,6 +107,15 @@ class RabbitMqBroker:
             offsets=lent.offsets,
             start=datetime.fromisoformat(start) if isinstance(start, str) else start,
         )
+
+    def log(self, stream: str, span: Span, share: Share) -> AbstractAsyncContextManager[Log]:
+        kind = self._settings.rabbitmq_queue_type
+        if kind != "stream":
+            raise TopologyError(
+                f"stream {stream}: rabbitmq_queue_type is {kind}, and only "
+                "a stream keeps what was read; replay from NATS, from a file or --source postgres"
+            )
+        return RabbitMqLog(self._connection, self._options, stream, span, self._reading, share)
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[RabbitSender]:

@@ -30,13 +30,28 @@ LISTS_ALL = "config"
 RUN = Commands(["run"])
 TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
-USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish", "dlq"])
-USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish", "dlq"])
-USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate", "dlq", "partitions"])
+USE_NATS = Commands(
+    ["run", "provision", "hydrate", "doctor", "status", "replay", "publish", "dlq"],
+)
+USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "replay", "publish", "dlq"])
+USE_POSTGRES = Commands(
+    ["run", "hydrate", "doctor", "status", "replay", "migrate", "dlq", "partitions"],
+)
 USE_PARTITIONS = Commands(["run", "doctor", "partitions"])
 USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
 USE_CATALOGUE = Commands(
-    ["run", "provision", "doctor", "status", "publish", "events", "migrate", "dlq", "partitions"],
+    [
+        "run",
+        "provision",
+        "doctor",
+        "status",
+        "replay",
+        "publish",
+        "events",
+        "migrate",
+        "dlq",
+        "partitions",
+    ],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
 ALL = Commands(
@@ -46,6 +61,7 @@ ALL = Commands(
         "hydrate",
         "doctor",
         "status",
+        "replay",
         "publish",
         "dlq",
         "events",
