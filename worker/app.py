@@ -2,9 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -12,7 +11,6 @@ import structlog
 
 from penstock import __version__
 from penstock.schemas.catalogue import Catalogue
-from penstock.worker import migrate
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.ports import Broker, GivenUp, Lent
 from penstock.worker.brokers.scope import Scope
@@ -44,15 +42,11 @@ from penstock.worker.pipeline.upkeep import (
 )
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.letter_box import PostgresLetters
-from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.outbox import PostgresOutbox
-from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.probe import PostgresProbe
 from penstock.worker.postgres.replicas import PostgresReplicas
-from penstock.worker.postgres.retention import PostgresRetention
-from penstock.worker.postgres.sink import PostgresSink
-from penstock.worker.postgres.upkeep import PostgresUpkeep
+from penstock.worker.postgres.store import opened
 from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.settings.keys import Settings
 
@@ -97,46 +91,38 @@ class Worker:
     async def _open(self) -> None:
         settings = self.settings
         self._catalogue = Catalogue.load(settings.event_packages)
-        schema = partial(migrate.require, settings.postgres_dsn, settings.event_packages)
-        await schema(apply=settings.migrate, patience=settings.start_timeout)
-        self.pool = await self._stack.enter_async_context(database(settings))
-        await check_mappings(self.pool, self._catalogue)
-        self._retention = PostgresRetention(settings, self._catalogue)
-        await self._retention.check(self.pool)
-        worker_id, letters_max = settings.worker_id, settings.letters_max
-        self._sink = PostgresSink(
-            self.pool, self._catalogue, worker_id=worker_id, letters_max=letters_max
-        )
-        keep = timedelta(seconds=settings.outbox_keep) if settings.outbox else None
-        letters_keep = timedelta(seconds=settings.letters_keep)
-        self._upkeep = PostgresUpkeep(self.pool, outbox_keep=keep, letters_keep=letters_keep)
-        await self._upkeep.maintain()
+        store = opened(settings, self._catalogue)
+        self.store = await self._stack.enter_async_context(store)
         self._scope = await self._stack.enter_async_context(
             Scope(settings, self._catalogue, reconnected=self._reconcile.set, lost=self._lost)
         )
         brokers = [await self._open_broker(name) for name in settings.brokers]
         if settings.kv:
             await self._open_buckets()
-        kept = await self._sink.prepare()
-        window = self._window = Window(
+        kept = await self.store.sink.prepare()
+        self._window = Window(
             self._catalogue, kept, past=settings.window_past, future=settings.window_future
         )
         if settings.outbox:
-            await self._open_outbox(brokers[0], window)
-        names = self._scope.streams
+            await self._open_outbox(brokers[0])
+        await self._open_readers(brokers)
+        self._monitor = await self._watch()
+        await self._serve_health()
+
+    async def _open_readers(self, brokers: Sequence[Broker]) -> None:
+        """A pipeline for every stream of every broker, and for what brokers gave up."""
+        settings = self.settings
         given_up = [(one, found) for one in brokers if (found := await one.given_up())]
-        readers = len(brokers) * len(names) + len(given_up)
+        readers = len(brokers) * len(self._scope.streams) + len(given_up)
         self.budget = Budget(settings.memory_limit, readers, settings.batch_bytes)
         self._metrics.memory(lambda: self.budget.used, settings.memory_limit)
         self.pipelines = [
-            await self._pipeline(broker, name, self._decoder(window))
+            await self._pipeline(broker, name, self._decoder())
             for broker in brokers
-            for name in names
+            for name in self._scope.streams
         ]
         for broker, found in given_up:
             await self._drain(broker, found)
-        self._monitor = await self._watch()
-        await self._serve_health()
 
     async def _watch(self) -> Monitor:
         settings = self.settings
@@ -161,18 +147,18 @@ class Worker:
         if self.settings.provision:
             self._tell(await buckets.provision(self._scope, dry_run=False))
         mirror = await buckets.open_mirror(self._scope, self._metrics, self._reconcile)
-        views = HydratedViews(self.pool, self._catalogue.hydrated, mirror.leave_out)
+        views = HydratedViews(self.store.pool, self._catalogue.hydrated, mirror.leave_out)
         await views.prepare()
         self._hydrator = Hydrator(views, mirror)
         self._mirrored = views, mirror
 
-    async def _open_outbox(self, broker: Broker, window: Window) -> None:
+    async def _open_outbox(self, broker: Broker) -> None:
         """Events that the database itself sends go to the broker that is named first."""
         max_bytes = self.settings.max_event_bytes
         sender = await self._stack.enter_async_context(broker.sender())
-        decoder = Decoder(self._catalogue, window, max_bytes=max_bytes)
+        decoder = Decoder(self._catalogue, self._window, max_bytes=max_bytes)
         drafts = Drafts(self._catalogue, decoder, max_bytes=max_bytes)
-        outbox = PostgresOutbox(self.pool, self.settings)
+        outbox = PostgresOutbox(self.store.pool, self.settings)
         self._relaying = relaying(outbox, sender, drafts, self._metrics)
 
     def _tell(self, differences: list[Difference]) -> None:
@@ -185,10 +171,10 @@ class Worker:
             self._failed.append(server)
             self._stopping.set()
 
-    def _decoder(self, window: Window) -> Decoder:
+    def _decoder(self) -> Decoder:
         return Decoder(
             self._catalogue,
-            window,
+            self._window,
             max_bytes=self.settings.max_event_bytes,
             on_unknown=self._unknown_fields.seen,
         )
@@ -203,7 +189,7 @@ class Worker:
     async def _pipeline(self, broker: Broker, stream: str, judge: Judge) -> Pipeline:
         settings = self.settings
         transport, worker_id = broker.transport, settings.worker_id
-        offsets = PostgresOffsets(self.pool, transport=transport, worker_id=worker_id)
+        offsets = PostgresOffsets(self.store.pool, transport=transport, worker_id=worker_id)
         lent = Lent(self.budget.share(), offsets)
         source = await self._patiently(  # a new source for each attempt
             lambda: self._stack.enter_async_context(broker.source(stream, lent))
@@ -232,7 +218,7 @@ class Worker:
 
     def _committer(self, name: str, on_retry: Callable[[BaseException], None]) -> Committer:
         return Committer(
-            self._sink,
+            self.store.sink,
             name=name,
             retry_for=self.settings.retry_for,
             stopping=self._stopping,
@@ -242,7 +228,7 @@ class Worker:
     def _poison(self, transport: str, stream: str) -> PoisonWatch:
         settings = self.settings
         return PoisonWatch(
-            PostgresCrashMarkers(self.pool, self._alone, transport=transport, stream=stream),
+            PostgresCrashMarkers(self.store.pool, self._alone, transport=transport, stream=stream),
             watch_after=settings.watch_after,
             max_crashes=settings.max_crashes,
         )
@@ -260,11 +246,11 @@ class Worker:
 
     async def work(self, until_idle: float | None) -> int:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
-        replicas = PostgresReplicas(self.pool, self.settings.worker_id, __version__)
+        replicas = PostgresReplicas(self.store.pool, self.settings.worker_id, __version__)
         background = [
-            self._spawn(keep_partitions(self._upkeep, self._window.keep), "partitions"),
+            self._spawn(keep_partitions(self.store.upkeep, self._window.keep), "partitions"),
             self._spawn(keep_present(replicas, self.pipelines), "presence"),
-            self._spawn(watch_letters(PostgresLetters(self.pool), self._metrics), "letters"),
+            self._spawn(watch_letters(PostgresLetters(self.store.pool), self._metrics), "letters"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
             *(self._spawn(work(), name) for name, work in self._relaying.items()),
         ]
@@ -272,7 +258,7 @@ class Worker:
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
         ]
         if self.settings.retention:
-            background.append(self._spawn(keep_retention(self._retention), "retention"))
+            background.append(self._spawn(keep_retention(self.store.retention), "retention"))
         if self._mirrored is not None:
             hydrating = keep_hydrated(*self._mirrored, self._reconcile, self.settings.kv_reconcile)
             background.append(self._spawn(hydrating, "hydrate"))

@@ -168,7 +168,7 @@ async def right_revoked(bench: Bench) -> AsyncIterator[str]:
 @asynccontextmanager
 async def pool_exhausted(bench: Bench) -> AsyncIterator[str]:
     """PostgreSQL itself is there, and its check says so."""
-    pool = bench.worker.pool
+    pool = bench.worker.store.pool
     held = [await pool.acquire() for _ in range(pool.get_max_size())]
     yield "connections to PostgreSQL were in use"
     _, checks = await bench.says()

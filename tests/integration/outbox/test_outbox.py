@@ -270,7 +270,7 @@ async def test_what_the_broker_refuses_is_named_and_delays_nothing(scene: Scene)
         name = "penstock_outbox_rows_total"
         await until(lambda: counted(name, {"outcome": "refused"}) == 1)
         assert counted(name, {"outcome": "published"}) == 1
-        outbox = PostgresOutbox(worker.pool, scene.settings)
+        outbox = PostgresOutbox(worker.store.pool, scene.settings)
         looking = asyncio.create_task(watch(outbox, worker._metrics))  # the worker's looks later
         await until(lambda: counted("penstock_outbox_refused_rows") == 1)
         assert counted("penstock_outbox_waiting_rows") == 0
