@@ -115,15 +115,14 @@ class Worker:
         )
         if settings.outbox:
             await self._open_outbox(brokers[0], window)
-        names = self._scope.streams
         given_up = [(one, found) for one in brokers if (found := await one.given_up())]
-        readers = len(brokers) * len(names) + len(given_up)
+        readers = len(brokers) * len(self._scope.streams) + len(given_up)
         self.budget = Budget(settings.memory_limit, readers, settings.batch_bytes)
         self._metrics.memory(lambda: self.budget.used, settings.memory_limit)
         self.pipelines = [
             await self._pipeline(broker, name, self._decoder(window))
             for broker in brokers
-            for name in names
+            for name in self._scope.streams
         ]
         for broker, found in given_up:
             await self._drain(broker, found)
