@@ -98,10 +98,12 @@ class LetterPart(Part):
 
 
 def answers_of(batch: Batch) -> Answers:
-    """What became of the requeued letters in a batch; costs nothing if there are none."""
+    """What became of the requeued letters in a batch; none if it is not decoded and only moves the
+    position.
+    """
     marked = [
         (key, outcome)
-        for message, outcome in zip(batch.messages, batch.outcomes, strict=True)
+        for message, outcome in zip(batch.messages, batch.outcomes, strict=False)
         if not message.plain and (key := message.requeue_id) is not None
     ]
     return {key: one if isinstance(one, DeadLetter) else None for key, one in marked}
