@@ -37,7 +37,7 @@ def test_what_is_complete_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named() -> None:
-    with pytest.raises(PenstockError, match="No space left on device; give archive_folder"):
+    with pytest.raises(PenstockError, match="no space left on device; give archive_folder"):
         _fill(ParquetFile(Path("/dev/full"), [COLUMN]))
 
 

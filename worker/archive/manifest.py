@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.worker.errors import PenstockError
+from penstock.worker.wording import why
 
 _FORMAT = 1
 _SUFFIX = ".manifest.json"
@@ -88,8 +89,8 @@ def whole(path: Path) -> Iterator[Path]:
 def unwritable(path: Path, error: OSError) -> PenstockError:
     """That a file cannot be written, and what to do."""
     return PenstockError(
-        f"cannot write {path}: {error.strerror or error}; give archive_folder a place with room "
-        "that may be written to"
+        f"cannot write {path}: {why(error)}; give archive_folder a place with room that may be "
+        "written to"
     )
 
 
@@ -118,7 +119,7 @@ def read(path: Path) -> tuple[Manifest, Path]:
         found = checksum(file)
     except OSError as error:
         raise PenstockError(
-            f"cannot read {error.filename}: {error.strerror}; an archived partition is a .parquet "
+            f"cannot read {error.filename}: {why(error)}; an archived partition is a .parquet "
             f"file and its {_SUFFIX} in one folder"
         ) from error
     except msgspec.MsgspecError as error:

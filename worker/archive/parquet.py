@@ -49,14 +49,18 @@ def as_text(column: Column) -> bool:
 
 
 class ParquetFile:
-    """A Parquet file that is being written, by one thread or another. Close it."""
+    """A Parquet file that is being written, by one thread or another. Close it.
+
+    Raises PenstockError if there is no room for it.
+    """
 
     def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         self._path = path
         self._alone = Lock()
         self._columns = columns
         self._schema = pa.schema([_field(column) for column in columns])
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        with self._writing():
+            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
 
     def write(self, rows: Rows) -> None:
         """Add a group of rows. Raises PenstockError for a moment beyond Parquet's calendar, and if

@@ -52,14 +52,14 @@ async def ensure(
 async def maintain(settings: Settings, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     """All that is due for all tables. Raises PenstockError if a policy is refused."""
     ages = await _prepared(settings)
-    async with database(settings) as pool:
+    async with database(settings) as pool, turn(settings, ages) as keeper:
         if wrong := await too_short(pool, ages):
             raise PenstockError("\n".join(wrong))
+        plan = await _ours(keeper).plan()
+        _agree(plan, yes=yes or dry_run)
         periods = [one for one in await missing(pool, None, None, ()) if not one.detached]
         done = [await _made(pool, period, dry_run=dry_run) for period in periods]
-    async with turn(settings, ages) as keeper:
-        plan = await _ours(keeper).plan()
-        done += await _carried_out(_ours(keeper), plan, dry_run=dry_run, yes=yes)
+        done += await _carried_out(_ours(keeper), plan, dry_run=dry_run)
     return told(done, dry_run=dry_run, as_json=as_json)
 
 
@@ -80,7 +80,8 @@ async def archive(
                 f"{', '.join(early)}: events of this period still come; wait until it is over"
             )
         plan = await _ours(keeper).plan(names)
-        done = await _carried_out(_ours(keeper), plan, dry_run=dry_run, yes=yes)
+        _agree(plan, yes=yes or dry_run)
+        done = await _carried_out(_ours(keeper), plan, dry_run=dry_run)
     return told(done, dry_run=dry_run, as_json=as_json)
 
 
@@ -144,18 +145,13 @@ def _ours(keeper: Keeper | None) -> Keeper:
     return keeper
 
 
-async def _carried_out(
-    keeper: Keeper, plan: list[tuple[Life, list[Action]]], *, dry_run: bool, yes: bool
-) -> list[Taken]:
+Plan = list[tuple[Life, list[Action]]]
+
+
+async def _carried_out(keeper: Keeper, plan: Plan, *, dry_run: bool) -> list[Taken]:
     if dry_run:
-        return [
-            Taken(partition=life.title, action=action)
-            for life, actions in plan
-            for action in actions
-        ]
-    dropped = [life for life, actions in plan if Action.DROP in actions]
-    if dropped and not yes:
-        _agreed(dropped)
+        steps = [(life.title, action) for life, actions in plan for action in actions]
+        return [Taken(partition=title, action=action) for title, action in steps]
     done: list[Taken] = []
     keeper.told = Meter()
     for life, actions in plan:
@@ -163,11 +159,14 @@ async def _carried_out(
     return done
 
 
-def _agreed(dropped: Sequence[Life]) -> None:
-    """Ask. Raises PenstockError if nobody can answer or the answer is no."""
+def _agree(plan: Plan, *, yes: bool) -> None:
+    """Ask before rows are dropped. Raises PenstockError if nobody answers, or the answer is no."""
+    dropped = [life for life, actions in plan if Action.DROP in actions]
+    if yes or not dropped:
+        return
     names = ", ".join(life.title for life in dropped)
     rows = sum(life.rows for life in dropped)
     if not sys.stdin.isatty():
         raise PenstockError(f"{names}: about {rows} rows would be dropped; give --yes to do it")
-    if not click.confirm(f"Drop {names}, about {rows} rows?"):
+    if not click.confirm(f"Drop {names}, about {rows} rows?", err=True):
         raise PenstockError("nothing was done")
