@@ -10,7 +10,7 @@
 --     GRANT penstock_reader TO grafana;
 --
 --     penstock_owner      owns schemas and tables; `penstock migrate` logs in as this role, nobody else
---     penstock_ingest     `penstock run`, `doctor` and `hydrate`
+--     penstock_ingest     `penstock run`, `doctor`, `hydrate` and `replay`
 --     penstock_reader     dashboards: reads everything, writes nothing
 --     penstock_operator   a reader who may settle dead letters, and change how long rows stay
 

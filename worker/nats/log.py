@@ -49,7 +49,11 @@ class JetStreamLog(JetStreamSource):
         state = await self._state()
         last = state["last_seq"]
         self.last = last if self._span.to_offset is None else min(last, self._span.to_offset)
-        await super().__aenter__()
+        try:
+            await super().__aenter__()
+        except BaseException:
+            await self._delete()
+            raise
         if not self.total:
             await self.__aexit__()
             raise TopologyError(f"stream {self.name}: no message matches; {_has(state)}")
@@ -57,6 +61,9 @@ class JetStreamLog(JetStreamSource):
 
     async def __aexit__(self, *exc: object) -> None:
         await super().__aexit__(*exc)
+        await self._delete()
+
+    async def _delete(self) -> None:
         with contextlib.suppress(Unavailable, ApiRefused):  # then the server forgets it in a while
             await call(self._nc, f"CONSUMER.DELETE.{self.name}.{self._config['name']}")
 

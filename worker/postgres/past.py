@@ -37,7 +37,9 @@ class Past:
         """All events, up to ``size`` at a time, in no order, within a transaction of the caller's.
         Raises the driver's errors.
         """
-        cursor = await connection.cursor(self._statement(), *self._recall.marks.values())
+        cursor = await connection.cursor(
+            self._statement(), *map(_text, self._recall.marks.values())
+        )
         while rows := await cursor.fetch(size):
             yield list(map(self._event, rows))
 
@@ -99,3 +101,8 @@ class Past:
             )
 
         return read
+
+
+def _text(mark: Any) -> str:
+    """A constant of the mapping as PostgreSQL writes it."""
+    return str(mark).lower() if isinstance(mark, bool) else str(mark)

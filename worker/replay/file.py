@@ -34,13 +34,13 @@ class FileLog(PulledLog):
     async def __aenter__(self) -> Self:
         try:
             lines = await asyncio.to_thread(_count, self._path)
+            first, to = max(1, self._span.from_offset or 1), self._span.to_offset
+            self.last = lines if to is None else min(lines, to)
+            if first > self.last:
+                raise TopologyError(f"{self._path}: no line is in the range; it has {lines}")
             self._file = await asyncio.to_thread(Path(self._path).open, "rb")
         except OSError as error:
             raise TopologyError(f"cannot read {self._path}: {why(error)}") from error
-        first, to = max(1, self._span.from_offset or 1), self._span.to_offset
-        self.last = lines if to is None else min(lines, to)
-        if first > self.last:
-            raise TopologyError(f"{self._path}: no line is in the range; it has {lines}")
         self.total = self.last - first + 1
         numbered = enumerate(self._file, start=1)
         wanted = islice(numbered, first - 1, self.last)

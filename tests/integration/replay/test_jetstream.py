@@ -1,5 +1,6 @@
 """`penstock replay` from JetStream: what is lost comes back, what is there stays as it is."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from penstock.worker.commands.provision import provision
+from penstock.worker.commands.publish import publish_file
 from penstock.worker.commands.replay import Report, read_again
 from penstock.worker.errors import MigrationError, PenstockError
 from penstock.worker.postgres.replays import turn
@@ -27,9 +30,12 @@ from tests.support.replaying import (
     write,
 )
 from tests.support.running import settings_for
+from tests.support.traffic import traffic
+from tests.support.waiting import PATIENCE
 
 COUNT = 1500
 AGENTS, TASKS = "AGENT_STATE", "TASK_EXECUTION"
+READER = f"{TASKS} penstock"
 EARLIER = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -171,3 +177,17 @@ async def test_a_part_is_read_by_filters_and_range(
     report = await read_again(live, Asked(source="nats", stream=AGENTS), into=empty)
     assert report.inserted > 0
     assert (await bucket(nats_url)).keys() == keys_before
+
+
+async def test_it_ends_although_the_stream_goes_on(
+    nats_url: str, empty: str, tmp_path: Path
+) -> None:
+    settings = settings_for(nats_url, empty)
+    await provision(settings, dry_run=False)
+    assert await publish_file(settings, str(write(tmp_path / "events", events(300))), None) == 0
+    async with traffic(nats_url):
+        asked = Asked(source="nats", stream=TASKS)
+        report = await asyncio.wait_for(read_again(settings, asked), PATIENCE)
+    assert report.finished
+    assert report.inserted > 50
+    assert {name for name in await consumers(nats_url) if name.startswith(TASKS)} == {READER}
