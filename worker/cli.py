@@ -12,6 +12,7 @@ import click
 from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
 from penstock.worker.flags import Command, SettingsCommand, configure_logs
+from penstock.worker.groups.state import state
 from penstock.worker.settings.keys import Settings
 
 
@@ -19,6 +20,9 @@ from penstock.worker.settings.keys import Settings
 @click.version_option(__version__, prog_name="penstock")
 def main() -> None:
     """Bring agent events from NATS or RabbitMQ into PostgreSQL, effectively once."""
+
+
+main.add_command(state)
 
 
 @main.command(cls=SettingsCommand)

@@ -29,9 +29,9 @@ LISTS_ALL = "config"
 RUN = Commands(["run"])
 TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
-USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish"])
-USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish"])
-USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "migrate"])
+USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish", "state"])
+USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish", "state"])
+USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "state", "migrate"])
 USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
 USE_CATALOGUE = Commands(
     ["run", "provision", "doctor", "status", "publish", "events", "migrate"],
@@ -45,6 +45,7 @@ ALL = Commands(
         "doctor",
         "status",
         "publish",
+        "state",
         "events",
         "config",
         "migrate",
