@@ -13,6 +13,7 @@ import msgspec
 from penstock.schemas.event import EventData
 from penstock.schemas.event_type import EventType, Group, State, compile_type
 from penstock.schemas.mapping import EventSpec, Field, Upsert
+from penstock.schemas.recall import check_sums
 from penstock.schemas.rows import MappingError
 from penstock.schemas.streams import STREAMS
 
@@ -42,10 +43,8 @@ class Catalogue:
 
     ``types`` maps a CloudEvents type to its `EventType`; ``streams`` a stream to the subjects that
     it captures; ``keys`` a state table to its key columns; ``hydrated`` is every view that a bucket
-    mirrors, by name.
-
-    it captures; ``keys`` a state table to its key columns; ``depths`` a state table to the length
-    of the longest chain of references from it, so that parents have less than their children.
+    mirrors, by name; ``depths`` a state table to the length of the longest chain of references from
+    it, so that parents have less than their children.
     """
 
     def __init__(self, structs: Sequence[type[EventData]]) -> None:
@@ -60,6 +59,7 @@ class Catalogue:
         self._check_groups()
         self._check_policies()
         self._check_references()
+        check_sums(self.types.values())
         self.depths = self._depths()
         self.streams = self._subjects()
         self.hydrated = self._hydrated()

@@ -4,7 +4,7 @@ Rows are made once per event, so the functions are generated as source text, as 
 library's dataclasses are: one expression per column, no dispatch while they run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, get_type_hints
@@ -72,12 +72,16 @@ _NAMES: dict[str, Any] = {
 }
 
 
-def wire_struct(struct: type[EventData], key: str) -> type[msgspec.Struct]:
-    """The struct as it travels: without the key field, JSON documents left undecoded."""
+def wire_struct(
+    struct: type[EventData], key: str, only: Collection[str] | None = None
+) -> type[msgspec.Struct]:
+    """The struct as it travels: without the key field, JSON documents left undecoded; with ``only``
+    without the other fields too.
+    """
     hints = get_type_hints(struct, include_extras=True)
     fields: list[Any] = []
     for field in struct_fields(struct):
-        if field.name == key:
+        if field.name == key or (only is not None and field.name not in only):
             continue
         annotation = Raw if is_json(field.type) else hints[field.name]
         if field.default is not NODEFAULT:

@@ -25,8 +25,8 @@ CREATE TABLE own."order" (leaf_id uuid PRIMARY KEY, mid_id uuid REFERENCES own."
     "from" text, "order" text, "group" bigint, "end" text COLLATE "unicode",
     created_at timestamptz, created_event uuid, version bigint, version_at timestamptz,
     version_event uuid);
-CREATE TABLE own."group" (event_id uuid, occurred_at timestamptz, "select" text,
-    PRIMARY KEY (event_id, occurred_at));
+CREATE TABLE own."group" (event_id uuid, occurred_at timestamptz, leaf_id uuid, "select" text,
+    "group" bigint, PRIMARY KEY (event_id, occurred_at));
 """
 
 
@@ -78,7 +78,7 @@ class Mid(EventData, frozen=True, kw_only=True):
     "things.leaf",
     key="leaf_id",
     stream="THINGS",
-    history=History("own.group", ("select",)),
+    history=History("own.group", ("leaf_id", "select", "group")),
     states=(
         Upsert(
             "own.order",
@@ -106,7 +106,9 @@ class Leaf(EventData, frozen=True, kw_only=True):
 CATALOGUE = Catalogue([Top, Mid, Leaf])
 
 
-def thing(kind: str, entity: str, number: int = 0, **data: Any) -> tuple[Message, Event]:
+def thing(
+    kind: str, entity: str, number: int = 0, catalogue: Catalogue = CATALOGUE, **data: Any
+) -> tuple[Message, Event]:
     """An event and the message that it came in; ``number`` makes it another one, and later."""
     body = {
         "specversion": "1.0",
@@ -118,7 +120,8 @@ def thing(kind: str, entity: str, number: int = 0, **data: Any) -> tuple[Message
         "data": data,
     }
     message = Message(subject=f"things.{entity}.{kind}", body=msgspec.json.encode(body))
-    decoder = Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=1 << 20)
+    window = Window(catalogue, {}, past="unlimited")
+    decoder = Decoder(catalogue, window, max_bytes=1 << 20)
     (found,) = decoder.decode([message])
     assert isinstance(found, Event), found
     return message, found

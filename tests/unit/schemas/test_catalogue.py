@@ -9,7 +9,7 @@ import pytest
 from penstock.schemas.catalogue import Catalogue, declared_in
 from penstock.schemas.event import Count, EventData, Json, Text
 from penstock.schemas.identity import AgentId, TaskId
-from penstock.schemas.mapping import History, Ref, Upsert, event
+from penstock.schemas.mapping import History, Log, Ref, Upsert, event
 from penstock.schemas.rows import MappingError
 from penstock.schemas.streams import STREAMS
 
@@ -112,6 +112,25 @@ def test_a_state_table_has_one_key() -> None:
             "a subject belongs to one stream",
         ),
         ([("tasks.a", task(add=("count",)))], "add needs a history"),
+        (
+            [("tasks.a", {**history("task_id"), **task(add=("count",))})],
+            r"tasks\.a: add needs 'count' in the history tasks\.own.*; give it a column",
+        ),
+        (
+            [("tasks.a", {**history("count"), **task(add=("count",))})],
+            "add needs 'task_id' in the history",
+        ),
+        (
+            [("tasks.a", {"history": Log("tasks", data_limit=99), **task(add=("count",))})],
+            r"add needs 'count' in the history events\.log.*; drop its data_limit",
+        ),
+        (
+            [
+                ("tasks.a", {**history("task_id", "count"), **task(add=("count",))}),
+                ("tasks.b", history("task_id", "count")),
+            ],
+            r"rows of the history tasks\.own that are told from those of tasks\.b",
+        ),
         ([("tasks.a", task(each="things"))], "each='things' is not a field"),
         ([("tasks.a", task(max=("height",)))], "column 'height' has no source"),
         (

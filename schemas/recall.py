@@ -1,0 +1,132 @@
+"""What a history keeps of its events: which column holds which part of them.
+
+A generic history has the data as it was sent; a table of its own only what its columns say.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from penstock.schemas.event_type import EventType
+from penstock.schemas.mapping import Attribute, AuditLog, EventSpec, Field, History, Log, Upsert
+from penstock.schemas.rows import MappingError
+
+ENTITY = "entity"
+"""The part of an event that is its key, as it was sent."""
+
+_HEADER: Mapping[Attribute, str] = {
+    Attribute.EVENT_ID: "event_id",
+    Attribute.OCCURRED_AT: "occurred_at",
+    Attribute.VERSION: "version",
+    Attribute.ACTOR: "actor",
+    Attribute.SOURCE: "source",
+    Attribute.CORR: "corr",
+    Attribute.CAUSE: "cause",
+    Attribute.KEY_TEXT: "entity_id",
+}
+
+
+class Recall(msgspec.Struct, frozen=True):
+    """Where the history of one event type keeps the parts of an event.
+
+    ``marks`` are the values of columns by which rows of this type are told from others of the
+    table. ``attributes`` and ``fields`` name the column of each part that has one; where the data
+    is ``whole``, every field is in the column ``data``, unless it is above ``limit`` bytes. ``key``
+    is the column of the key field, None if there is none.
+    """
+
+    table: str
+    marks: Mapping[str, Any]
+    attributes: Mapping[Attribute, str]
+    fields: Mapping[str, str]
+    key: str | None
+    whole: bool
+    limit: int | None = None
+
+    def keeps(self, source: Any, key: str) -> bool:
+        """Whether what ``source`` says (see `Upsert.source`) can be read from every row; ``key`` is
+        the type's key field.
+        """
+        if isinstance(source, Field):
+            if source.name == key:
+                return self.key is not None
+            return (self.whole and self.limit is None) or source.name in self.fields
+        if isinstance(source, Attribute) and source is not Attribute.ITEM:
+            return source in self.attributes
+        return True
+
+    def mistaken_for(self, other: "Recall") -> bool:
+        """True if a row of the table might be of either type."""
+        both = self.marks.keys() & other.marks.keys()
+        return self.table == other.table and all(self.marks[n] == other.marks[n] for n in both)
+
+
+def recall(spec: EventSpec) -> Recall | None:
+    """Where its history keeps an event of the type; None without a history."""
+    history = spec.history
+    if history is None:
+        return None
+    if isinstance(history, History):
+        return _of_columns(spec, history)
+    own = {"domain": history.domain} if isinstance(history, Log) else {}
+    return Recall(
+        table=history.table,
+        marks={**own, "event_type": spec.name},
+        attributes=_HEADER,
+        fields={},
+        key="entity_id",
+        whole=True,
+        limit=None if isinstance(history, AuditLog) else history.data_limit,
+    )
+
+
+def _of_columns(spec: EventSpec, history: History) -> Recall:
+    attributes = {one: _HEADER[one] for one in (Attribute.EVENT_ID, Attribute.OCCURRED_AT)}
+    fields: dict[str, str] = {}
+    marks: dict[str, Any] = {}
+    for column in history.columns:
+        source = history.values.get(column, Field(column))
+        if isinstance(source, Field):
+            fields[source.name] = column
+        elif isinstance(source, Attribute):
+            attributes[source] = column
+        elif source is not None:
+            marks[column] = source
+    key = fields.pop(spec.key, None)
+    return Recall(history.table, marks, attributes, fields, key, whole=False)
+
+
+def check_sums(types: Collection[EventType]) -> None:
+    """Raise MappingError if a sum could not be computed again from the history."""
+    kept = {kind.name: found for kind in types if (found := recall(kind.spec)) is not None}
+    for kind in types:
+        for upsert in kind.spec.states:
+            if upsert.add:
+                _check_sum(kind.spec, upsert, kept)
+
+
+def _check_sum(spec: EventSpec, upsert: Upsert, kept: Mapping[str, Recall]) -> None:
+    own = kept[spec.name]
+    for column, source in _needed(upsert):
+        if not own.keeps(source, spec.key):
+            clipped = own.whole and own.limit is not None
+            remedy = "drop its data_limit" if clipped else "give it a column for that"
+            raise MappingError(
+                f"{spec.name}: add needs {column!r} in the history {own.table}, to compute the sum "
+                f"again if it is ever lost; {remedy}"
+            )
+    for name, other in kept.items():
+        if name != spec.name and own.mistaken_for(other):
+            raise MappingError(
+                f"{spec.name}: add needs rows of the history {own.table} that are told from those "
+                f"of {name}; give both a column with a value of their own, as values={{'what': "
+                "...}} does"
+            )
+
+
+def _needed(upsert: Upsert) -> Iterator[tuple[str, Any]]:
+    for column in (*upsert.key, *upsert.add):
+        yield column, upsert.source(column)
+    if upsert.each is not None:
+        yield upsert.each, Field(upsert.each)

@@ -1,0 +1,101 @@
+"""Events read back from their history, as far as it keeps them."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+import msgspec
+from msgspec import Raw
+
+from penstock.schemas.event import Event
+from penstock.schemas.event_type import EventType
+from penstock.schemas.fields import field_types, value_kind
+from penstock.schemas.mapping import Attribute
+from penstock.schemas.recall import recall
+from penstock.schemas.rows import wire_struct
+from penstock.worker.postgres.statements import quoted
+
+_NOTHING = Raw(b"null")
+
+
+class Past:
+    """The events of one type that has a history, with no more than the fields ``wanted``, each of
+    which the history must keep.
+    """
+
+    def __init__(self, kind: EventType, wanted: Collection[str]) -> None:
+        found = recall(kind.spec)
+        assert found is not None  # noqa: S101  (the caller knows that it has a history)
+        self._kind = kind
+        self._recall = found
+        self._wanted = sorted(set(wanted) - {kind.spec.key})
+        self._read = self._whole() if found.whole else self._columns()
+
+    async def chunks(self, connection: Any, size: int) -> AsyncIterator[Sequence[Event]]:
+        """All events, up to ``size`` at a time, in no order, within a transaction of the caller's.
+        Raises the driver's errors.
+        """
+        cursor = await connection.cursor(self._statement(), *self._recall.marks.values())
+        while rows := await cursor.fetch(size):
+            yield list(map(self._event, rows))
+
+    def _statement(self) -> str:
+        recall = self._recall
+        attributes = [f"{quoted(recall.attributes[one])}" for one in self._attributes]
+        key = f"{quoted(recall.key)}::text" if recall.key else "''"
+        fields = ["data"] if recall.whole else [self._field(name) for name in self._wanted]
+        marks = [f"{quoted(name)}::text = ${n}" for n, name in enumerate(recall.marks, start=1)]
+        return f"SELECT {', '.join([key, *attributes, *fields])} FROM {quoted(recall.table)}" + (
+            f" WHERE {' AND '.join(marks)}" if marks else ""
+        )
+
+    @property
+    def _attributes(self) -> Sequence[Attribute]:
+        return [one for one in self._recall.attributes if one is not Attribute.KEY_TEXT]
+
+    def _field(self, name: str) -> str:
+        column = quoted(self._recall.fields[name])
+        kind = value_kind(field_types(self._kind.spec.struct)[name])
+        return f"{column}::text" if kind in ("id", "text") else column
+
+    def _event(self, row: asyncpg.Record) -> Event:
+        key, cells = row[0], row[1:]
+        held = dict(zip(self._attributes, cells, strict=False))
+        moment: datetime = held[Attribute.OCCURRED_AT]
+        return Event(
+            self._kind,
+            str(held[Attribute.EVENT_ID]),
+            moment,
+            key,
+            held.get(Attribute.VERSION) or 0,
+            held.get(Attribute.SOURCE) or "",
+            held.get(Attribute.ACTOR),
+            None,
+            held.get(Attribute.CORR),
+            held.get(Attribute.CAUSE),
+            self._read(cells[len(held) :]),
+            _NOTHING,
+        )
+
+    def _whole(self) -> Callable[[Sequence[Any]], Any]:
+        """Of the data as it was sent only the fields that are wanted: others may have changed."""
+        struct = wire_struct(self._kind.spec.struct, self._kind.spec.key, self._wanted)
+        decode = msgspec.json.Decoder(struct).decode
+        return lambda cells: decode(cells[0])
+
+    def _columns(self) -> Callable[[Sequence[Any]], Any]:
+        kinds = field_types(self._kind.spec.struct)
+        listed = {name for name in self._wanted if value_kind(kinds[name]) == "json"}
+
+        def read(cells: Sequence[Any]) -> Any:
+            found: Mapping[str, Any] = dict(zip(self._wanted, cells, strict=True))
+            return SimpleNamespace(
+                **{
+                    name: msgspec.json.decode(cell) if name in listed and cell else cell
+                    for name, cell in found.items()
+                }
+            )
+
+        return read
