@@ -4,6 +4,7 @@ Imports are inside the commands, so that `penstock --help` does not load drivers
 """
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 
 from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
-from penstock.worker.flags import Command, SettingsCommand, configure_logs
+from penstock.worker.flags import Command, SettingsCommand, configure_logs, moment
 from penstock.worker.groups.state import state
 from penstock.worker.settings.keys import Settings
 
@@ -113,6 +114,30 @@ def doctor(settings: Settings) -> int:
     from penstock.worker.commands.doctor import examine  # noqa: PLC0415
 
     return asyncio.run(examine(settings))
+
+
+@main.command(cls=SettingsCommand)
+@click.option("--repair", is_flag=True, help="Mend what can be mended.")
+@click.option(
+    "--since",
+    callback=moment,
+    metavar="TIME",
+    help="Only events since then: 25h, or 2026-03-01T12:00:00Z.",
+)
+@click.option(
+    "--pause",
+    type=click.FloatRange(min=0),
+    default=3.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a difference must last that may be in flight.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(settings: Settings, since: datetime | None, pause: float, **how: bool) -> int:
+    """Compare what should agree; exit with 1 if it does not, with 2 if it cannot look."""
+    from penstock.worker.commands import verify as verifying  # noqa: PLC0415
+
+    return asyncio.run(verifying.verify(settings, since, pause, **how))
 
 
 @main.command("status", cls=SettingsCommand)

@@ -1,6 +1,8 @@
 """The settings as flags: parsing, help by section, shell completion."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from penstock.worker.brokers.registry import BROKERS, check_names
 from penstock.worker.errors import PenstockError
 from penstock.worker.settings.declared import Setting
 from penstock.worker.settings.keys import SETTINGS, load
-from penstock.worker.settings.kinds import Kind, some_of
+from penstock.worker.settings.kinds import Kind, duration, some_of
 from penstock.worker.settings.sources import flag
 from penstock.worker.settings.text import help_text, sections
 
@@ -91,6 +93,22 @@ def configure_logs(level: str, form: str) -> None:
     from penstock.worker.ops import logs  # noqa: PLC0415
 
     logs.configure(level, form)
+
+
+def moment(_ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """The callback of an option that is a point in time: RFC 3339 with its offset, or how long ago,
+    such as ``25h``. Raises BadParameter.
+    """
+    if value is None:
+        return None
+    with suppress(ValueError, TypeError):
+        return datetime.now(UTC) - timedelta(seconds=duration().parse(value))
+    with suppress(ValueError):
+        found = datetime.fromisoformat(value)
+        if found.tzinfo is not None:
+            return found
+    hint = "write 25h for 25 hours ago, or a time with its offset, as in 2026-03-01T12:00:00Z"
+    raise click.BadParameter(f"{value!r} is no time; {hint}", param=param)
 
 
 class _Value(click.types.StringParamType):

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from penstock.schemas.event import EventData
 from penstock.schemas.tasks import TaskUpdated
 from penstock.schemas.vocabulary import TaskStatus
 from penstock.worker.publisher import Publisher
@@ -18,7 +19,7 @@ EVENT = TaskUpdated(task_id="t-1", status=TaskStatus.RUNNING)
 
 
 @asynccontextmanager
-async def traffic(nats_url: str) -> AsyncIterator[set[str]]:
+async def traffic(nats_url: str, event: EventData = EVENT) -> AsyncIterator[set[str]]:
     """Publishes all the time; what was confirmed is in the set. Ends with everything confirmed."""
     confirmed = set[str]()
     over = asyncio.Event()
@@ -27,7 +28,7 @@ async def traffic(nats_url: str) -> AsyncIterator[set[str]]:
         async with Publisher(nats_url, source="/tests") as bus:
             while not over.is_set():
                 ids = [uuid7() for _ in range(20)]
-                await asyncio.gather(*(bus.publish(EVENT, id=chosen) for chosen in ids))
+                await asyncio.gather(*(bus.publish(event, id=chosen) for chosen in ids))
                 confirmed.update(ids)
 
     task = asyncio.create_task(publish())

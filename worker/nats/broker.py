@@ -1,6 +1,6 @@
 """NATS as a broker for the worker: streams, each with a durable pull consumer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from nats.aio.client import Client
@@ -9,7 +9,7 @@ from penstock.worker.brokers.ports import Lent, Offsets, Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.finding import Finding
-from penstock.worker.nats import topology
+from penstock.worker.nats import stored, topology
 from penstock.worker.nats.api import Consumer
 from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.client_source import ClientJetStreamSource
@@ -18,6 +18,7 @@ from penstock.worker.nats.rights import findings, of_stream
 from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
+from penstock.worker.pipeline.ports import Message, Settled
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.settings.keys import Settings
 
@@ -55,6 +56,12 @@ class NatsBroker:
 
     async def waiting(self, stream: str, offsets: Offsets) -> Waiting:  # noqa: ARG002  (NATS has its own)
         return await Consumer(self._nc, stream, self._consumer.durable).waiting()
+
+    async def settled(self, stream: str) -> Settled:
+        return await stored.settled(self._nc, stream, self._consumer.durable)
+
+    async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:
+        return await stored.again(self._nc, stream, offsets)
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         settings = self._settings

@@ -1,6 +1,6 @@
 """RabbitMQ as a broker of the worker: queues bound to the topic exchange of events."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from penstock.worker.difference import Difference
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import patiently
 from penstock.worker.pipeline.budget import Budget
+from penstock.worker.pipeline.ports import Message
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.backlog import given_up, pending
@@ -72,6 +73,12 @@ class RabbitMqBroker:
         share = Budget(self._settings.memory_limit, 1, self._settings.batch_bytes).share()
         reader = self._log(stream, Lent(share, offsets))
         return Waiting(pending=await reader.from_offset(committed or 0))
+
+    async def settled(self, stream: str) -> None:
+        """A queue has no offsets, and a stream queue is read on from where PostgreSQL has a gap."""
+
+    async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:  # noqa: ARG002
+        return ()
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         if self._settings.rabbitmq_queue_type == "stream":

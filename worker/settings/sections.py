@@ -29,20 +29,23 @@ LISTS_ALL = "config"
 RUN = Commands(["run"])
 TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
-USE_NATS = Commands(["run", "provision", "hydrate", "doctor", "status", "publish", "state"])
-USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "publish", "state"])
-USE_POSTGRES = Commands(["run", "hydrate", "doctor", "status", "state", "migrate"])
-USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
-USE_CATALOGUE = Commands(
-    ["run", "provision", "doctor", "status", "publish", "events", "migrate"],
+USE_NATS = Commands(
+    ["run", "provision", "hydrate", "doctor", "verify", "status", "publish", "state"]
 )
-USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
+USE_RABBITMQ = Commands(["run", "provision", "doctor", "verify", "status", "publish", "state"])
+USE_POSTGRES = Commands(["run", "hydrate", "doctor", "verify", "status", "state", "migrate"])
+USE_STREAMS = Commands(["run", "provision", "doctor", "verify", "status"])
+USE_CATALOGUE = Commands(
+    ["run", "provision", "doctor", "verify", "status", "publish", "events", "migrate"],
+)
+USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor", "verify"])
 ALL = Commands(
     [
         "run",
         "provision",
         "hydrate",
         "doctor",
+        "verify",
         "status",
         "publish",
         "state",

@@ -11,19 +11,12 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
 from penstock.worker.nats.kv.guard import OPERATION, held_guard
 from penstock.worker.nats.requests import Call
+from penstock.worker.pipeline.ports import KvEntry
 
 _PAGE = 1_000
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """An existing key, with its revision and its guard as JSON."""
-
-    key: str
-    revision: int
-    guard: bytes
-
-
-async def bucket_entries(nc: Client, bucket: str, timeout: float) -> AsyncGenerator[Entry, None]:
+async def bucket_entries(nc: Client, bucket: str, timeout: float) -> AsyncGenerator[KvEntry, None]:
     """All existing keys, read by a short-lived consumer.
 
     A key that changes meanwhile may appear again; the later entry is newer. Raises TimeoutError and
@@ -37,10 +30,11 @@ async def bucket_entries(nc: Client, bucket: str, timeout: float) -> AsyncGenera
         async for message in messages:
             headers = message.headers or {}
             if OPERATION not in headers:
-                yield Entry(
-                    message.subject.removeprefix(prefix),
-                    message.metadata.sequence.stream,
-                    held_guard(headers, message.data),
+                yield KvEntry(
+                    key=message.subject.removeprefix(prefix),
+                    revision=message.metadata.sequence.stream,
+                    guard=held_guard(headers, message.data),
+                    value=message.data,
                 )
 
 
