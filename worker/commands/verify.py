@@ -1,8 +1,10 @@
 """``penstock verify``: compare what should agree, name what does not, and mend it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Self
@@ -29,6 +31,7 @@ from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.settings.keys import Settings
 
+_CLEAR_LINE = "\r\x1b[K"
 _PATIENCE = 24 * 3600.0
 """Seconds for a statement: some read a whole history."""
 
@@ -80,7 +83,8 @@ class Examination:
         """What every check finds, in order: first what others build on, the buckets last."""
         for checks in (self._sequences(), self._tables(), self._buckets()):
             async for check in checks:
-                found = await examine(check, repair=repair, pause=pause)
+                with _said(check.name):
+                    found = await examine(check, repair=repair, pause=pause)
                 if isinstance(check, StateCheck) and any(f.verdict is Verdict.BAD for f in found):
                     self._damaged.append(check.table)
                 for finding in found:
@@ -122,6 +126,19 @@ class Examination:
             if any(rule.bucket == bucket for rule in kind.spec.kv)
             for upsert in kind.spec.states
         }
+
+
+@contextmanager
+def _said(name: str) -> Iterator[None]:
+    """On a terminal, what is being looked at, and since when; nothing stays of it."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    click.echo(f"{time.strftime('%H:%M:%S')} {name} ...", nl=False, err=True)
+    try:
+        yield
+    finally:
+        click.echo(_CLEAR_LINE, nl=False, err=True)
 
 
 def _note(unshown: dict[str, str], _bucket: str, key: str, why: str) -> None:
