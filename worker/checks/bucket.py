@@ -72,7 +72,7 @@ class BucketCheck:
         self._views = views
         self._mirror = mirror
 
-    async def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         self._unshown.clear()
         held = {
             entry.key: _Held(entry.revision, entry.guard, _digest(entry.value))

@@ -1,6 +1,6 @@
 """A check, and the things that it suspects."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -36,7 +36,7 @@ class Check(Protocol):
     name: str
     steady: bool
 
-    def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         """What seems to be wrong, each once; with ``among`` only of these names.
 
         Raises Unavailable.

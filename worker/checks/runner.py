@@ -7,6 +7,7 @@ check looks again, as often: what it says is mended it has seen whole.
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from contextlib import aclosing
 
 from penstock.worker.checks.check import Check, Suspect, Suspects
 from penstock.worker.finding import Finding, Verdict
@@ -43,10 +44,11 @@ async def _lasting(check: Check, among: Collection[str] | None, pause: float) ->
 
 async def _seen(check: Check, among: Collection[str] | None) -> Suspects:
     found: dict[str, Suspect] = {}
-    async for suspect in check.look(among):
-        found[suspect.name] = suspect
-        if len(found) == _MOST:
-            break
+    async with aclosing(check.look(among)) as suspects:
+        async for suspect in suspects:
+            found[suspect.name] = suspect
+            if len(found) == _MOST:
+                break
     return found
 
 

@@ -5,7 +5,7 @@ is settled there and not recorded here was acknowledged by somebody else, or its
 is read again, by sequence, and goes the ordinary way: what is stored already changes nothing.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Protocol, Self
 
@@ -65,7 +65,7 @@ class SequenceCheck:
         self._drain = drain
         self._since = since
 
-    async def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         settled = await self._broker.settled(self._stream)
         if settled is None:
             return

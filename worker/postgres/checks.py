@@ -1,6 +1,6 @@
 """What `penstock verify` asks of PostgreSQL alone."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -50,7 +50,7 @@ class StateCheck:
         self._catalogue = catalogue
         self._since = since
 
-    async def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         named = set[str]()
         with translated():
             async with (
@@ -86,7 +86,7 @@ class SumCheck:
         self._pool = pool
         self._catalogue = catalogue
 
-    async def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         keys = None if among is None else [tuple(name.split(", ")) for name in among]
         async with borrowed(self._pool) as connection:
             try:
@@ -119,7 +119,7 @@ class StatsCheck:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         with translated():
             found = await agent_stats.wrong(self._pool)
         for agent in found:
@@ -147,7 +147,7 @@ class TwinCheck:
         self._query = _TWINS.format(table=quoted(table))
         self._since = since
 
-    async def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         with translated():
             found = await self._pool.fetch(self._query, self._since)
         for event_id, _, _ in found:
@@ -172,7 +172,7 @@ class PartitionCheck:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         for due in (await overview(self._pool)).partitions:
             if among is not None and due.table not in among:
                 continue
@@ -206,7 +206,7 @@ class StubCheck:
         self._pool = pool
         self._query = _STUBS.format(table=quoted(table), key=quoted(key))
 
-    async def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         with translated():
             found = await self._pool.fetch(self._query)
         for (key,) in found:

@@ -1,6 +1,6 @@
 """What counts as wrong, and what as mended."""
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 
 import pytest
 
@@ -23,7 +23,7 @@ class Looks:
         self.mended: list[str] = []
         self._looks: Iterator[Sequence[Suspect]] = iter(looks)
 
-    async def look(self, among: Collection[str] | None) -> AsyncIterator[Suspect]:
+    async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         for one in next(self._looks):
             if among is None or one.name in among:
                 yield one
