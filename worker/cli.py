@@ -140,6 +140,29 @@ def verify(settings: Settings, since: datetime | None, pause: float, **how: bool
     return asyncio.run(verifying.verify(settings, since, pause, **how))
 
 
+@main.command(cls=SettingsCommand)
+@click.option("--stream", metavar="NAME", help="Stream or stream queue to read.")
+@click.option("--from-seq", type=click.IntRange(min=0), metavar="N", help="First offset.")
+@click.option("--since", callback=moment, metavar="TIME", help="Nothing stored before this time.")
+@click.option("--to-seq", type=click.IntRange(min=0), metavar="N", help="Last offset.")
+@click.option("--until", callback=moment, metavar="TIME", help="Nothing stored after this time.")
+@click.option("--subject", metavar="PATTERN", help="Only these subjects, as in tasks.*.created.")
+@click.option("--type", metavar="TYPE", help="Only events of this type.")
+@click.option("--agent", metavar="ID", help="Only events about this agent.")
+@click.option("--into", metavar="URL", help="Write into this database, and into no bucket.")
+@click.option(
+    "--rebuild", metavar="TABLE,...", help="Set rows of these tables right by events known already."
+)
+@click.option("--dry-run", is_flag=True, help="Compare, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+def replay(settings: Settings, **options: Any) -> int:
+    """Read a stream again, store what is missing, and name what differs."""
+    from penstock.worker.commands import replay as replaying  # noqa: PLC0415
+
+    configure_logs("warning", settings.log_format)
+    return asyncio.run(replaying.replay(settings, **options))
+
+
 @main.command("status", cls=SettingsCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_status(settings: Settings, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from penstock.worker.finding import Finding
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.mirror import Store
 from penstock.worker.pipeline.ports import KvEntry, KvRow, Message, Settled
-from penstock.worker.pipeline.source import WatchedSource
+from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.sending.ports import Outlet, Sender, Sending
 
 if TYPE_CHECKING:
@@ -98,6 +98,11 @@ class Broker(Protocol):
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         """The source of one stream, not started yet."""
+
+    def log(self, stream: str, span: Span, share: Share) -> AbstractAsyncContextManager[Log]:
+        """A part of what is kept of a stream, to be read once more, beside everybody who reads it.
+        Entering raises TopologyError if there is no such stream or part.
+        """
 
     def sender(self) -> AbstractAsyncContextManager[Sender]:
         """A sender over this connection. On leaving, what is unconfirmed fails."""

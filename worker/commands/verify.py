@@ -115,7 +115,7 @@ class Examination:
             views = HydratedViews(self._pool, own, partial(_note, unshown))
             await views.prepare()
             wrong = [table for table in self._damaged if table in self._tables_of(declared)]
-            waits_for = ", ".join(f"`{rebuild(table)}`" for table in wrong)
+            waits_for = ", ".join(rebuild(self._catalogue, table) for table in wrong)
             yield BucketCheck(bucket.name, contents, views, mirror, unshown, waits_for)
 
     def _tables_of(self, bucket: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from uuid import uuid4
 
 from nats.aio.client import Client
 
@@ -14,13 +15,18 @@ from penstock.worker.nats.api import Consumer
 from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
+from penstock.worker.nats.log import JetStreamLog
 from penstock.worker.nats.rights import findings, of_stream
 from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
+from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.ports import Message, Settled
-from penstock.worker.pipeline.source import WatchedSource
+from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.settings.keys import Settings
+
+_REPLAY = "penstock-replay"
+"""How the names of consumers begin that read again."""
 
 
 async def open_broker(scope: Scope) -> "NatsBroker":
@@ -76,6 +82,21 @@ class NatsBroker:
             ack_wait=settings.ack_wait,
             heartbeat=settings.heartbeat,
             share=lent.share,
+        )
+
+    def log(self, stream: str, span: Span, share: Share) -> AbstractAsyncContextManager[Log]:
+        settings = self._settings
+        return JetStreamLog(
+            self._nc,
+            stream,
+            span,
+            consumer=f"{_REPLAY}-{uuid4().hex}",
+            batch_size=settings.batch_size,
+            batch_bytes=settings.batch_bytes,
+            linger=settings.linger,
+            ack_wait=settings.ack_wait,
+            heartbeat=settings.heartbeat,
+            share=share,
         )
 
     @asynccontextmanager

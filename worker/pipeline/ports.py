@@ -72,6 +72,11 @@ class Message(msgspec.Struct, kw_only=True):
         return None
 
     @property
+    def mark(self) -> Any:
+        """Where reading goes on after it, as JSON, in a source that reads again without offsets."""
+        return None
+
+    @property
     def deliveries(self) -> int:
         """How often the broker has delivered this message, including this time; at least 1."""
         return 1

@@ -1,6 +1,9 @@
 """What the worker requires of a source, as protocols. tests/contract checks every source."""
 
+from datetime import datetime
 from typing import Protocol, Self
+
+import msgspec
 
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.ports import Backlog
@@ -45,3 +48,39 @@ class Watched(Protocol):
 
 class WatchedSource(Source, Watched, Protocol):
     """A source of a broker."""
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a stream to read again: from one offset or time to another, both included; None
+    is its own beginning or end. ``subjects`` are patterns as of NATS, of which a message matches
+    one; empty for all. A server need not apply them.
+    """
+
+    from_offset: int | None = None
+    since: datetime | None = None
+    to_offset: int | None = None
+    until: datetime | None = None
+    subjects: tuple[str, ...] = ()
+
+
+class Log(Source, Protocol):
+    """A source that reads a part of what is kept, by itself: nobody else's position moves.
+
+    ``total`` is how many messages there are about, and ``last`` the offset that reading ends with,
+    fixed on entering, so that it ends although more keeps coming. Messages behind the part may be
+    delivered too. Entering raises TopologyError, in one sentence, where there is nothing to read.
+    """
+
+    total: int
+    last: int | None
+
+    async def ack(self, batch: Batch) -> None:
+        """Settle messages of what was fetched, in whatever batch they are."""
+
+    async def nack(self, batch: Batch, delay: float) -> None:
+        """Deliver messages of what was fetched again, after ``delay`` seconds."""
+
+    async def over(self) -> bool:
+        """True if everything of the part has been delivered and acknowledged. May be asked for as
+        often as one likes. Raises SourceUnavailable.
+        """

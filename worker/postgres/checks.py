@@ -31,9 +31,12 @@ GROUP BY h.event_id HAVING min(h.occurred_at) <> max(h.occurred_at)
 """
 
 
-def rebuild(table: str) -> str:
-    """How the rows of a table are made again from their events."""
-    return f"penstock replay --rebuild {table}"
+def rebuild(catalogue: Catalogue, table: str) -> str:
+    """The commands that make the rows of a table again: one for each stream of their events."""
+    kinds = [kind for kind in catalogue.types.values() if table in kind.tables]
+    streams = sorted({kind.stream for kind in kinds})
+    commands = [f"`penstock replay --stream {stream} --rebuild {table}`" for stream in streams]
+    return " and ".join(commands)
 
 
 class StateCheck:
@@ -69,7 +72,8 @@ class StateCheck:
             what = "are missing, and their events are stored"
         else:
             what = f"do not say what their events said: {', '.join(found.columns)}"
-        return Suspect(found.key, what, f"`{rebuild(self.table)}` makes them from their events")
+        how = rebuild(self._catalogue, self.table)
+        return Suspect(found.key, what, f"{how} makes them from their events")
 
     async def mend(self, wrong: Suspects) -> None:
         """A replay does."""

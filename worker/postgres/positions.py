@@ -11,14 +11,15 @@ from penstock.worker.postgres.transaction import Connection, literal
 
 class PositionPart(Part):
     """The position of a batch, if the broker has offsets. It travels with BEGIN, so it needs no
-    round trip of its own.
+    round trip of its own. ``transport`` is whose position it is: the one of the batch's origin,
+    unless it is given.
     """
 
-    def __init__(self, batch: Batch, worker_id: str) -> None:
+    def __init__(self, batch: Batch, worker_id: str, transport: str | None = None) -> None:
         origin = batch.origin
         if origin.offsets:
             ranges = multirange(origin.offsets)
-            cells = (origin.transport, origin.stream, origin.epoch, ranges, worker_id)
+            cells = (transport or origin.transport, origin.stream, origin.epoch, ranges, worker_id)
             self.opening = (statements.position(map(literal, cells)),)
 
     async def write(self, connection: Connection, fresh: Plan) -> Plan:  # noqa: ARG002

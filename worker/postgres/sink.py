@@ -41,10 +41,11 @@ class PostgresSink:
         self._tables = catalogue.tables
         self._types: dict[str, dict[str, str]] = {}
         self._policies: dict[str, str] = {}
+        self._history = HistoryWriter(self._types)
         self._state = StateWriter(self._types, catalogue)
         self._parts: Sequence[MakePart] = (
             partial(PositionPart, worker_id=worker_id),
-            HistoryWriter(self._types).part,
+            self._history.part,
             self._state.part,
             partial(LetterPart, worker_id=worker_id),
         )

@@ -6,7 +6,7 @@ An upsert does for any rows. Where a batch says of every row how it began (a mes
 a task that was created), the rows are probably not there yet, and COPY costs a third of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from penstock.schemas.catalogue import Catalogue
@@ -28,10 +28,18 @@ _KNOWN_PARENTS = 200_000
 class StateWriter:
     """Writes state rows within a transaction.
 
-    ``types`` maps a table to its columns' types.
+    ``types`` maps a table to its columns' types. Rows of the tables ``restated`` are set right
+    where they contradict the event that they name.
     """
 
-    def __init__(self, types: Mapping[str, statements.ColumnTypes], catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        types: Mapping[str, statements.ColumnTypes],
+        catalogue: Catalogue,
+        *,
+        restated: Collection[str] = (),
+    ) -> None:
+        self._restated = restated
         self._types = types
         self._keys = catalogue.keys
         self._depths = catalogue.depths
@@ -122,7 +130,11 @@ class StateWriter:
         shape = (state.table, state.groups)
         if shape not in self._upserts:
             self._upserts[shape] = statements.upsert(
-                state.table, self._keys[state.table], state.groups, self._types[state.table]
+                state.table,
+                self._keys[state.table],
+                state.groups,
+                self._types[state.table],
+                restate=state.table in self._restated,
             )
         return self._upserts[shape]
 

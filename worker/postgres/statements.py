@@ -5,7 +5,7 @@ stored row, ``EXCLUDED`` the folded one, and NULL always means "not stated". A c
 one of the key: a unique constraint of somebody else's rejects the row, and swallows none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from zlib import crc32
 
 from penstock.schemas.event_type import Group
@@ -48,16 +48,27 @@ def state_columns(
     return (*key, *(name for group in groups for name in group_columns(group)), *stub)
 
 
-def upsert(table: str, key: Sequence[str], groups: Sequence[Group], types: ColumnTypes) -> str:
-    """Insert rows or fold them into the stored ones; rows that would not change are left alone."""
+def upsert(
+    table: str,
+    key: Sequence[str],
+    groups: Sequence[Group],
+    types: ColumnTypes,
+    *,
+    restate: bool = False,
+) -> str:
+    """Insert rows or fold them into the stored ones; rows that would not change are left alone.
+
+    With ``restate``, what a row says differently than the very event that it names is set right.
+    """
     columns = state_columns(key, groups, types)
     alone = [group.kind for group in groups] in (["last"], ["first"])  # one guard decides the row
-    changes = [change for group in groups for change in _changes(group, types, alone=alone)]
+    wins = _restates if restate else _wins
+    changes = [change for group in groups for change in _changes(group, types, wins, alone=alone)]
     if "is_stub" in types:
         changes.append("is_stub = t.is_stub AND EXCLUDED.is_stub")
     if "updated_at" in types:
         changes.append("updated_at = now()")
-    conditions = [_differs(group, types) for group in groups]
+    conditions = [differs(group, types, wins) for group in groups]
     if "is_stub" in types:
         conditions.append("(t.is_stub AND NOT EXCLUDED.is_stub)")
     return (
@@ -82,6 +93,19 @@ def _wins(group: Group) -> str:
     )
 
 
+def contradicts(group: Group) -> str:
+    """The stored row was stated by the very event of the folded one, and says something else."""
+    return (
+        f"(EXCLUDED.{quoted(group.guard[0])} IS NOT NULL "
+        f"AND {row('EXCLUDED', group.guard)} = {row('t', group.guard)} "
+        f"AND {row('EXCLUDED', group.columns)} IS DISTINCT FROM {row('t', group.columns)})"
+    )
+
+
+def _restates(group: Group) -> str:
+    return f"({_wins(group)} OR {contradicts(group)})"
+
+
 def ranked(alias: str, group: Group) -> str:
     """The place of a ``rank`` column in its order, from 1; 0 for NULL."""
     order = ", ".join(literal(label) for label in group.order)
@@ -89,13 +113,15 @@ def ranked(alias: str, group: Group) -> str:
     return f"coalesce(array_position(ARRAY[{order}]::text[], {column}::text), 0)"
 
 
-def _changes(group: Group, types: ColumnTypes, *, alone: bool) -> list[str]:
+def _changes(
+    group: Group, types: ColumnTypes, wins: Callable[[Group], str], *, alone: bool
+) -> list[str]:
     names = list(map(quoted, group_columns(group)))
     if group.kind in ("last", "first"):
         if alone:
             return [f"{name} = EXCLUDED.{name}" for name in names]
-        wins = _wins(group)
-        return [f"{n} = CASE WHEN {wins} THEN EXCLUDED.{n} ELSE t.{n} END" for n in names]
+        won = wins(group)
+        return [f"{n} = CASE WHEN {won} THEN EXCLUDED.{n} ELSE t.{n} END" for n in names]
     if group.kind == "rank":
         (name,) = names
         beats = f"{ranked('EXCLUDED', group)} > {ranked('t', group)}"
@@ -120,10 +146,10 @@ def collation(kind: str) -> str:
     return ' COLLATE "C"' if kind in ("text", "character varying") else ""
 
 
-def _differs(group: Group, types: ColumnTypes) -> str:
+def differs(group: Group, types: ColumnTypes, wins: Callable[[Group], str] = _wins) -> str:
     """The folded row would change this group of the stored one."""
     if group.kind in ("last", "first"):
-        return _wins(group)
+        return wins(group)
     if group.kind == "rank":
         return f"{ranked('EXCLUDED', group)} > {ranked('t', group)}"
     form = _DIFFERENT[group.kind]

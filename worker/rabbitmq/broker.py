@@ -11,13 +11,14 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import patiently
-from penstock.worker.pipeline.budget import Budget
+from penstock.worker.pipeline.budget import Budget, Share
 from penstock.worker.pipeline.ports import Message
-from penstock.worker.pipeline.source import WatchedSource
+from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
+from penstock.worker.rabbitmq.log import RabbitMqLog
 from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.sender import RabbitSender
 from penstock.worker.rabbitmq.source import RabbitMqSource
@@ -114,6 +115,20 @@ class RabbitMqBroker:
             linger=settings.linger,
             in_flight=settings.in_flight,
             share=lent.share,
+        )
+
+    def log(self, stream: str, span: Span, share: Share) -> AbstractAsyncContextManager[Log]:
+        settings = self._settings
+        return RabbitMqLog(
+            self._connection,
+            self._options,
+            stream,
+            span,
+            batch_size=settings.batch_size,
+            batch_bytes=settings.batch_bytes,
+            linger=settings.linger,
+            in_flight=settings.in_flight,
+            share=share,
         )
 
     @asynccontextmanager

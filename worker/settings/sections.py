@@ -30,13 +30,17 @@ RUN = Commands(["run"])
 TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
 USE_NATS = Commands(
-    ["run", "provision", "hydrate", "doctor", "verify", "status", "publish", "state"]
+    ["run", "provision", "hydrate", "doctor", "verify", "status", "replay", "publish", "state"],
 )
-USE_RABBITMQ = Commands(["run", "provision", "doctor", "verify", "status", "publish", "state"])
-USE_POSTGRES = Commands(["run", "hydrate", "doctor", "verify", "status", "state", "migrate"])
+USE_RABBITMQ = Commands(
+    ["run", "provision", "doctor", "verify", "status", "replay", "publish", "state"],
+)
+USE_POSTGRES = Commands(
+    ["run", "hydrate", "doctor", "verify", "status", "replay", "state", "migrate"],
+)
 USE_STREAMS = Commands(["run", "provision", "doctor", "verify", "status"])
 USE_CATALOGUE = Commands(
-    ["run", "provision", "doctor", "verify", "status", "publish", "events", "migrate"],
+    ["run", "provision", "doctor", "verify", "status", "replay", "publish", "events", "migrate"],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor", "verify"])
 ALL = Commands(
@@ -47,6 +51,7 @@ ALL = Commands(
         "doctor",
         "verify",
         "status",
+        "replay",
         "publish",
         "state",
         "events",

@@ -133,10 +133,10 @@ async def test_rows_and_statistics_are_compared_with_what_made_them(settings: Se
         (status,) = found["rows of agents.agent"]
         assert (status["count"], status["verdict"]) == (4, "problem")
         assert "status" in status["text"]
-        assert "penstock replay --rebuild agents.agent" in status["remedy"]
+        assert "penstock replay --stream AGENT_STATE --rebuild agents.agent" in status["remedy"]
         (lost,) = found["rows of tasks.task"]
         assert lost["examples"] == [entity_uuid("task", "t-a-1")]
-        assert "penstock replay --rebuild tasks.task" in lost["remedy"]
+        assert f"penstock replay --stream {STREAM} --rebuild tasks.task" in lost["remedy"]
         assert found["statistics of agents"][0]["verdict"] == "mended"
         (shown,) = found["bucket AGENT_STATE"]
         assert shown["verdict"] == "problem"

@@ -1,0 +1,184 @@
+"""The sink of a replay: the ordinary transaction, and beside it what was known already."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.event import Event
+from penstock.schemas.event_type import EventType
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.plan import HistoryRows, Plan, find_stubs, fold_states
+from penstock.worker.pipeline.ports import DeadLetter, Written
+from penstock.worker.postgres.comparison import Comparison, Id, Known
+from penstock.worker.postgres.errors import translated
+from penstock.worker.postgres.letters import LetterPart
+from penstock.worker.postgres.parts import Part
+from penstock.worker.postgres.pool import borrowed
+from penstock.worker.postgres.positions import PositionPart
+from penstock.worker.postgres.replays import Run, note
+from penstock.worker.postgres.sink import PostgresSink
+from penstock.worker.postgres.state import StateWriter
+from penstock.worker.postgres.transaction import Connection
+from penstock.worker.replay.account import Account
+
+_ONCE_STORED = {"out_of_window"}
+"""Reasons that say nothing about a message: it was stored in its time, or refused then."""
+
+
+class ReplaySink(PostgresSink):
+    """Writes batches of the replay ``run``, whose position is its own and whose account is kept in
+    the same transaction. Dead letters are those of the live path, so one that is kept stays one.
+
+    Events that are known are folded again into the tables ``rebuilt``, except for sums.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        catalogue: Catalogue,
+        run: Run,
+        *,
+        worker_id: str,
+        rebuilt: Collection[str] = (),
+    ) -> None:
+        super().__init__(pool, catalogue, worker_id=worker_id)
+        self._comparison = Comparison(catalogue)
+        self._again = {
+            kind.name: again
+            for kind in catalogue.types.values()
+            if (again := _again(kind, rebuilt)).states
+        }
+        self._state = StateWriter(self._types, catalogue, restated=rebuilt)
+        self._parts = (
+            partial(PositionPart, worker_id=worker_id, transport=run.transport),
+            self._history.part,
+            partial(_KnownPart, comparison=self._comparison, again=self._again),
+            self._state.part,
+            partial(LetterPart, worker_id=worker_id),
+            partial(_AccountPart, run=run),
+        )
+
+    async def prepare(self) -> dict[str, timedelta | None]:
+        kept = await super().prepare()
+        with translated():
+            await self._comparison.prepare(self._pool)
+        return dict(kept)
+
+
+class ComparingSink:
+    """Writes nothing: finds out what a replay would do. ``account`` is the sum of all batches."""
+
+    def __init__(self, pool: asyncpg.Pool, catalogue: Catalogue) -> None:
+        self.account = Account()
+        self._pool = pool
+        self._comparison = Comparison(catalogue)
+
+    async def prepare(self) -> None:
+        """Learn the columns. Raises SinkUnavailable."""
+        with translated():
+            await self._comparison.prepare(self._pool)
+
+    async def write(self, batch: Batch) -> Written:
+        """Compare one batch. Raises SinkUnavailable, RowRejected."""
+        plan = batch.plan
+        with translated():
+            async with borrowed(self._pool) as connection, connection.transaction(readonly=True):
+                known = await self._comparison.known(connection, plan.events, plan.history)
+        new = {(e.id, e.time) for e in plan.events} - known.stored - known.differing
+        found, total = _account(batch, new, known), self.account
+        self.account = Account(
+            inserted=total.inserted + found.inserted,
+            present=total.present + found.present,
+            differing=total.differing + found.differing,
+            rejected=total.rejected + found.rejected,
+            differing_ids=[*total.differing_ids, *found.differing_ids],
+        )
+        return Written(new=len(new), duplicate=found.present, letters=batch.letters)
+
+
+class _Accounted(Plan, frozen=True, kw_only=True):
+    """What is left of a plan, and what became of its messages."""
+
+    account: Account
+
+
+class _KnownPart(Part):
+    """Compares what was known, and folds it again where that is wanted."""
+
+    def __init__(self, batch: Batch, comparison: Comparison, again: dict[str, EventType]) -> None:
+        self._batch = batch
+        self._comparison = comparison
+        self._again = again
+
+    async def write(self, connection: Connection, fresh: Plan) -> Plan:
+        plan, new = self._batch.plan, {(e.id, e.time) for e in fresh.events}
+        history = [] if fresh is plan else [_without(rows, new) for rows in plan.history]
+        known = await self._comparison.known(connection, fresh.events, history)
+        account = _account(self._batch, new - known.stored - known.differing, known)
+        changes: dict[str, Any] = {"letters": _worth_keeping(fresh.letters)}
+        if again := self._folded_again(plan.events, new):
+            events = [*fresh.events, *again]
+            changes |= {"states": fold_states(events), "stubs": find_stubs(events)}
+        kept = {name: getattr(fresh, name) for name in Plan.__struct_fields__}
+        return _Accounted(**{**kept, **changes}, account=account)
+
+    def _folded_again(self, events: Sequence[Event], new: Collection[Id]) -> list[Event]:
+        return [
+            msgspec.structs.replace(e, kind=again)
+            for e in events
+            if (again := self._again.get(e.kind.name)) is not None and (e.id, e.time) not in new
+        ]
+
+
+class _AccountPart(Part):
+    """The last part: others of the run wait for its row."""
+
+    def __init__(self, batch: Batch, run: Run) -> None:
+        self._batch = batch
+        self._run = run
+
+    async def write(self, connection: Connection, fresh: Plan) -> Plan:
+        assert isinstance(fresh, _Accounted)  # noqa: S101  (for mypy: an earlier part makes it)
+        await note(connection, self._run, fresh.account, self._batch.messages[-1].mark)
+        return fresh
+
+
+def _again(kind: EventType, tables: Collection[str]) -> EventType:
+    """The type as far as its events may be folded again: for these tables, and without sums."""
+    states = [
+        msgspec.structs.replace(
+            state, groups=tuple([pair for pair in state.groups if pair[0].kind != "add"])
+        )
+        for state in kind.states
+        if state.table in tables
+    ]
+    references = kind.references if states else ()
+    return msgspec.structs.replace(
+        kind, name=f"{kind.name} again", states=tuple(states), references=references
+    )
+
+
+def _without(rows: HistoryRows, new: Collection[Id]) -> HistoryRows:
+    at, when = rows.columns.index("event_id"), rows.columns.index("occurred_at")
+    old = [record for record in rows.records if (record[at], record[when]) not in new]
+    return msgspec.structs.replace(rows, records=old)
+
+
+def _account(batch: Batch, inserted: Collection[Id], known: Known) -> Account:
+    rejected, differing = len(batch.letters), len(known.differing)
+    return Account(
+        inserted=len(inserted),
+        present=len(batch) - len(inserted) - differing - rejected,
+        differing=differing,
+        rejected=rejected,
+        differing_ids=sorted(event_id for event_id, _ in known.differing),
+    )
+
+
+def _worth_keeping(letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    return [letter for letter in letters if letter.reason not in _ONCE_STORED]

@@ -1,0 +1,100 @@
+"""A stream queue of RabbitMQ read again, by a consumer of its own."""
+
+from typing import Any, Self
+
+import aio_pika
+import aiormq
+
+from penstock.worker.errors import Cause, TopologyError
+from penstock.worker.pipeline.source import Span
+from penstock.worker.rabbitmq.connection import open_channel, translated
+from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
+
+
+class Forgetful:
+    """`Offsets` that are kept by somebody else: reading begins where it is told to."""
+
+    async def resume(self, stream: str) -> tuple[str, int | None]:  # noqa: ARG002
+        return "", None
+
+    async def anchor(self, stream: str, epoch: str, first: int) -> None:
+        """Nothing to keep."""
+
+    async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
+        """Nothing to keep."""
+
+    async def begin(self, stream: str) -> int | None:  # noqa: ARG002
+        return None
+
+    async def end(self, stream: str) -> None:
+        """Nothing to keep."""
+
+
+class RabbitMqLog(RabbitMqStreamSource):
+    """A `Log` over a stream queue."""
+
+    def __init__(
+        self,
+        connection: aio_pika.RobustConnection,
+        options: RabbitOptions,
+        stream: str,
+        span: Span,
+        **kwargs: Any,
+    ) -> None:
+        start = span.since if span.from_offset is None else span.from_offset
+        super().__init__(connection, options, stream, offsets=Forgetful(), start=start, **kwargs)
+        self._span = span
+        self.total = 0
+        self.last: int | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._is_stream()
+        first, end = await self._first_offset(), await self._end()
+        if gone := _gone(self._span, first, end):
+            raise TopologyError(f"stream {self.name}: {gone}")
+        wanted = await self._first_wanted()
+        to = self._span.to_offset
+        self.last = end - 1 if to is None else min(to, end - 1)
+        if wanted > self.last:
+            raise TopologyError(f"stream {self.name}: nothing is in the range; {_has(first, end)}")
+        self.total = self.last - wanted + 1
+        return await super().__aenter__()
+
+    async def over(self) -> bool:
+        """The last offset tells: `Log.last` was there when reading began."""
+        return False
+
+    async def _first_offset(self) -> int:
+        return next(iter(await self._offsets_from("first", prefetch=1)), 0)
+
+    async def _is_stream(self) -> None:
+        """Raise TopologyError unless it is one, before anything is read: of another queue that
+        would take messages away.
+        """
+        try:
+            with translated(f"stream {self.name}"):
+                async with open_channel(self._connection) as channel:
+                    await channel.queue_declare(self.name, passive=True)
+        except aiormq.ChannelNotFoundEntity as error:
+            text = f"stream {self.name}: no such queue; see `rabbitmqctl list_queues`"
+            raise TopologyError(text, cause=Cause.MISSING) from error
+
+
+def _gone(span: Span, first: int, end: int) -> str:
+    """Why what was asked for is not there; empty if it may be."""
+    if end <= first:
+        return "it has no messages"
+    if span.from_offset is not None and span.from_offset < first:
+        return (
+            f"messages before {first} are gone, so it cannot be read from {span.from_offset}; "
+            f"{_has(first, end)}, so say --from-seq {first}"
+        )
+    beyond = span.from_offset is not None and span.from_offset >= end
+    if beyond or (span.to_offset is not None and span.to_offset < first):
+        return f"nothing is in the range; {_has(first, end)}"
+    return ""
+
+
+def _has(first: int, end: int) -> str:
+    return f"it has {first} to {end - 1}"

@@ -1,0 +1,111 @@
+"""The source of a replay: of a log only what is wanted, each message once, and then an end."""
+
+import asyncio
+import contextlib
+from typing import Self
+
+from penstock.worker.ending import end
+from penstock.worker.errors import SourceUnavailable
+from penstock.worker.pipeline.batch import Batch
+from penstock.worker.pipeline.ports import Message
+from penstock.worker.pipeline.source import Log, Span
+from penstock.worker.replay.choice import Choice
+from penstock.worker.replay.offsets import OffsetSet
+
+_LOOK_SECONDS = 0.1
+
+
+class ChosenSource:
+    """Hands out of ``log`` what lies in ``span``, is of ``choice`` and not ``done`` yet. It stops
+    by itself when all of that is settled.
+
+    ``seen`` counts the messages that were read, wanted or not.
+    """
+
+    def __init__(self, log: Log, span: Span, choice: Choice, done: OffsetSet) -> None:
+        self.name = log.name
+        self.transport = log.transport
+        self.seen = self.wanted = 0
+        self._log = log
+        self._until = span.until.timestamp() if span.until else None
+        self._choice = choice
+        self._done = done
+        self._unsettled: set[int] = set()
+        self._passed = False
+        self._looking: asyncio.Task[None] | None = None
+        self._first: Batch | None = None
+
+    async def __aenter__(self) -> Self:
+        self._looking = asyncio.create_task(self._look(), name=f"end of {self.name}")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._looking is not None:
+            await end(self._looking)
+
+    def stop(self) -> None:
+        self._log.stop()
+
+    async def any(self) -> bool:
+        """False if nothing is wanted. Nothing is lost by asking."""
+        self._first = await self._next()
+        return bool(self._first)
+
+    async def fetch(self) -> Batch:
+        if first := self._first:
+            self._first = None
+            return first
+        return await self._next()
+
+    async def _next(self) -> Batch:
+        while batch := await self._log.fetch():
+            self.seen += len(batch)
+            wanted = list(filter(self._wants, batch.messages))
+            self._unsettled.update([one.offset for one in wanted if one.offset is not None])
+            self._passed = self._passed or any(map(self._ends, batch.messages))
+            if len(wanted) < len(batch):
+                kept = set(map(id, wanted))
+                await batch.part([one for one in batch.messages if id(one) not in kept]).ack()
+            if wanted:
+                self.wanted += len(wanted)
+                size = sum([message.size for message in wanted])
+                return Batch(wanted, size, self, epoch=batch.epoch)
+        return batch
+
+    async def ack(self, batch: Batch) -> None:
+        for message in batch.messages:
+            if message.offset is not None:
+                self._done.add(message.offset)
+                self._unsettled.discard(message.offset)
+        await self._log.ack(batch)
+
+    async def nack(self, batch: Batch, delay: float) -> None:
+        await self._log.nack(batch, delay)
+
+    def _wants(self, message: Message) -> bool:
+        return (
+            not self._behind(message)
+            and (message.offset is None or message.offset not in self._done)
+            and self._choice(message.subject)
+        )
+
+    def _behind(self, message: Message) -> bool:
+        last, until = self._log.last, self._until
+        if last is not None and message.offset is not None and message.offset > last:
+            return True
+        return until is not None and (message.stored_at or 0.0) > until
+
+    def _ends(self, message: Message) -> bool:
+        """A log comes in order, so nothing that is wanted comes for the first time after this."""
+        return message.offset == self._log.last or self._behind(message)
+
+    async def _look(self) -> None:
+        """Stop once nothing is left. What was returned for redelivery is not settled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._unsettled:
+                continue
+            with contextlib.suppress(SourceUnavailable):
+                if self._passed or await self._log.over():
+                    break
+        self._log.stop()
