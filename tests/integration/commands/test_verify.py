@@ -22,7 +22,7 @@ from penstock.schemas.vocabulary import AgentStatus, TaskStatus
 from penstock.worker import migrate
 from penstock.worker.publisher import Publisher
 from penstock.worker.settings.keys import Settings
-from tests.support.commands import said, typed
+from tests.support.commands import outside, said, typed
 from tests.support.connecting import connected
 from tests.support.mirror import bucket, expected_bucket
 from tests.support.running import running, settings_for
@@ -141,11 +141,16 @@ async def test_rows_and_statistics_are_compared_with_what_made_them(settings: Se
         (shown,) = found["bucket AGENT_STATE"]
         assert shown["verdict"] == "problem"
         assert "--rebuild agents.agent" in shown["remedy"]
-        async with sql(settings.postgres_dsn) as connection:
-            await connection.execute("UPDATE agents.agent SET status = 'busy'")
-            assert await connection.fetchval("SELECT sum(tasks_completed) FROM agents.stats") == 3
-            held = await bucket(settings.nats_url)
-            assert held[key_of(AGENTS[0], None)]["val"]["status"] == "busy"
+        held = await bucket(settings.nats_url)
+        assert held[key_of(AGENTS[0], None)]["val"]["status"] == "busy"
+        for stream, table in (("AGENT_STATE", "agents.agent"), (STREAM, "tasks.task")):
+            words = ("replay", "--stream", stream, "--rebuild", table)
+            assert await outside(settings, *words) == 0
+        await verify(settings, "--repair", code=0)
+        assert await verify(settings, code=0) == {}
+        assert (await bucket(settings.nats_url))[key_of(AGENTS[0], None)] == held[
+            key_of(AGENTS[0], None)
+        ]
 
 
 async def test_a_sequence_that_was_never_recorded_is_read_again(settings: Settings) -> None:
