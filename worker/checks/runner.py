@@ -13,7 +13,7 @@ from penstock.worker.checks.check import Check, Suspect, Suspects
 from penstock.worker.finding import Finding, Verdict
 
 _MOST = 100_000
-"""Suspects of one check that are kept in memory; what is beyond waits for the next run."""
+"""Suspects of one check that are kept in memory; what is beyond them waits for the next run."""
 
 _EXAMPLES = 5
 
@@ -27,7 +27,8 @@ async def examine(check: Check, *, repair: bool, pause: float) -> list[Finding]:
     if repair and any(suspect.mendable for suspect in wrong.values()):
         await check.mend(wrong)
         lost = {name: suspect for name, suspect in wrong.items() if suspect.lost}
-        left = {**lost, **await _lasting(check, wrong, pause)}
+        among = wrong if len(wrong) < _MOST else None  # there may be more behind them
+        left = {**lost, **await _lasting(check, among, pause)}
     mended = {name: suspect for name, suspect in wrong.items() if name not in left}
     found = [*_told(check, mended, Verdict.MENDED), *_told(check, left)]
     return found or [Finding(Verdict.GOOD, check.name, check=check.name)]
