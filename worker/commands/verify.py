@@ -26,6 +26,7 @@ from penstock.worker.errors import MigrationError
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.postgres.checks import StateCheck, of_tables, rebuild
+from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.views import HydratedViews
@@ -72,8 +73,13 @@ class Examination:
         if pending:
             lacking = "; ".join(map(str, pending))
             raise MigrationError(f"{lacking}; run `penstock migrate up` before `penstock verify`")
-        self._pool = await self._stack.enter_async_context(database(settings))
-        self._scope = await self._stack.enter_async_context(Scope(settings, self._catalogue))
+        try:
+            self._pool = await self._stack.enter_async_context(database(settings))
+            await check_mappings(self._pool, self._catalogue)
+            self._scope = await self._stack.enter_async_context(Scope(settings, self._catalogue))
+        except BaseException:
+            await self._stack.aclose()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

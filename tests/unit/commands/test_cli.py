@@ -24,6 +24,7 @@ WITH_SETTINGS = (
     ["doctor"],
     ["events"],
     ["config"],
+    ["verify"],
     ["state", "get"],
     ["state", "restore"],
     ["migrate", "up"],
