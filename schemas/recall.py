@@ -9,11 +9,9 @@ from typing import Any
 import msgspec
 
 from penstock.schemas.event_type import EventType
+from penstock.schemas.fields import field_types, struct_fields
 from penstock.schemas.mapping import Attribute, AuditLog, EventSpec, Field, History, Log, Upsert
 from penstock.schemas.rows import MappingError
-
-ENTITY = "entity"
-"""The part of an event that is its key, as it was sent."""
 
 _HEADER: Mapping[Attribute, str] = {
     Attribute.EVENT_ID: "event_id",
@@ -130,3 +128,53 @@ def _needed(upsert: Upsert) -> Iterator[tuple[str, Any]]:
         yield column, upsert.source(column)
     if upsert.each is not None:
         yield upsert.each, Field(upsert.each)
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """What rows of events of ``type`` need and the history does not keep. ``whole`` is True if no
+    event of the type can be read back at all, ``some`` if most can, and others not at all.
+    """
+
+    type: str
+    what: str
+    whole: bool = False
+    some: bool = False
+
+
+def losses(spec: EventSpec) -> Iterator[Loss]:
+    """What the history of the type cannot give back, as far as rows are made of it."""
+    kept = recall(spec)
+    if kept is None:
+        yield Loss(spec.name, "it has no history", whole=True)
+        return
+    if kept.limit is not None:
+        what = f"data above {kept.limit} bytes, unless it is what the state says"
+        yield Loss(spec.name, what, some=True)
+    fields = field_types(spec.struct)
+    gone = [name for name in fields if not kept.keeps(Field(name), spec.key)]
+    if kept.limit is None and (needed := [name for name in gone if _required(spec, name)]):
+        yield Loss(spec.name, f"{', '.join(needed)}, without which it is no event", whole=True)
+        return
+    used = dict.fromkeys(source for upsert in spec.states for source in _stated(upsert))
+    for source in used:
+        if isinstance(source, Attribute) and not kept.keeps(source, spec.key):
+            yield Loss(spec.name, _WHAT.get(source, source.name.lower()))
+        elif isinstance(source, Field) and source.name in gone and kept.limit is None:
+            yield Loss(spec.name, source.name)
+
+
+_WHAT: Mapping[Attribute, str] = {
+    Attribute.KEY_TEXT: "the text that its key was made from, unless the state says it",
+    Attribute.VERSION: "the sequence, which decides what is newer",
+}
+
+
+def _stated(upsert: Upsert) -> Iterator[Any]:
+    for _, column in upsert.placed:
+        yield upsert.source(column)
+    if upsert.last:
+        yield Attribute.VERSION
+
+
+def _required(spec: EventSpec, name: str) -> bool:
+    return next(f for f in struct_fields(spec.struct) if f.name == name).required

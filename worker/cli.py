@@ -142,6 +142,12 @@ def verify(settings: Settings, since: datetime | None, pause: float, **how: bool
 
 @main.command(cls=SettingsCommand)
 @click.option("--stream", metavar="NAME", help="Stream or stream queue to read.")
+@click.option(
+    "--source",
+    type=click.Choice([*BROKERS, "postgres"]),
+    help="Where from: a broker (default: the first of the settings), or PostgreSQL's histories.",
+)
+@click.option("--file", metavar="FILE", type=click.Path(), help="Read JSON events, one a line.")
 @click.option("--from-seq", type=click.IntRange(min=0), metavar="N", help="First offset.")
 @click.option("--since", callback=moment, metavar="TIME", help="Nothing stored before this time.")
 @click.option("--to-seq", type=click.IntRange(min=0), metavar="N", help="Last offset.")

@@ -11,8 +11,10 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.worker.commands.one_worker import run
 from penstock.worker.commands.provision import provision
 from penstock.worker.commands.publish import publish_file
+from penstock.worker.commands.replay import Report
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.settings.keys import Settings
+from tests.support.connecting import connected
 from tests.support.generated import EventMaker
 from tests.support.rows import snapshot
 
@@ -51,3 +53,41 @@ async def held(dsn: str) -> dict[str, Any]:
         return {**await snapshot(connection), "letters": list(map(tuple, letters))}
     finally:
         await connection.close()
+
+
+def totals(reports: list[Report]) -> tuple[int, int, int, int]:
+    names = ("inserted", "present", "differing", "rejected")
+    found = [sum(getattr(report, name) for report in reports) for name in names]
+    return found[0], found[1], found[2], found[3]
+
+
+async def consumers(url: str) -> dict[str, Any]:
+    """Every consumer, and how far it is."""
+    async with connected(url) as client:
+        js = client.jetstream()
+        return {
+            f"{stream} {info.name}": (info.ack_floor, info.num_pending)
+            for stream in STREAMS
+            for info in await js.consumers_info(stream)
+        }
+
+
+CHANGES = (
+    ("events.log", "event_id", "data = data || '{\"x\": 1}'", 40),
+    ("agents.heartbeat", "event_id", "load = coalesce(load, 0) + 1", 40),
+    ("audit.log", "event_id", "actor = 'somebody'", 20),
+    ("messages.message", "created_event", "payload = '\"other\"'", 10),
+)
+"""Tables, the column that names the event, what is changed, and in how many rows."""
+
+
+async def change(connection: asyncpg.Connection) -> list[str]:
+    """Change 100 rows. Returns the ids of their events."""
+    changed = []
+    for table, name, what, count in CHANGES:
+        found = await connection.fetch(
+            f"UPDATE {table} SET {what} WHERE {name} IN (SELECT {name} FROM {table} "
+            f"WHERE {name} IS NOT NULL ORDER BY 1 LIMIT {count}) RETURNING {name}::text"
+        )
+        changed += [event_id for (event_id,) in found]
+    return sorted(changed)

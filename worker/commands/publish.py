@@ -1,7 +1,6 @@
 """``penstock publish``: send CloudEvents from a file or standard input, and await confirmation."""
 
 import asyncio
-import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -11,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.schemas.event import Envelope
-from penstock.schemas.identity import escape, event_uuid
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.errors import PenstockError
 from penstock.worker.publisher.encoding import uuid7
+from penstock.worker.sending.address import address
 from penstock.worker.sending.outgoing import Confirmation
 from penstock.worker.sending.ports import Sender
 from penstock.worker.settings.keys import Settings
@@ -28,9 +25,6 @@ _CHUNK_BYTES = 256 * 1024
 _SHOWN = 20
 """Lines that are reported one by one; further ones are only counted."""
 _CLEAR_LINE = "\r\x1b[K"
-
-_decode = msgspec.json.Decoder(Envelope).decode
-_type_parts = re.compile(r"([A-Za-z0-9_-]+)((?:\.[A-Za-z0-9_-]+)+)").fullmatch
 
 
 class _Tally:
@@ -107,22 +101,12 @@ async def _publish_lines(
 ) -> None:
     async for number, line in lines:
         try:
-            subject, msg_id = _address(line)
+            subject, msg_id = address(line)
         except (ValueError, RecursionError) as exc:
             tally.skipped(number, str(exc))
             continue
         sent = await sender.send(subject, line, prefix + msg_id)
         sent.add_done_callback(partial(tally.settled, number))
-
-
-def _address(line: bytes) -> tuple[str, str]:
-    """The bus subject and the Nats-Msg-Id of an event. Raises ValueError or RecursionError."""
-    envelope = _decode(line)
-    parts = _type_parts(envelope.type)
-    if parts is None:
-        raise ValueError(f"type {envelope.type!r} is not domain.verb, as in tasks.updated")
-    subject = f"{parts[1]}.{escape(envelope.subject)}{parts[2]}"
-    return subject, event_uuid(envelope.source, envelope.id)
 
 
 async def _lines(

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.plan import Plan
-from penstock.worker.postgres import statements
 from penstock.worker.postgres.parts import Part
 from penstock.worker.postgres.transaction import Connection, literal
+
+_INSERT = "INSERT INTO bus.position (transport, stream, epoch, seqs, worker)"
 
 
 class PositionPart(Part):
@@ -20,7 +21,7 @@ class PositionPart(Part):
         if origin.offsets:
             ranges = multirange(origin.offsets)
             cells = (transport or origin.transport, origin.stream, origin.epoch, ranges, worker_id)
-            self.opening = (statements.position(map(literal, cells)),)
+            self.opening = (f"{_INSERT} VALUES ({', '.join(map(literal, cells))})",)
 
     async def write(self, connection: Connection, fresh: Plan) -> Plan:  # noqa: ARG002
         return fresh

@@ -28,6 +28,7 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.position": ("stream", ("SELECT", "INSERT")),
     "bus.dead_letter": ("stream", ("SELECT", "INSERT")),
     "bus.crash_marker": ("stream", ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    "bus.replay": ("worker", ("SELECT", "INSERT", "UPDATE")),
     "bus.outbox": ("reason", ("SELECT", "UPDATE", "DELETE")),
     "bus.outbox_domain": ("domain", ("SELECT",)),
     "partitions.policy": ("table_name", ("SELECT",)),
@@ -41,6 +42,8 @@ _CALLS = {
     "bus.utc_text(timestamptz)": "bus.utc_text(now())",
     "partitions.ensure_for(text, text, timestamptz)": "partitions.ensure_for('', '', now())",
     "partitions.maintain()": "partitions.maintain()",
+    "pg_catalog.pg_advisory_unlock(bigint)": "pg_catalog.pg_advisory_unlock(1)",
+    "pg_catalog.pg_try_advisory_lock(bigint)": "pg_catalog.pg_try_advisory_lock(1)",
     "pg_catalog.pg_try_advisory_xact_lock(bigint)": "pg_catalog.pg_try_advisory_xact_lock(1)",
 }
 """Functions, each with a call that is not carried out, as no row is asked for."""

@@ -265,14 +265,6 @@ def _asked(view: str, columns: Sequence[str], types: ColumnTypes) -> str:
     )
 
 
-def position(literals: Iterable[str]) -> str:
-    """Keep where a batch stood; the cells are literals."""
-    return (
-        "INSERT INTO bus.position (transport, stream, epoch, seqs, worker) "
-        f"VALUES ({', '.join(literals)})"
-    )
-
-
 DEAD_LETTERS = """
 INSERT INTO bus.dead_letter (transport, stream, epoch, seq, subject, headers, raw_headers, body,
                              digest, reason, error, event_id, attempts, worker)

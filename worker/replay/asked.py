@@ -6,10 +6,14 @@ import msgspec
 
 from penstock.worker.pipeline.source import Span
 
+FILE, POSTGRES = "file", "postgres"
+"""Sources beside the brokers."""
+
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``source`` is a broker's name, ``file`` or ``postgres``; ``stream`` what it calls the thing
-    to read. ``rebuild`` names the tables that known events are folded into, too.
+    to read, empty for all that PostgreSQL has; ``edition`` tells a file from what it was before.
+    ``rebuild`` names the tables that known events are folded into, too.
     """
 
     source: str
@@ -21,6 +25,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subject: str | None = None
     type: str | None = None
     agent: str | None = None
+    edition: str = ""
     rebuild: tuple[str, ...] = ()
 
     @property

@@ -91,13 +91,16 @@ class ChosenSource:
 
     def _behind(self, message: Message) -> bool:
         last, until = self._log.last, self._until
-        if last is not None and message.offset is not None and message.offset > last:
+        if message.offset is None:
+            return False
+        if last is not None and message.offset > last:
             return True
         return until is not None and (message.stored_at or 0.0) > until
 
     def _ends(self, message: Message) -> bool:
         """A log comes in order, so nothing that is wanted comes for the first time after this."""
-        return message.offset == self._log.last or self._behind(message)
+        last = self._log.last
+        return (last is not None and message.offset == last) or self._behind(message)
 
     async def _look(self) -> None:
         """Stop once nothing is left. What was returned for redelivery is not settled."""

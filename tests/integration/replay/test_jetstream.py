@@ -1,21 +1,36 @@
-"""`penstock replay` from JetStream: what is lost comes back, what is there stays, compared."""
+"""`penstock replay` from JetStream: what is lost comes back, what is there stays as it is."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from penstock.worker.commands.replay import Report, read_again
+from penstock.worker.errors import MigrationError, PenstockError
+from penstock.worker.postgres.replays import turn
 from penstock.worker.replay.asked import Asked
 from penstock.worker.settings.keys import Settings
 from tests.conftest import fresh_database
 from tests.support.connecting import connected
 from tests.support.mirror import bucket, expected_bucket
-from tests.support.replaying import STREAMS, events, held, stored, write
+from tests.support.replaying import (
+    STREAMS,
+    change,
+    consumers,
+    events,
+    held,
+    stored,
+    totals,
+    write,
+)
 from tests.support.running import settings_for
 
 COUNT = 1500
+AGENTS, TASKS = "AGENT_STATE", "TASK_EXECUTION"
+EARLIER = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -29,23 +44,6 @@ async def everything(settings: Settings, **options: Any) -> list[Report]:
     return [
         await read_again(settings, Asked(source="nats", stream=name), **options) for name in STREAMS
     ]
-
-
-def totals(reports: list[Report]) -> tuple[int, int, int, int]:
-    names = ("inserted", "present", "differing", "rejected")
-    found = [sum(getattr(report, name) for report in reports) for name in names]
-    return found[0], found[1], found[2], found[3]
-
-
-async def consumers(url: str) -> dict[str, Any]:
-    """Every consumer, and how far it is."""
-    async with connected(url) as client:
-        js = client.jetstream()
-        return {
-            f"{stream} {info.name}": (info.ack_floor, info.num_pending)
-            for stream in STREAMS
-            for info in await js.consumers_info(stream)
-        }
 
 
 async def test_a_lost_database_and_bucket_come_back(
@@ -62,14 +60,113 @@ async def test_a_lost_database_and_bucket_come_back(
     async with connected(nats_url) as client:
         await client.jetstream().purge_stream("KV_AGENT_STATE")
 
-    assert totals(await everything(later, dry_run=True))[0] == COUNT
+    rejected = len(before["letters"])
+    assert totals(await everything(later, dry_run=True))[1:] == (0, 0, 0)
     assert not await bucket(nats_url)
     reports = await everything(later)
-    assert totals(reports) == (COUNT, 0, 0, 0)
+    assert totals(reports) == (COUNT - rejected, 0, 0, rejected)
     assert all(report.finished for report in reports)
     assert await held(empty) == before
     assert await bucket(nats_url) == mirrored == await expected_bucket(empty)
-    assert totals(await everything(later)) == (0, COUNT, 0, 0)
-    assert totals(await everything(later, dry_run=True)) == (0, COUNT, 0, 0)
+    assert totals(await everything(later)) == (0, COUNT - rejected, 0, rejected)
+    assert totals(await everything(later, dry_run=True))[1:3] == (COUNT - rejected, 0)
     assert await held(empty) == before
     assert await consumers(nats_url) == readers
+
+
+DAMAGE = """
+DELETE FROM tasks.dependency;
+DELETE FROM tasks.task;
+UPDATE agents.agent SET status = NULL, name = CASE WHEN profile_event IS NOT NULL THEN 'x' END,
+    created_by = CASE WHEN created_event IS NOT NULL THEN 'y' END, last_heartbeat = NULL;
+UPDATE agents.state SET value = NULL, deleted_at = now();
+"""
+
+
+async def test_what_was_changed_behind_its_back_is_named_and_stays(
+    nats_url: str, database: str, tmp_path: Path
+) -> None:
+    settings = settings_for(nats_url, database)
+    await stored(settings, write(tmp_path / "events", events(COUNT)))
+    whole = await held(database)
+    connection = await asyncpg.connect(database)
+    changed = await change(connection)
+    before = await held(database)
+    for dry_run in (True, False):
+        reports = await everything(settings, dry_run=dry_run)
+        assert totals(reports)[0] == 0
+        named = [one for report in reports for one in report.differing_ids]
+        assert sorted(named) == changed
+        assert totals(reports)[2] == len(changed) == 100
+    assert await held(database) == before
+
+    await connection.execute(DAMAGE)
+    rebuilt = ("agents.agent", "agents.state", "tasks.task", "tasks.dependency")
+    for name in STREAMS:
+        await read_again(settings, Asked(source="nats", stream=name, rebuild=rebuilt))
+    after = await held(database)
+    expected = {**before, **{table: whole[table] for table in rebuilt}}
+    assert [table for table, rows in expected.items() if after[table] != rows] == []
+    await connection.close()
+
+
+async def test_nothing_is_touched_where_nothing_can_be_read(
+    nats_url: str, database: str, postgres_dsn: str, tmp_path: Path
+) -> None:
+    settings = settings_for(nats_url, database)
+    await stored(settings, write(tmp_path / "events", events(200)))
+    async with connected(nats_url) as client:
+        await client.jetstream().purge_stream(TASKS, seq=11)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"stream": "NONE"}, r"stream NONE: no such stream; the server has .*TASK_EXECUTION"),
+        ({"from_seq": 3}, r"messages before 11 are gone, so .* say --from-seq 11"),
+        ({"since": EARLIER}, r"messages before .* are gone, so .* say --from-seq 11"),
+        ({"from_seq": 4000}, "nothing is in the range; it has 11 to"),
+        ({"to_seq": 10}, "nothing is in the range; it has 11 to"),
+        ({"since": later}, "no message matches; it has 11 to"),
+        ({"until": EARLIER}, "nothing is as old as"),
+        ({"subject": "tasks.nobody.>"}, "no message matches"),
+        ({"agent": "entity-1"}, "none of [1-9][0-9]* messages matches; widen the filters"),
+        ({"type": "tasks.craeted"}, r"no such type of event; did you mean tasks\.created"),
+        ({"subject": "tasks..x"}, "tokens between dots"),
+        ({"rebuild": ("agents.stats",)}, r"no events state its rows; known are agents\.agent"),
+    ]
+    readers = await consumers(nats_url)
+    for options, said in refused:
+        with pytest.raises(PenstockError, match=said):
+            await read_again(settings, Asked(**{"source": "nats", "stream": TASKS, **options}))
+    with pytest.raises(MigrationError, match="run `penstock migrate up` before"):
+        await read_again(settings, Asked(source="nats", stream=TASKS), into=postgres_dsn)
+    async with turn(settings, Asked(source="nats", stream=TASKS).text):
+        with pytest.raises(PenstockError, match="the same replay is running already"):
+            await read_again(settings, Asked(source="nats", stream=TASKS))
+    connection = await asyncpg.connect(database)
+    assert await connection.fetchval("SELECT count(*) FROM bus.replay") == 0
+    await connection.close()
+    assert await consumers(nats_url) == readers
+
+
+async def test_a_part_is_read_by_filters_and_range(
+    nats_url: str, database: str, empty: str, tmp_path: Path
+) -> None:
+    live, other = settings_for(nats_url, database), settings_for(nats_url, empty)
+    await stored(live, write(tmp_path / "events", events(COUNT)))
+    chosen: list[dict[str, Any]] = [
+        {"type": "agents.activity"},
+        {"subject": "agents.*.activity"},
+        {"from_seq": 5, "to_seq": 24},
+    ]
+    for options, count in zip(chosen, (40, 40, 20), strict=True):
+        report = await read_again(other, Asked(source="nats", stream=AGENTS, **options))
+        assert report.read in {count, count - 1}
+    report = await read_again(other, Asked(source="nats", stream=AGENTS, agent="entity-2"))
+    connection = await asyncpg.connect(empty)
+    keys = "SELECT count(*) FROM events.log WHERE entity_id = 'entity-2' AND domain = 'agents'"
+    assert 0 < await connection.fetchval(keys) <= report.read < 100
+    assert await connection.fetchval("SELECT count(*) FROM bus.gap WHERE transport <> 'nats'") == 0
+    await connection.close()
+    keys_before = (await bucket(nats_url)).keys()
+    report = await read_again(live, Asked(source="nats", stream=AGENTS), into=empty)
+    assert report.inserted > 0
+    assert (await bucket(nats_url)).keys() == keys_before

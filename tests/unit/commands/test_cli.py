@@ -21,6 +21,7 @@ WITH_SETTINGS = (
     ["publish"],
     ["provision"],
     ["hydrate"],
+    ["replay"],
     ["doctor"],
     ["events"],
     ["config"],

@@ -1,0 +1,64 @@
+"""A database of very many events is lost and read again; and what was changed in it is named.
+
+PENSTOCK_TEST_REPLAY_EVENTS says how many events.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from penstock.worker.commands.one_worker import run
+from penstock.worker.commands.provision import provision
+from penstock.worker.commands.publish import publish_file
+from penstock.worker.commands.replay import Report, read_again
+from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
+from penstock.worker.replay.asked import Asked
+from penstock.worker.settings.keys import Settings
+from tests.support.mirror import bucket, expected_bucket
+from tests.support.replaying import STREAMS, change, consumers, events, held, totals, write
+from tests.support.roles import migrated_by_its_owner
+from tests.support.running import settings_for
+
+COUNT = int(os.environ.get("PENSTOCK_TEST_REPLAY_EVENTS", "200000"))
+pytestmark = pytest.mark.faults
+
+
+async def everything(settings: Settings) -> list[Report]:
+    return [await read_again(settings, Asked(source="nats", stream=name)) for name in STREAMS]
+
+
+async def test_a_large_database_comes_back_as_it_was(tmp_path: Path) -> None:
+    async with EmbeddedNats(sync_always=False) as bus, EmbeddedPostgres() as postgres:
+        dsn = await postgres.create_database("first")
+        other = await postgres.create_database("second")
+        for database in (dsn, other):
+            await migrated_by_its_owner(database)
+        live, later = settings_for(bus.url, dsn), settings_for(bus.url, other)
+        await provision(live, dry_run=False)
+        assert await publish_file(live, str(write(tmp_path / "e", events(COUNT))), None) == 0
+        begun = time.monotonic()
+        assert await run(live, until_idle=1.0) == 0
+        drained = COUNT / (time.monotonic() - begun - 1.0)
+        before, mirrored, readers = await held(dsn), await bucket(bus.url), await consumers(bus.url)
+
+        reports = await everything(later)
+        rejected = len(before["letters"])
+        assert totals(reports) == (COUNT - rejected, 0, 0, rejected)
+        assert await held(other) == before
+        assert await bucket(bus.url) == mirrored == await expected_bucket(other)
+        rate = COUNT / sum(report.seconds for report in reports)
+        again = await everything(later)
+        assert totals(again) == (0, COUNT - rejected, 0, rejected)
+        compared = COUNT / sum(report.seconds for report in again)
+        connection = await asyncpg.connect(other)
+        changed = await change(connection)
+        await connection.close()
+        named = [one for report in await everything(later) for one in report.differing_ids]
+        assert sorted(named) == changed
+        assert len(changed) == 100
+        assert await consumers(bus.url) == readers
+        print(f"{COUNT} events: drained {drained:.0f}/s, replayed {rate:.0f}/s, ", end="")
+        print(f"compared {compared:.0f}/s")
