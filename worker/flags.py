@@ -107,8 +107,8 @@ def moment(_ctx: click.Context, param: click.Parameter, value: str | None) -> da
         found = datetime.fromisoformat(value)
         if found.tzinfo is not None:
             return found
-    hint = "write 25h for 25 hours ago, or a time with its offset, as in 2026-03-01T12:00:00Z"
-    raise click.BadParameter(f"{value!r} is no time; {hint}", param=param)
+    said = "is no time with an offset, as in 2026-01-31T12:00:00Z, and no time ago, as in 25h"
+    raise click.BadParameter(f"{value!r} {said}", param=param)
 
 
 class _Value(click.types.StringParamType):

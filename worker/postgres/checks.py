@@ -89,9 +89,10 @@ class SumCheck:
         self.table = table
         self._pool = pool
         self._catalogue = catalogue
+        self._keys: dict[str, tuple[str, ...]] = {}
 
     async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
-        keys = None if among is None else [tuple(name.split(", ")) for name in among]
+        keys = None if among is None else [self._keys[name] for name in among]
         async with borrowed(self._pool) as connection:
             try:
                 found = await expected_sums(connection, self._catalogue, self.table, keys)
@@ -99,17 +100,18 @@ class SumCheck:
                 what, _, remedy = str(error).partition("; ")
                 yield Suspect(self.table, what, remedy, verdict=Verdict.NOTE)
                 return
-        for wrong in found:
-            if not wrong.missing:  # of a missing row, all is missing
+        self._keys = {", ".join(wrong.key): wrong.key for wrong in found if not wrong.missing}
+        for name in self._keys:  # of a row that is missing, everything is
+            if among is None or name in among:
                 yield Suspect(
-                    ", ".join(wrong.key),
+                    name,
                     "are not the sums of their events",
                     "`penstock verify --repair` computes them again from the history",
                     mendable=True,
                 )
 
     async def mend(self, wrong: Suspects) -> None:
-        keys = [tuple(name.split(", ")) for name, one in wrong.items() if one.mendable]
+        keys = [self._keys[name] for name, one in wrong.items() if one.mendable]
         async with borrowed(self._pool) as connection:
             await mend_sums(connection, self._catalogue, self.table, keys)
 

@@ -33,16 +33,18 @@ VALUES ($1, $2, $3, int8multirange(int8range($4, $5)), $6)
 _GAPS = """
 SELECT lower(missing.seqs), upper(missing.seqs)
 FROM (
-    SELECT range_agg(p.seqs) AS seqs, min(p.begins) AS begins,
-           min(lower(p.seqs)) FILTER (WHERE $5::timestamptz IS NULL OR p.recorded_at >= $5)
-               AS lowest
+    SELECT range_agg(p.seqs) AS seqs,
+           least(
+               min(p.begins),
+               min(lower(p.seqs)) FILTER (WHERE $5::timestamptz IS NULL OR p.recorded_at >= $5)
+           ) AS first
     FROM bus.position AS p
     WHERE p.transport = $1 AND p.stream = $2 AND p.epoch = $3
 ) AS held
 CROSS JOIN LATERAL unnest(
-    int8multirange(int8range(least(held.begins, held.lowest), $4, '[]')) - held.seqs
+    int8multirange(int8range(held.first, greatest(held.first, $4::bigint + 1))) - held.seqs
 ) AS missing (seqs)
-WHERE least(held.begins, held.lowest) <= $4
+WHERE held.first IS NOT NULL
 """
 
 

@@ -231,7 +231,7 @@ async def test_it_says_in_one_sentence_why_it_cannot_look(
     here = settings_for(nats_url, database)
     result = await typed(here, "verify", "--since", "yesterday")
     assert result.exit_code == 2
-    assert "'yesterday' is no time" in result.stderr
+    assert "'yesterday' is no time with an offset" in result.stderr
     result = await typed(here, "verify")  # no stream is there yet
     assert result.exit_code == 2
     assert "run `penstock provision`" in result.stderr

@@ -49,6 +49,8 @@ class BucketContents:
         too large goes without its value.
         """
         puts = [(fit, revisions[row.key]) for row in rows if (fit := self._fit(row))]
+        if not puts:
+            return
         with self._available():
             outcomes = await self._wire.put(puts, atomic=False)
             again: list[Put] = [
