@@ -50,7 +50,7 @@ async def test_a_row_that_is_too_large_fits_without_its_value(nats_url: str) -> 
     async with connected(nats_url) as client:
         await make_bucket(client, BUCKET, atomic=False)
         contents = BucketContents(client, BUCKET)
-        large = row("a.large", 3, "x" * 2_000_000)
+        large = row("a.large", 3, "x" * client.max_payload)
         await contents.overwrite([large], {"a.large": 0})
         (entry,) = [entry async for entry in contents.entries()]
         assert entry.value in contents.fits(large)
