@@ -186,7 +186,8 @@ async def taken_out(settings: Settings, nats: Client, offset: int) -> tuple[int,
     async with sql(settings.postgres_dsn) as connection:
         await connection.execute("DELETE FROM events.log WHERE event_id = $1", event_id)
         await connection.execute(
-            "UPDATE bus.position SET seqs = seqs - int8multirange(int8range($2::bigint, $3::bigint)) "
+            "UPDATE bus.position "
+            "SET seqs = seqs - int8multirange(int8range($2::bigint, $3::bigint)) "
             "WHERE stream = $1 AND seqs @> $2::bigint",
             *(STREAM, offset, offset + 1),
         )
