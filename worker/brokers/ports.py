@@ -1,6 +1,6 @@
 """What a broker's room provides: a `broker` module for the worker, a `sender` module for agents."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -120,7 +120,7 @@ class Contents(Protocol):
     async def overwrite(self, rows: Sequence[KvRow], revisions: Mapping[str, int]) -> None:
         """Put rows, whatever their keys hold, where the key still has its revision."""
 
-    def fits(self, row: KvRow) -> Sequence[bytes]:
+    def fits(self, row: KvRow) -> Iterator[bytes]:
         """The values that may stand for a row that is there: its own, and a shortened one."""
 
 

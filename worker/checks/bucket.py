@@ -9,7 +9,7 @@ rows are put where the revisions still hold. A worker may have met the wrong val
 taken it for newer than its row; so at last every mended key is brought up to its row once more.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from hashlib import blake2b
 from typing import Protocol
@@ -21,6 +21,7 @@ from penstock.worker.pipeline.mirror import Mirror
 from penstock.worker.pipeline.ports import KvEntry, KvRow
 
 _MEND = "`penstock verify --repair` writes it from PostgreSQL"
+_NOBODYS = "keys without a row"
 _CHUNK = 1_000
 
 
@@ -43,7 +44,7 @@ class Contents(Protocol):
     async def overwrite(self, rows: Sequence[KvRow], revisions: Mapping[str, int]) -> None:
         """Put rows, whatever their keys hold, where the key still has its revision."""
 
-    def fits(self, row: KvRow) -> Sequence[bytes]:
+    def fits(self, row: KvRow) -> Iterator[bytes]:
         """The values that may stand for a row that is there: its own, and a shortened one."""
 
 
@@ -86,7 +87,7 @@ class BucketCheck:
                         yield found
         for key, entry in held.items():
             if not self._unshown and (among is None or key in among):
-                yield self._suspect(key, "keys without a row", entry.revision)
+                yield self._suspect(key, _NOBODYS, entry.revision)
 
     def _of_row(self, row: KvRow, entry: "_Held | None") -> Suspect | None:
         if entry is None:
@@ -105,14 +106,14 @@ class BucketCheck:
         return Suspect(key, what, _MEND, str(revision), mendable=True)
 
     async def mend(self, wrong: Suspects) -> None:
-        left = set(wrong)
+        nobodys = {key for key, one in wrong.items() if one.what == _NOBODYS}
         revisions = dict[str, int]()
         for keys in _chunks(list(wrong)):
             revisions |= await self._contents.revisions(keys)
         async for rows in self._rows_of(wrong):
             await self._contents.overwrite(rows, revisions)
-            left -= {row.key for row in rows}
-        for keys in _chunks(sorted(left)):
+            nobodys -= {row.key for row in rows}
+        for keys in _chunks(sorted(nobodys)):
             gone = [KvRow(key=key, guard=[], value=None) for key in keys]
             await self._contents.overwrite(gone, revisions)
         self._mirror.forget()

@@ -61,10 +61,13 @@ class BucketContents:
             if again:
                 await self._wire.put(again, atomic=False)
 
-    def fits(self, row: KvRow) -> Sequence[bytes]:
+    def fits(self, row: KvRow) -> Iterator[bytes]:
         """The values that may stand for a row that is there: its own, and a shortened one."""
+        if row.value is not None:
+            yield row.value
         short = without_value(row)
-        return [found.value for found in (row, short) if found and found.value is not None]
+        if short is not None and short.value is not None:
+            yield short.value
 
     def _fit(self, row: KvRow) -> KvRow | None:
         if self._wire.unfit(row) is None:
