@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
 from penstock.worker.nats.kv.guard import OPERATION, held_guard
+from penstock.worker.nats.permissions import permitted
 from penstock.worker.nats.requests import Call
 from penstock.worker.pipeline.ports import KvEntry
 
@@ -19,8 +20,8 @@ _PAGE = 1_000
 async def bucket_entries(nc: Client, bucket: str, timeout: float) -> AsyncGenerator[KvEntry, None]:
     """All existing keys, read by a short-lived consumer.
 
-    A key that changes meanwhile may appear again; the later entry is newer. Raises TimeoutError and
-    the client's errors.
+    A key that changes meanwhile may appear again; the later entry is newer. Raises TimeoutError,
+    the client's errors, and SourceUnavailable for a right that is missing.
     """
     prefix = f"$KV.{bucket}."
     async with (
@@ -50,7 +51,8 @@ async def _consumer(
         mem_storage=True,
         inactive_threshold=60.0,
     )
-    consumer = await js.add_consumer(stream, config)
+    making = js.add_consumer(stream, config)
+    consumer = await permitted(nc, f"$JS.API.CONSUMER.CREATE.{stream}", making)
     yield consumer
     # Not in a finally: after an error the server may be away, and it deletes idle consumers itself.
     await js.delete_consumer(stream, consumer.name)
