@@ -14,6 +14,7 @@ from penstock.schemas.recall import losses
 from penstock.worker import migrate
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
+from penstock.worker.ending import end
 from penstock.worker.errors import MigrationError, PenstockError
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer, Sink
@@ -172,10 +173,12 @@ class Replayer:
         pipeline = await self._pipeline(sink, window)
         reading = asyncio.create_task(pipeline.run(), name="replay")
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
-        await asyncio.wait({reading, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        self._source.stop()
-        await reading
-        stopped.cancel()
+        try:
+            await asyncio.wait({reading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            self._source.stop()
+            await reading
+        finally:
+            await end(stopped)
         finished = not self._stopping.is_set()
         account, mended = await self._end(sink, finished=finished)
         return Outcome(

@@ -73,7 +73,7 @@ async def consumers(url: str) -> dict[str, Any]:
 
 
 CHANGES = (
-    ("events.log", "event_id", "data = data || '{\"x\": 1}'", 40),
+    ("events.log", "event_id", "data = data || '{\"x\": 1}'", 30),
     ("agents.heartbeat", "event_id", "load = coalesce(load, 0) + 1", 40),
     ("audit.log", "event_id", "actor = 'somebody'", 20),
     ("messages.message", "created_event", "payload = '\"other\"'", 10),

@@ -16,8 +16,12 @@ from penstock.worker.settings.keys import Settings
 from penstock.worker.wording import why
 
 _TWICE = (("from_seq", "since"), ("to_seq", "until"))
-_NOT_FOR = {FILE: ("stream", "since", "until"), POSTGRES: ("from_seq", "to_seq")}
-"""Options that have no meaning for a source."""
+_NOT_FOR = {
+    FILE: ("stream", "since", "until"),
+    POSTGRES: ("from_seq", "to_seq"),
+    "rabbitmq": ("until",),
+}
+"""Options that have no meaning for a source: RabbitMQ does not tell when it stored a message."""
 
 
 class Report(msgspec.Struct, kw_only=True):

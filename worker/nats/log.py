@@ -59,9 +59,12 @@ class JetStreamLog(JetStreamSource):
         with contextlib.suppress(Unavailable, ApiRefused):  # then the server forgets it in a while
             await call(self._nc, f"CONSUMER.DELETE.{self.name}.{self._config['name']}")
 
-    async def over(self) -> bool:
+    async def over(self, passed: int | None) -> bool:
+        """By what the server says: what it sent over a connection that broke never came here."""
         info = await self._consumer.info()
-        return not info["num_pending"] and not info["num_ack_pending"]
+        if not info["num_pending"] and not info["num_ack_pending"]:
+            return True
+        return passed is not None and info["ack_floor"]["stream_seq"] >= passed
 
     async def _begin(self) -> None:
         request = {"stream_name": self.name, "config": self._config, "action": ""}

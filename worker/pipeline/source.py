@@ -80,7 +80,8 @@ class Log(Source, Protocol):
     async def nack(self, batch: Batch, delay: float) -> None:
         """Deliver messages of what was fetched again, after ``delay`` seconds."""
 
-    async def over(self) -> bool:
-        """True if everything of the part has been delivered and acknowledged. May be asked for as
-        often as one likes. Raises SourceUnavailable.
+    async def over(self, passed: int | None) -> bool:
+        """True if everything of the part has been delivered and acknowledged, asked when what was
+        fetched is settled. ``passed`` is the offset of a message that was fetched from the end of
+        the part or behind it. Raises SourceUnavailable.
         """

@@ -76,7 +76,7 @@ class HistoryLog(PulledLog):
         return [s.table for _, kinds in self._parts for one in kinds for s in one.kind.states]
 
     async def _read(self) -> Sequence[Message]:
-        return await anext(self._pages, ())
+        return await anext(self._pages, None) or ()
 
     async def _read_all(self) -> AsyncIterator[Sequence[Message]]:
         begun = self._after is None

@@ -9,6 +9,7 @@ import aio_pika
 from penstock.worker.brokers.ports import Lent, Offsets, Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
+from penstock.worker.errors import TopologyError
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import patiently
 from penstock.worker.pipeline.budget import Budget, Share
@@ -119,6 +120,11 @@ class RabbitMqBroker:
 
     def log(self, stream: str, span: Span, share: Share) -> AbstractAsyncContextManager[Log]:
         settings = self._settings
+        if settings.rabbitmq_queue_type != "stream":
+            raise TopologyError(
+                f"stream {stream}: rabbitmq_queue_type is {settings.rabbitmq_queue_type}, and only "
+                "a stream keeps what was read; replay from NATS, from a file or --source postgres"
+            )
         return RabbitMqLog(
             self._connection,
             self._options,

@@ -10,6 +10,7 @@ from penstock.worker.pipeline.source import Span
 from penstock.worker.rabbitmq.connection import open_channel, translated
 from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
+from penstock.worker.rabbitmq.topology import is_stream
 
 
 class Forgetful:
@@ -61,9 +62,9 @@ class RabbitMqLog(RabbitMqStreamSource):
         self.total = self.last - wanted + 1
         return await super().__aenter__()
 
-    async def over(self) -> bool:
-        """The last offset tells: `Log.last` was there when reading began."""
-        return False
+    async def over(self, passed: int | None) -> bool:
+        """It comes in order, after a reconnect from the first one on that is not settled."""
+        return passed is not None
 
     async def _first_offset(self) -> int:
         return next(iter(await self._offsets_from("first", prefetch=1)), 0)
@@ -72,13 +73,17 @@ class RabbitMqLog(RabbitMqStreamSource):
         """Raise TopologyError unless it is one, before anything is read: of another queue that
         would take messages away.
         """
-        try:
-            with translated(f"stream {self.name}"):
+        with translated(f"stream {self.name}"):
+            try:
                 async with open_channel(self._connection) as channel:
                     await channel.queue_declare(self.name, passive=True)
-        except aiormq.ChannelNotFoundEntity as error:
-            text = f"stream {self.name}: no such queue; see `rabbitmqctl list_queues`"
-            raise TopologyError(text, cause=Cause.MISSING) from error
+            except aiormq.ChannelNotFoundEntity as error:
+                text = f"stream {self.name}: no such queue; see `rabbitmqctl list_queues`"
+                raise TopologyError(text, cause=Cause.MISSING) from error
+        if not await is_stream(self._connection, self.name):
+            raise TopologyError(
+                f"stream {self.name}: it is no stream, but a queue, and keeps nothing that was read"
+            )
 
 
 def _gone(span: Span, first: int, end: int) -> str:

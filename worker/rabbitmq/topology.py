@@ -205,6 +205,19 @@ async def _settle(
     return found if there else [_absence(target, fixed=True)]
 
 
+async def is_stream(connection: aio_pika.RobustConnection, queue: str) -> bool:
+    """Whether a queue that is there is a stream, as far as one may ask; nothing is read for it.
+    Raises SourceUnavailable.
+    """
+    target = _queue(queue, {"x-queue-type": "stream"})
+    arguments = dict(target.arguments)
+    for _ in range(_ARGUMENTS):
+        refusal = await _refusal(connection, target, arguments)
+        if refusal is None or not adopt(arguments, str(refusal)):
+            break
+    return arguments.get("x-queue-type") == "stream"
+
+
 async def _refusal(
     connection: aio_pika.RobustConnection, target: _Object, arguments: dict[str, Any]
 ) -> aiormq.AMQPError | None:

@@ -13,6 +13,7 @@ from penstock.worker.replay.choice import Choice
 from penstock.worker.replay.offsets import OffsetSet
 
 _LOOK_SECONDS = 0.1
+_NOTHING = Message(subject="", body=b"")
 
 
 class ChosenSource:
@@ -31,7 +32,7 @@ class ChosenSource:
         self._choice = choice
         self._done = done
         self._unsettled: set[int] = set()
-        self._passed = False
+        self._passed: int | None = None
         self._looking: asyncio.Task[None] | None = None
         self._first: Batch | None = None
 
@@ -62,7 +63,8 @@ class ChosenSource:
             self.seen += len(batch)
             wanted = list(filter(self._wants, batch.messages))
             self._unsettled.update([one.offset for one in wanted if one.offset is not None])
-            self._passed = self._passed or any(map(self._ends, batch.messages))
+            if self._passed is None:
+                self._passed = next(filter(self._ends, batch.messages), _NOTHING).offset
             if len(wanted) < len(batch):
                 kept = set(map(id, wanted))
                 await batch.part([one for one in batch.messages if id(one) not in kept]).ack()
@@ -98,7 +100,7 @@ class ChosenSource:
         return until is not None and (message.stored_at or 0.0) > until
 
     def _ends(self, message: Message) -> bool:
-        """A log comes in order, so nothing that is wanted comes for the first time after this."""
+        """Whether nothing that is wanted stands behind it."""
         last = self._log.last
         return (last is not None and message.offset == last) or self._behind(message)
 
@@ -109,6 +111,6 @@ class ChosenSource:
             if self._unsettled:
                 continue
             with contextlib.suppress(SourceUnavailable):
-                if self._passed or await self._log.over():
+                if await self._log.over(self._passed):
                     break
         self._log.stop()

@@ -69,5 +69,5 @@ class PulledLog:
         self._stopped = True
         self._changed.set()
 
-    async def over(self) -> bool:
+    async def over(self, passed: int | None) -> bool:  # noqa: ARG002
         return self._ended and not self._unsettled

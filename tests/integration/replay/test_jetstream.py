@@ -94,7 +94,8 @@ async def test_what_was_changed_behind_its_back_is_named_and_stays(
     before = await held(database)
     for dry_run in (True, False):
         reports = await everything(settings, dry_run=dry_run)
-        assert totals(reports)[0] == 0
+        refused = len(before["letters"])  # what PostgreSQL refuses, it tells who asks it to write
+        assert totals(reports)[0] == (refused if dry_run else 0)
         named = [one for report in reports for one in report.differing_ids]
         assert sorted(named) == changed
         assert totals(reports)[2] == len(changed) == 100
