@@ -1,12 +1,14 @@
 """``penstock state``: look at an agent's state, keep it as a checkpoint, and go back to one."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 
 import click
 
 from penstock.schemas.agents import AgentCheckpointed
 from penstock.schemas.checkpoints import Value, snapshots
 from penstock.worker.commands import state_shown as shown
+from penstock.worker.commands.schema import check_schema
 from penstock.worker.commands.sending import Draft, arrived, drafted, send
 from penstock.worker.commands.state_changes import (
     Fate,
@@ -26,9 +28,17 @@ _PARTS = 4
 """Each part of a checkpoint takes about this share of max_event_bytes."""
 
 
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[AgentStates]:
+    """Raises MigrationError, SinkUnavailable."""
+    await check_schema(settings, "state")
+    async with agent_states(settings) as states:
+        yield states
+
+
 async def get(settings: Settings, agent: str, key: str | None, *, as_json: bool) -> int:
     """Print what the agent holds now, or the value of one key. Exit code."""
-    async with agent_states(settings) as states, states.looking(agent) as state:
+    async with _opened(settings) as states, states.looking(agent) as state:
         held = live(await state.known_keys())
     if key is not None and key not in held:
         known = ", ".join(held) or "none"
@@ -45,7 +55,7 @@ async def history(
     settings: Settings, agent: str, key: str | None, limit: int, *, as_json: bool
 ) -> int:
     """Print the last changes, the newest first. Exit code."""
-    async with agent_states(settings) as states, states.looking(agent) as state:
+    async with _opened(settings) as states, states.looking(agent) as state:
         await state.known_keys()
         found = await state.history(key, limit)
     click.echo(shown.history(state, found, as_json=as_json), nl=as_json)
@@ -54,7 +64,7 @@ async def history(
 
 async def checkpoints(settings: Settings, agent: str, *, as_json: bool) -> int:
     """Print the agent's checkpoints, the newest first. Exit code."""
-    async with agent_states(settings) as states, states.looking(agent) as state:
+    async with _opened(settings) as states, states.looking(agent) as state:
         found = await state.checkpoints()
     click.echo(shown.checkpoints(state, found, as_json=as_json), nl=as_json)
     return 0
@@ -67,7 +77,7 @@ async def checkpoint(
 
     Exit code: 1 if it was published and is not stored in time.
     """
-    async with agent_states(settings) as states:
+    async with _opened(settings) as states:
         async with states.looking(agent) as state:
             held = live(await state.known_keys())
         checkpoint_id = uuid7()
@@ -116,7 +126,7 @@ async def diff(
 
     Exit code: 1 if anything did.
     """
-    async with agent_states(settings) as states, states.looking(agent) as state:
+    async with _opened(settings) as states, states.looking(agent) as state:
         _, first = await state.checkpoint(before)
         second = live(await state.keys()) if after is None else (await state.checkpoint(after))[1]
     found = list(differences(first, second))
@@ -139,7 +149,7 @@ async def restore(
 
     Exit code: 1 if something is not, or the agent itself changed a key meanwhile.
     """
-    async with agent_states(settings) as states:
+    async with _opened(settings) as states:
         async with states.looking(agent) as state:
             _, saved = await state.checkpoint(named)
             now = await state.keys()

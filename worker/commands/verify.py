@@ -13,7 +13,6 @@ import click
 import msgspec
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.worker import migrate
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.checks.bucket import BucketCheck
@@ -22,7 +21,7 @@ from penstock.worker.checks.runner import examine
 from penstock.worker.checks.sequences import SequenceCheck
 from penstock.worker.commands.doctor import tell
 from penstock.worker.commands.draining import Drain
-from penstock.worker.errors import MigrationError
+from penstock.worker.commands.schema import check_schema
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.postgres.checks import StateCheck, of_tables, rebuild
@@ -69,10 +68,7 @@ class Examination:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        pending = await migrate.check(settings.postgres_dsn, settings.event_packages)
-        if pending:
-            lacking = "; ".join(map(str, pending))
-            raise MigrationError(f"{lacking}; run `penstock migrate up` before `penstock verify`")
+        await check_schema(settings, "verify")
         try:
             self._pool = await self._stack.enter_async_context(database(settings))
             await check_mappings(self._pool, self._catalogue)

@@ -140,7 +140,7 @@ async def test_a_large_state_is_kept_in_several_events(settings: Settings, bus: 
 
 
 async def test_what_cannot_be_done_is_said_in_one_sentence(
-    settings: Settings, bus: Publisher
+    settings: Settings, bus: Publisher, postgres_dsn: str
 ) -> None:
     async with running(settings):
         await put(bus, "plan", b"1", 1)
@@ -166,6 +166,10 @@ async def test_what_cannot_be_done_is_said_in_one_sentence(
         result = await typed(settings, "state", *words)
         assert (result.exit_code, result.stdout) == (2, ""), words
         assert sentence in result.stderr
+    empty = settings_for(settings.nats_url, postgres_dsn)
+    result = await typed(empty, "state", "get", AGENT)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "penstock migrate up" in result.stderr
     late = await typed(settings, "state", "checkpoint", AGENT, "--wait", "1")
     assert late.exit_code == 1
     assert "see whether a worker runs" in late.stdout
