@@ -137,6 +137,7 @@ def verify(settings: Settings, since: datetime | None, pause: float, **how: bool
     """Compare what should agree; exit with 1 if it does not, with 2 if it cannot look."""
     from penstock.worker.commands import verify as verifying  # noqa: PLC0415
 
+    configure_logs("warning", settings.log_format)
     return asyncio.run(verifying.verify(settings, since, pause, **how))
 
 
