@@ -4,6 +4,7 @@ CREATE TABLE bus.replay (
     replay_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     asked         jsonb NOT NULL,
     state         text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'finished')),
+    epoch         text NOT NULL,
     last_offset   bigint,
     mark          jsonb,
     read          bigint NOT NULL DEFAULT 0,
@@ -21,6 +22,8 @@ COMMENT ON TABLE bus.replay IS
     'Runs of penstock replay: what was asked, where each stands, and what became of its messages';
 COMMENT ON COLUMN bus.replay.state IS
     'A run that was ended before its time stays running; the same command goes on with it';
+COMMENT ON COLUMN bus.replay.epoch IS
+    'Of the stream: of one that was recreated, other messages are asked for';
 COMMENT ON COLUMN bus.replay.last_offset IS
     'Where it ends: fixed at its start, so that it ends although the stream goes on';
 COMMENT ON COLUMN bus.replay.mark IS

@@ -125,11 +125,10 @@ class Replayer:
         self._replays = Replays(self._pool, worker_id=target.worker_id)
         if not self._dry_run:
             await enter(turn(target, asked.text))
-            self._run = await self._replays.unfinished(asked.text)
         self._scope = await enter(Scope(self._settings, self._catalogue))
-        if self._run is not None and self._run.last is not None:
-            asked = msgspec.structs.replace(asked, to_seq=self._run.last)
         self._log = await enter(await self._open_log(asked, choice))
+        if not self._dry_run:
+            await self._resume()
         done = OffsetSet(self._run.done if self._run else ())
         source = ChosenSource(self._log, asked.span(()), choice, done)
         self._source = await enter(source)
@@ -143,12 +142,19 @@ class Replayer:
             pool = self._pool
             if self._apart:
                 pool = await self._stack.enter_async_context(database(settings))
-            after = self._run.mark if self._run else None
             types = list(self._types())
-            return HistoryLog(pool, types, batch_size=settings.batch_size, span=span, after=after)
+            return HistoryLog(pool, types, batch_size=settings.batch_size, span=span)
         share = Budget(settings.memory_limit, 1, settings.batch_bytes).share()
         broker = await self._scope.broker(asked.source)
         return broker.log(asked.stream, span, share)
+
+    async def _resume(self) -> None:
+        """Go on with a run that was ended before its time, if there is one."""
+        self._run = await self._replays.unfinished(self._asked.text, self._log.epoch)
+        if self._run is not None:
+            self._log.last = self._run.last
+            if isinstance(self._log, HistoryLog):
+                self._log.after = self._run.mark
 
     def _types(self) -> Iterator[EventType]:
         """The types that are asked for, as far as their histories are concerned."""
@@ -164,7 +170,7 @@ class Replayer:
                 "widen the filters"
             )
         if self._run is None and not self._dry_run:
-            self._run = await self._replays.begin(self._asked.text, self._log.last)
+            self._run = await self._replays.begin(self._asked.text, self._log.epoch, self._log.last)
 
     async def work(self) -> Outcome:
         """Read to the end, or until told to stop."""

@@ -59,6 +59,10 @@ class JetStreamLog(JetStreamSource):
         with contextlib.suppress(Unavailable, ApiRefused):  # then the server forgets it in a while
             await call(self._nc, f"CONSUMER.DELETE.{self.name}.{self._config['name']}")
 
+    @property
+    def epoch(self) -> str:
+        return self._epochs.stream if self._epochs else ""
+
     async def over(self, passed: int | None) -> bool:
         """By what the server says: what it sent over a connection that broke never came here."""
         info = await self._consumer.info()

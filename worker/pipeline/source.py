@@ -74,6 +74,10 @@ class Log(Source, Protocol):
     total: int
     last: int | None
 
+    @property
+    def epoch(self) -> str:
+        """The epoch of the stream, known after entering."""
+
     async def ack(self, batch: Batch) -> None:
         """Settle messages of what was fetched, in whatever batch they are."""
 

@@ -40,7 +40,8 @@ class HistoryLog(PulledLog):
     """The events of ``types`` out of their histories, table by table, in the order of their ids;
     the times of ``span`` are those of the events.
 
-    ``after`` is the mark of the last one that is settled. ``lost`` counts by type those that the
+    ``after`` is the mark of the last one that is settled; set it before anything is fetched.
+    ``lost`` counts by type those that the
     history does not keep whole.
     """
 
@@ -51,7 +52,6 @@ class HistoryLog(PulledLog):
         *,
         batch_size: int,
         span: Span,
-        after: Any = None,
     ) -> None:
         super().__init__("history", "postgres", batch_size=batch_size, order=True)
         self.lost: Counter[str] = Counter()
@@ -59,7 +59,7 @@ class HistoryLog(PulledLog):
         self._parts = _parts(types)
         self._types: dict[str, dict[str, str]] = {}
         self._span = span
-        self._after = after
+        self.after: Any = None
         self._pages = self._read_all()
 
     async def __aenter__(self) -> Self:
@@ -79,13 +79,13 @@ class HistoryLog(PulledLog):
         return await anext(self._pages, None) or ()
 
     async def _read_all(self) -> AsyncIterator[Sequence[Message]]:
-        begun = self._after is None
+        begun = self.after is None
         for rows, kinds in self._parts:
-            if not begun and rows.relation != self._after[0]:
+            if not begun and rows.relation != self.after[0]:
                 continue
             place: Sequence[Any] = _BEFORE_ALL
             if not begun:
-                place = (self._after[1], datetime.fromisoformat(self._after[2]))
+                place = (self.after[1], datetime.fromisoformat(self.after[2]))
             begun = True
             async for messages in self._of_table(rows, kinds, place):
                 yield messages

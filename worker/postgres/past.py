@@ -40,7 +40,7 @@ class Past:
         """All events, up to ``size`` at a time, in no order, within a transaction of the caller's.
         Raises the driver's errors.
         """
-        given = (self._since, *self._recall.marks.values())
+        given = (self._since, *map(_text, self._recall.marks.values()))
         cursor = await connection.cursor(self._statement(), *given)
         while rows := await cursor.fetch(size):
             yield list(self._events(rows))
@@ -108,3 +108,8 @@ class Past:
             )
 
         return read
+
+
+def _text(mark: Any) -> str:
+    """A constant of the mapping as PostgreSQL writes it."""
+    return str(mark).lower() if isinstance(mark, bool) else str(mark)

@@ -19,7 +19,7 @@ from penstock.worker.settings.keys import Settings
 _TURN = "SELECT pg_try_advisory_lock(hashtextextended('penstock.replay ' || $1, 0))"
 _FIND = """
 SELECT replay_id, last_offset, mark FROM bus.replay
-WHERE state = 'running' AND asked = $1::text::jsonb
+WHERE state = 'running' AND asked = $1::text::jsonb AND epoch = $2
 ORDER BY replay_id DESC LIMIT 1
 """
 _DONE = """
@@ -27,7 +27,7 @@ SELECT lower(r), upper(r)
 FROM (SELECT unnest(range_agg(p.seqs)) AS r FROM bus.position AS p WHERE p.transport = $1) AS done
 """
 _BEGIN = """
-INSERT INTO bus.replay (asked, last_offset, worker) VALUES ($1::text::jsonb, $2, $3)
+INSERT INTO bus.replay (asked, epoch, last_offset, worker) VALUES ($1::text::jsonb, $2, $3, $4)
 RETURNING replay_id
 """
 _NOTE = """
@@ -84,10 +84,12 @@ class Replays:
         self._pool = pool
         self._worker_id = worker_id
 
-    async def unfinished(self, asked: str) -> Run | None:
-        """The last run of the same question, if it was ended before its time."""
+    async def unfinished(self, asked: str, epoch: str) -> Run | None:
+        """The last run of the same question, if it was ended before its time and the stream is the
+        same.
+        """
         with translated():
-            row = await self._pool.fetchrow(_FIND, asked)
+            row = await self._pool.fetchrow(_FIND, asked, epoch)
             if row is None:
                 return None
             number, last, mark = row
@@ -95,10 +97,10 @@ class Replays:
             done = await self._pool.fetch(_DONE, found.transport)
         return msgspec.structs.replace(found, done=[(first, after) for first, after in done])
 
-    async def begin(self, asked: str, last: int | None) -> Run:
-        """A new run that reads up to the offset ``last``."""
+    async def begin(self, asked: str, epoch: str, last: int | None) -> Run:
+        """A new run that reads a stream of ``epoch`` up to the offset ``last``."""
         with translated():
-            number = await self._pool.fetchval(_BEGIN, asked, last, self._worker_id)
+            number = await self._pool.fetchval(_BEGIN, asked, epoch, last, self._worker_id)
         return Run(number=number, last=last)
 
     async def finish(self, run: Run) -> None:

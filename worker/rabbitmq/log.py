@@ -62,6 +62,10 @@ class RabbitMqLog(RabbitMqStreamSource):
         self.total = self.last - wanted + 1
         return await super().__aenter__()
 
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
     async def over(self, passed: int | None) -> bool:
         """It comes in order, after a reconnect from the first one on that is not settled."""
         return passed is not None

@@ -18,6 +18,7 @@ class PulledLog:
         self.transport = transport
         self.total = 0
         self.last: int | None = None
+        self.epoch = ""
         self._batch_size = batch_size
         self._order = order
         self._again: list[Message] = []

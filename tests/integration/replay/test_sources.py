@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.worker.cli import main
-from penstock.worker.commands.replay import read_again
+from penstock.worker.commands.replay import Report, read_again
 from penstock.worker.errors import PenstockError
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.replay.asked import Asked
@@ -58,7 +58,7 @@ async def test_a_file_fills_an_empty_database(
     assert (report.inserted, report.present, report.differing) == (0, COUNT - rejected, 0)
     report = await read_again(live, Asked(source="file", stream=str(file), from_seq=3, to_seq=7))
     assert (report.read, report.present) == (5, 5)
-    for stream, said in ((str(tmp_path / "none"), "no such file"), (str(file), "it has 1502")):
+    for stream, said in ((str(tmp_path / "none"), "no such file"), (str(file), "it has 1503")):
         with pytest.raises(PenstockError, match=said):
             await read_again(live, Asked(source="file", stream=stream, from_seq=9000))
 
@@ -167,22 +167,24 @@ async def test_a_replay_that_is_killed_goes_on_and_counts_each_message_once(
     live = settings_for(nats_url, database)
     file = write(tmp_path / "events", events(2 * COUNT))
     await stored(live, file)
-    later = environment(nats_url, empty, batch_size="10")
     connection = await asyncpg.connect(empty)
 
     async def begun() -> int:
         return int(await connection.fetchval("SELECT coalesce(max(read), 0) FROM bus.replay"))
 
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "penstock", "replay", "--stream", STREAMS[0], env=os.environ | later
-    )
+    command = (sys.executable, "-m", "penstock", "replay", "--stream", STREAMS[0])
+    environ = os.environ | environment(nats_url, empty, batch_size="10")
+    process = await asyncio.create_subprocess_exec(*command, env=environ)
     await until(begun)
     process.kill()
     await process.wait()
     before = await begun()
-    report = await read_again(
-        settings_for(nats_url, empty), Asked(source="nats", stream=STREAMS[0])
+    process = await asyncio.create_subprocess_exec(
+        *command, "--json", env=environ, stdout=asyncio.subprocess.PIPE
     )
+    printed, _ = await asyncio.wait_for(process.communicate(), 60)
+    report = msgspec.json.decode(printed.splitlines()[-1], type=Report)
+    assert process.returncode == int(report.rejected > 0)
     async with connected(nats_url) as client:
         total = (await client.jetstream().stream_info(STREAMS[0])).state.messages
     assert 0 < before < total == report.read
