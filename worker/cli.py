@@ -4,6 +4,7 @@ Imports are inside the commands, so that `penstock --help` does not load drivers
 """
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import click
 
 from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
-from penstock.worker.cli_partitions import partitions
-from penstock.worker.commands.letter_filters import letter_filters, some, wanted
-from penstock.worker.flags import MOMENT, Command, SettingsCommand, configure_logs
+from penstock.worker.flags import Command, SettingsCommand, configure_logs, moment
+from penstock.worker.groups.letters import dlq
+from penstock.worker.groups.partitions import partitions
+from penstock.worker.groups.state import state
 from penstock.worker.settings.keys import Settings
 
 
@@ -114,6 +116,31 @@ def doctor(settings: Settings) -> int:
 
 
 @main.command(cls=SettingsCommand)
+@click.option("--repair", is_flag=True, help="Mend what can be mended.")
+@click.option(
+    "--since",
+    callback=moment,
+    metavar="TIME",
+    help="Only events since then: 25h, or 2026-03-01T12:00:00Z.",
+)
+@click.option(
+    "--pause",
+    type=click.FloatRange(min=0),
+    default=3.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a difference must last that may be in flight.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(settings: Settings, since: datetime | None, pause: float, **how: bool) -> int:
+    """Compare what should agree; exit with 1 if it does not, with 2 if it cannot look."""
+    from penstock.worker.commands import verify as verifying  # noqa: PLC0415
+
+    configure_logs("warning", settings.log_format)
+    return asyncio.run(verifying.verify(settings, since, pause, **how))
+
+
+@main.command(cls=SettingsCommand)
 @click.option("--stream", metavar="NAME", help="Stream or stream queue to read.")
 @click.option(
     "--source",
@@ -122,9 +149,9 @@ def doctor(settings: Settings) -> int:
 )
 @click.option("--file", metavar="FILE", type=click.Path(), help="Read JSON events, one a line.")
 @click.option("--from-seq", type=click.IntRange(min=0), metavar="N", help="First offset.")
-@click.option("--since", type=MOMENT, metavar="TIME", help="Nothing stored before this time.")
+@click.option("--since", callback=moment, metavar="TIME", help="Nothing stored before this time.")
 @click.option("--to-seq", type=click.IntRange(min=0), metavar="N", help="Last offset.")
-@click.option("--until", type=MOMENT, metavar="TIME", help="Nothing stored after this time.")
+@click.option("--until", callback=moment, metavar="TIME", help="Nothing stored after this time.")
 @click.option("--subject", metavar="PATTERN", help="Only these subjects, as in tasks.*.created.")
 @click.option("--type", metavar="TYPE", help="Only events of this type.")
 @click.option("--agent", metavar="ID", help="Only events about this agent.")
@@ -183,90 +210,9 @@ def config(settings: Settings, form: str) -> None:
     click.echo(show(form, settings), nl=False)
 
 
+main.add_command(dlq)
 main.add_command(partitions)
-
-
-@main.group()
-def dlq() -> None:
-    """List, show, requeue, discard or export dead letters."""
-
-
-IDS = click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="[ID]...")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say which letters are meant.")
-
-
-@dlq.command("list", cls=SettingsCommand, reads="dlq")
-@letter_filters
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="ID", help="Next page.")
-@AS_JSON
-def list_letters(settings: Settings, limit: int, *, as_json: bool, **options: Any) -> int:
-    """List dead letters, oldest first."""
-    from penstock.worker.commands import dlq as letters  # noqa: PLC0415
-
-    return asyncio.run(letters.show_list(settings, wanted(**options), limit, as_json=as_json))
-
-
-@dlq.command("show", cls=SettingsCommand, reads="dlq")
-@click.argument("letter_id", type=click.IntRange(min=1), metavar="ID")
-@AS_JSON
-def show_letter(settings: Settings, letter_id: int, *, as_json: bool) -> int:
-    """Show a dead letter with its headers, its body decoded, and its history."""
-    from penstock.worker.commands import dlq as letters  # noqa: PLC0415
-
-    return asyncio.run(letters.show_one(settings, letter_id, as_json=as_json))
-
-
-@dlq.command("requeue", cls=SettingsCommand, reads="dlq")
-@IDS
-@letter_filters
-@click.option("--edit", is_flag=True, help="Correct the body of one letter in $EDITOR first.")
-@click.option("--body", metavar="FILE", type=click.Path(), help="Send this body instead.")
-@click.option("--to", metavar="SUBJECT", help="Send on this subject instead.")
-@click.option("--header", multiple=True, metavar="NAME=TEXT", help="Set; an empty TEXT removes.")
-@click.option("--as-it-came", is_flag=True, help="Drop corrections of earlier requeues.")
-@click.option(
-    "--wait",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for workers to answer.",
-)
-@DRY_RUN
-@AS_JSON
-def requeue_letters(settings: Settings, ids: tuple[int, ...], **options: Any) -> int:
-    """Send dead letters again, as they came or corrected, and say what became of them."""
-    from penstock.worker.commands.requeue import correction, requeue  # noqa: PLC0415
-
-    given = {name: options.pop(name) for name in ("wait", "dry_run", "as_json")}
-    change = correction(*map(options.pop, ("edit", "body", "to", "header", "as_it_came")))
-    return asyncio.run(requeue(settings, some(ids, **options), change, **given))
-
-
-@dlq.command("discard", cls=SettingsCommand, reads="dlq")
-@IDS
-@letter_filters
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@DRY_RUN
-@AS_JSON
-def discard_letters(settings: Settings, ids: tuple[int, ...], **options: Any) -> int:
-    """Give dead letters up; they stay for letters_keep."""
-    from penstock.worker.commands import dlq as letters  # noqa: PLC0415
-
-    given = {name: options.pop(name) for name in ("yes", "dry_run", "as_json")}
-    return asyncio.run(letters.discard(settings, some(ids, **options), **given))
-
-
-@dlq.command("export", cls=SettingsCommand, reads="dlq")
-@IDS
-@letter_filters
-def export_letters(settings: Settings, ids: tuple[int, ...], **options: Any) -> int:
-    """Write dead letters to standard output, one JSON object a line."""
-    from penstock.worker.commands import dlq as letters  # noqa: PLC0415
-
-    return asyncio.run(letters.export(settings, wanted(ids, **options)))
+main.add_command(state)
 
 
 @main.group()

@@ -1,8 +1,8 @@
 """The settings as flags: parsing, help by section, shell completion."""
 
-import contextlib
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from penstock.worker.brokers.registry import BROKERS, check_names
 from penstock.worker.errors import PenstockError
 from penstock.worker.settings.declared import Setting
 from penstock.worker.settings.keys import SETTINGS, load
-from penstock.worker.settings.kinds import Kind, some_of
+from penstock.worker.settings.kinds import Kind, duration, some_of
 from penstock.worker.settings.sources import flag
 from penstock.worker.settings.text import help_text, sections
 
@@ -95,6 +95,22 @@ def configure_logs(level: str, form: str) -> None:
     logs.configure(level, form)
 
 
+def moment(_ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """The callback of an option that is a point in time: RFC 3339 with its offset, or how long ago,
+    such as ``25h``. Raises BadParameter.
+    """
+    if value is None:
+        return None
+    with suppress(ValueError, TypeError):
+        return datetime.now(UTC) - timedelta(seconds=duration().parse(value))
+    with suppress(ValueError):
+        found = datetime.fromisoformat(value)
+        if found.tzinfo is not None:
+            return found
+    said = "is no time with an offset, as in 2026-01-31T12:00:00Z, and no time ago, as in 25h"
+    raise click.BadParameter(f"{value!r} {said}", param=param)
+
+
 class _Value(click.types.StringParamType):
     """The text as it was typed; `settings.keys.load` checks it together with all others."""
 
@@ -115,28 +131,6 @@ class _Value(click.types.StringParamType):
         if self._kind.placeholder == "FILE":
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(word) for word in self._kind.words if word.startswith(incomplete)]
-
-
-class _Moment(click.ParamType[datetime]):
-    """A time with an offset, as in 2026-01-31T12:00:00Z."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        moment = None
-        with contextlib.suppress(ValueError):
-            moment = datetime.fromisoformat(value)
-        if moment is None or moment.tzinfo is None:
-            said = f"{value!r} is no time with an offset, as in 2026-01-31T12:00:00Z"
-            self.fail(said, param, ctx)
-        return moment
-
-
-MOMENT = _Moment()
 
 
 class _SettingOption(click.Option):

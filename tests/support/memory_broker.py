@@ -193,6 +193,12 @@ class MemoryBroker:
         found = SERVER.streams[stream]
         return Waiting(pending=len(found.waiting), ack_pending=len(found.held))
 
+    async def settled(self, stream: str) -> None:
+        """Its messages have no offsets that outlive a connection."""
+
+    async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:  # noqa: ARG002
+        return ()
+
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         settings = self._settings
         return MemorySource(

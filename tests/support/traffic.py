@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 from nats.aio.msg import Msg
 
+from penstock.schemas.event import EventData
 from penstock.schemas.tasks import TaskUpdated
 from penstock.schemas.vocabulary import TaskStatus
 from penstock.worker.nats.message import places
@@ -21,7 +22,7 @@ EVENT = TaskUpdated(task_id="t-1", status=TaskStatus.RUNNING)
 
 
 @asynccontextmanager
-async def traffic(nats_url: str) -> AsyncIterator[set[str]]:
+async def traffic(nats_url: str, event: EventData = EVENT) -> AsyncIterator[set[str]]:
     """Publishes all the time; what was confirmed is in the set. Ends with everything confirmed."""
     confirmed = set[str]()
     over = asyncio.Event()
@@ -30,7 +31,7 @@ async def traffic(nats_url: str) -> AsyncIterator[set[str]]:
         async with Publisher(nats_url, source="/tests") as bus:
             while not over.is_set():
                 ids = [uuid7() for _ in range(20)]
-                await asyncio.gather(*(bus.publish(EVENT, id=chosen) for chosen in ids))
+                await asyncio.gather(*(bus.publish(event, id=chosen) for chosen in ids))
                 confirmed.update(ids)
 
     task = asyncio.create_task(publish())
@@ -60,8 +61,14 @@ async def all_of(database: str, confirmed: set[str]) -> None:
             return await count_of(connection) >= len(confirmed)
 
         await until(there)
+    assert Counter(await stored(database)) == Counter(confirmed)
+
+
+async def stored(database: str) -> list[str]:
+    """The ids of everything in the history."""
+    async with connection_to(database) as connection:
         rows = await connection.fetch("SELECT event_id::text FROM events.log")
-    assert Counter(found for (found,) in rows) == Counter(confirmed)
+    return [found for (found,) in rows]
 
 
 @asynccontextmanager

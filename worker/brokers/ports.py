@@ -1,6 +1,6 @@
 """What a broker's room provides: a `broker` module for the worker, a `sender` module for agents."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +11,7 @@ from penstock.worker.errors import PenstockError
 from penstock.worker.finding import Finding
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.mirror import Store
-from penstock.worker.pipeline.ports import Judge
+from penstock.worker.pipeline.ports import Judge, KvEntry, KvRow, Message, Settled
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.sending.ports import Outlet, Sender, Sending
 
@@ -107,6 +107,16 @@ class Broker(Protocol):
         a broker that keeps none. Raises SourceUnavailable, TopologyError.
         """
 
+    async def settled(self, stream: str) -> Settled | None:
+        """How far ``stream`` is settled by the broker's own account, asked before the positions in
+        PostgreSQL are; None if the broker keeps none. Raises SourceUnavailable.
+        """
+
+    async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:
+        """The messages of ``stream`` at ``offsets``, as far as they are still there; they stay
+        there. Raises SourceUnavailable.
+        """
+
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         """The source of one stream, not started yet."""
 
@@ -132,6 +142,22 @@ class Broker(Protocol):
         """``headers`` with some set to other texts, or taken away where the text is empty."""
 
 
+class Contents(Protocol):
+    """All that a bucket holds, and putting it right. Raises StateStoreUnavailable."""
+
+    def entries(self) -> AsyncGenerator[KvEntry]:
+        """Every key that is there; the last entry of a key counts."""
+
+    async def revisions(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """The revisions of keys, deleted ones too; 0 where there is none."""
+
+    async def overwrite(self, rows: Sequence[KvRow], revisions: Mapping[str, int]) -> None:
+        """Put rows, whatever their keys hold, where the key still has its revision."""
+
+    def fits(self, row: KvRow) -> Iterator[bytes]:
+        """The values that may stand for a row that is there: its own, and a shortened one."""
+
+
 class Bucket(Protocol):
     """A bucket that mirrors rows. ``name`` is its name on the server."""
 
@@ -142,6 +168,9 @@ class Bucket(Protocol):
 
     async def examine(self) -> list[Finding]:
         """See `Broker.examine`."""
+
+    def contents(self) -> AbstractAsyncContextManager[Contents]:
+        """All that it holds, for whoever compares it with the rows."""
 
     def store(
         self,

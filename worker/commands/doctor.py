@@ -11,22 +11,26 @@ from penstock.worker.brokers import registry
 from penstock.worker.brokers.ports import Broker, Bucket
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.errors import PenstockError
-from penstock.worker.finding import Finding, Verdict, compared
+from penstock.worker.finding import COLOURS, Finding, Verdict, compared
 from penstock.worker.postgres.examine import findings as postgres_findings
 from penstock.worker.settings.keys import Settings
 
 
 async def examine(settings: Settings) -> int:
     """Print all findings; 0 if nothing needs a person, else 1."""
-    colours = {Verdict.GOOD: "green", Verdict.NOTE: "yellow", Verdict.BAD: "red"}
     worst = 0
     async for finding in findings(settings):
-        verdict = click.style(f"{finding.verdict:8}", fg=colours[finding.verdict])
-        click.echo(f"{verdict} {finding.text}")
-        if finding.remedy:
-            click.echo(f"         -> {finding.remedy}")
+        tell(finding)
         worst = max(worst, int(finding.verdict is Verdict.BAD))
     return worst
+
+
+def tell(finding: Finding) -> None:
+    """Print one finding, and what to do about it."""
+    verdict = click.style(f"{finding.verdict:8}", fg=COLOURS[finding.verdict])
+    click.echo(f"{verdict} {finding.text}")
+    if finding.remedy:
+        click.echo(f"         -> {finding.remedy}")
 
 
 async def findings(settings: Settings) -> AsyncIterator[Finding]:

@@ -8,11 +8,10 @@ import click
 import msgspec
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.worker import migrate
 from penstock.worker.brokers.ports import Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.commands.columns import columns
-from penstock.worker.errors import MigrationError
+from penstock.worker.commands.schema import check_schema
 from penstock.worker.ops.presence import BEAT_SECONDS
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.overview import Overview, Reader, Replica, Upcoming, overview
@@ -59,10 +58,7 @@ async def look(settings: Settings) -> Status:
     Raises Unavailable, TopologyError, MigrationError.
     """
     settings = msgspec.structs.replace(settings, start_timeout=0)
-    pending = await migrate.check(settings.postgres_dsn, settings.event_packages)
-    if pending:
-        lacking = "; ".join(map(str, pending))
-        raise MigrationError(f"{lacking}; run `penstock migrate up` before `penstock status`")
+    await check_schema(settings, "status")
     waiting: dict[tuple[str, str], Waiting] = {}
     catalogue = Catalogue.load(settings.event_packages)
     async with database(settings) as pool, Scope(settings, catalogue) as scope:

@@ -11,7 +11,7 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.errors import PenstockError
 from penstock.worker.finding import Finding
-from penstock.worker.nats import topology
+from penstock.worker.nats import stored, topology
 from penstock.worker.nats.api import Consumer
 from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.client_source import ClientJetStreamSource
@@ -24,6 +24,7 @@ from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
 from penstock.worker.pipeline.budget import Share
+from penstock.worker.pipeline.ports import Message, Settled
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.settings.keys import Settings
 
@@ -64,6 +65,12 @@ class NatsBroker:
 
     async def waiting(self, stream: str, offsets: Offsets) -> Waiting:  # noqa: ARG002  (NATS has its own)
         return await Consumer(self._nc, stream, self._consumer.durable).waiting()
+
+    async def settled(self, stream: str) -> Settled:
+        return await stored.settled(self._nc, stream, self._consumer.durable)
+
+    async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:
+        return await stored.again(self._nc, stream, offsets)
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         fast = self._settings.source_path == "fast"

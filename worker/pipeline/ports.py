@@ -128,6 +128,15 @@ class KvRow(msgspec.Struct, frozen=True, kw_only=True):
     bucket: str = ""
 
 
+class KvEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bucket holds under a key: its revision, its guard as JSON, and the value."""
+
+    key: str
+    revision: int
+    guard: bytes
+    value: bytes
+
+
 class StateStore(Protocol):
     """A key-value bucket that mirrors rows of PostgreSQL and can be refilled from there."""
 
@@ -181,3 +190,14 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     stream: str
     epoch: str
     offsets: Sequence[int]
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a stream is settled, by the broker's own account: of the epoch ``epoch`` all up to
+    ``upto``. Messages before ``first``, and those of ``gone``, are no longer there.
+    """
+
+    epoch: str
+    first: int
+    upto: int
+    gone: frozenset[int] = frozenset()

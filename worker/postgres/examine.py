@@ -64,7 +64,8 @@ async def _schema(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Findi
         return
     catalogue = Catalogue.load(settings.event_packages)
     for misfit in await misfits(pool, catalogue):
-        yield Finding(Verdict.BAD, *misfit.split("; ", 1))
+        text, _, remedy = misfit.partition("; ")
+        yield Finding(Verdict.BAD, text, remedy)
     missing = False
     async for finding in _rights(pool, catalogue):
         missing = missing or finding.verdict is Verdict.BAD

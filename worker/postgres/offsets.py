@@ -1,7 +1,11 @@
 """Where reading a stream queue goes on: it follows from the positions that batches committed."""
 
+from collections.abc import Sequence
+from datetime import datetime
+
 import asyncpg
 
+from penstock.worker.pipeline.ports import Settled
 from penstock.worker.postgres.errors import translated
 
 _RESUME = "SELECT epoch, next_offset FROM bus.resume_offset($1, $2)"
@@ -25,6 +29,22 @@ VALUES ($1, $2, $3, '{}', $4, $5)
 _SKIP = """
 INSERT INTO bus.position (transport, stream, epoch, seqs, worker)
 VALUES ($1, $2, $3, int8multirange(int8range($4, $5)), $6)
+"""
+_GAPS = """
+SELECT lower(missing.seqs), upper(missing.seqs)
+FROM (
+    SELECT range_agg(p.seqs) AS seqs,
+           least(
+               min(p.begins),
+               min(lower(p.seqs)) FILTER (WHERE $5::timestamptz IS NULL OR p.recorded_at >= $5)
+           ) AS first
+    FROM bus.position AS p
+    WHERE p.transport = $1 AND p.stream = $2 AND p.epoch = $3
+) AS held
+CROSS JOIN LATERAL unnest(
+    int8multirange(int8range(held.first, greatest(held.first, $4::bigint + 1))) - held.seqs
+) AS missing (seqs)
+WHERE held.first IS NOT NULL
 """
 
 
@@ -73,3 +93,13 @@ class PostgresOffsets:
             await self._pool.execute(
                 _SKIP, self._transport, stream, epoch, first, after, self._worker_id
             )
+
+    async def gaps(
+        self, stream: str, settled: Settled, since: datetime | None
+    ) -> Sequence[tuple[int, int]]:
+        """The offsets that are settled and not committed, as ranges without their ends: from where
+        reading began, or from the lowest that is committed (since ``since``, if given).
+        """
+        given = (self._transport, stream, settled.epoch, settled.upto, since)
+        with translated():
+            return [(first, after) for first, after in await self._pool.fetch(_GAPS, *given)]

@@ -24,7 +24,8 @@ async def partition_findings(
     """All there is. Raises SinkUnavailable."""
     ages = stream_ages(settings, catalogue)
     for wrong in await too_short(pool, ages):
-        yield Finding(Verdict.BAD, *wrong.split("; ", 1))
+        text, _, remedy = wrong.partition("; ")
+        yield Finding(Verdict.BAD, text, remedy)
     found = await lives(pool)
     foreign = await _foreign(settings)
     if foreign and settings.retention:

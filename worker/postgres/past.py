@@ -1,6 +1,6 @@
 """Events read back from their history, as far as it keeps them."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -22,14 +22,17 @@ _NOTHING = Raw(b"null")
 
 class Past:
     """The events of one type that has a history, with no more than the fields ``wanted``, each of
-    which the history must keep.
+    which the history must keep; of those that happened since ``since``, if given.
     """
 
-    def __init__(self, kind: EventType, wanted: Collection[str]) -> None:
+    def __init__(
+        self, kind: EventType, wanted: Collection[str], since: datetime | None = None
+    ) -> None:
         found = recall(kind.spec)
         assert found is not None  # noqa: S101  (the caller knows that it has a history)
         self._kind = kind
         self._recall = found
+        self._since = since
         self._wanted = sorted(set(wanted) - {kind.spec.key})
         self._read = self._whole() if found.whole else self._columns()
 
@@ -37,20 +40,24 @@ class Past:
         """All events, up to ``size`` at a time, in no order, within a transaction of the caller's.
         Raises the driver's errors.
         """
-        cursor = await connection.cursor(
-            self._statement(), *map(_text, self._recall.marks.values())
-        )
+        given = (self._since, *map(_text, self._recall.marks.values()))
+        cursor = await connection.cursor(self._statement(), *given)
         while rows := await cursor.fetch(size):
-            yield list(map(self._event, rows))
+            yield list(self._events(rows))
+
+    def _events(self, rows: Sequence[asyncpg.Record]) -> Iterable[Event]:
+        return map(self._event, rows)
 
     def _statement(self) -> str:
         recall = self._recall
         attributes = [f"{quoted(recall.attributes[one])}" for one in self._attributes]
         key = f"{quoted(recall.key)}::text" if recall.key else "''"
         fields = ["data"] if recall.whole else [self._field(name) for name in self._wanted]
-        marks = [f"{quoted(name)}::text = ${n}" for n, name in enumerate(recall.marks, start=1)]
-        return f"SELECT {', '.join([key, *attributes, *fields])} FROM {quoted(recall.table)}" + (
-            f" WHERE {' AND '.join(marks)}" if marks else ""
+        marks = [f"{quoted(name)}::text = ${n}" for n, name in enumerate(recall.marks, start=2)]
+        since = "($1::timestamptz IS NULL OR occurred_at >= $1)"
+        return (
+            f"SELECT {', '.join([key, *attributes, *fields])} FROM {quoted(recall.table)} "
+            f"WHERE {' AND '.join([since, *marks])}"
         )
 
     @property

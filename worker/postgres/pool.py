@@ -13,6 +13,8 @@ from penstock.worker.migrate.connecting import not_connected
 from penstock.worker.postgres.errors import DRIVER_ERRORS
 from penstock.worker.settings.keys import Settings
 
+Pool = asyncpg.Pool
+
 _FAST_COMPRESSION = """
 SELECT set_config(name, 'lz4', false) FROM pg_settings
 WHERE name = 'default_toast_compression' AND source = 'default' AND 'lz4' = ANY (enumvals)

@@ -34,6 +34,7 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.outbox_domain": ("domain", ("SELECT",)),
     "partitions.policy": ("table_name", ("SELECT",)),
     "partitions.life": ("table_name", ("SELECT",)),
+    "agents.stats": ("agent_id", ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }
 """Penstock's own tables: a column of each, and what is done with its rows."""
 

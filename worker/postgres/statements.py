@@ -79,7 +79,8 @@ def upsert(
     )
 
 
-def _row(alias: str, names: Sequence[str]) -> str:
+def row(alias: str, names: Sequence[str]) -> str:
+    """A row value of ``names``, for comparing several columns at once."""
     return f"({', '.join(f'{alias}.{quoted(name)}' for name in names)})"
 
 
@@ -88,7 +89,7 @@ def _wins(group: Group) -> str:
     head, sign = quoted(group.guard[0]), ">" if group.kind == "last" else "<"
     return (
         f"(EXCLUDED.{head} IS NOT NULL AND (t.{head} IS NULL OR "
-        f"{_row('EXCLUDED', group.guard)} {sign} {_row('t', group.guard)}))"
+        f"{row('EXCLUDED', group.guard)} {sign} {row('t', group.guard)}))"
     )
 
 
@@ -96,8 +97,8 @@ def contradicts(group: Group) -> str:
     """The stored row was stated by the very event of the folded one, and says something else."""
     return (
         f"(EXCLUDED.{quoted(group.guard[0])} IS NOT NULL "
-        f"AND {_row('EXCLUDED', group.guard)} = {_row('t', group.guard)} "
-        f"AND {_row('EXCLUDED', group.columns)} IS DISTINCT FROM {_row('t', group.columns)})"
+        f"AND {row('EXCLUDED', group.guard)} = {row('t', group.guard)} "
+        f"AND {row('EXCLUDED', group.columns)} IS DISTINCT FROM {row('t', group.columns)})"
     )
 
 
@@ -105,7 +106,8 @@ def _restates(group: Group) -> str:
     return f"({_wins(group)} OR {contradicts(group)})"
 
 
-def _ranked(alias: str, group: Group) -> str:
+def ranked(alias: str, group: Group) -> str:
+    """The place of a ``rank`` column in its order, from 1; 0 for NULL."""
     order = ", ".join(literal(label) for label in group.order)
     column = f"{alias}.{quoted(group.columns[0])}"
     return f"coalesce(array_position(ARRAY[{order}]::text[], {column}::text), 0)"
@@ -122,11 +124,11 @@ def _changes(
         return [f"{n} = CASE WHEN {won} THEN EXCLUDED.{n} ELSE t.{n} END" for n in names]
     if group.kind == "rank":
         (name,) = names
-        beats = f"{_ranked('EXCLUDED', group)} > {_ranked('t', group)}"
+        beats = f"{ranked('EXCLUDED', group)} > {ranked('t', group)}"
         return [f"{name} = CASE WHEN {beats} THEN EXCLUDED.{name} ELSE t.{name} END"]
     form = _COMBINED[group.kind]
     return [
-        f"{quoted(name)} = {form.format(quoted(name), _collation(types[name]))}"
+        f"{quoted(name)} = {form.format(quoted(name), collation(types[name]))}"
         for name in group_columns(group)
     ]
 
@@ -139,7 +141,7 @@ _COMBINED = {
 }
 
 
-def _collation(kind: str) -> str:
+def collation(kind: str) -> str:
     """Texts are compared by code points, as the fold does, whatever language the column is in."""
     return ' COLLATE "C"' if kind in ("text", "character varying") else ""
 
@@ -149,10 +151,10 @@ def differs(group: Group, types: ColumnTypes, wins: Callable[[Group], str] = _wi
     if group.kind in ("last", "first"):
         return wins(group)
     if group.kind == "rank":
-        return f"{_ranked('EXCLUDED', group)} > {_ranked('t', group)}"
+        return f"{ranked('EXCLUDED', group)} > {ranked('t', group)}"
     form = _DIFFERENT[group.kind]
     return " OR ".join(
-        f"(EXCLUDED.{quoted(name)} IS NOT NULL{form.format(quoted(name), _collation(types[name]))})"
+        f"(EXCLUDED.{quoted(name)} IS NOT NULL{form.format(quoted(name), collation(types[name]))})"
         for name in group.columns
     )
 

@@ -83,9 +83,20 @@ class HydratedViews:
 
     async def all(self) -> AsyncGenerator[list[KvRow]]:
         """All rows of all views, in pieces; nothing if another replica is reading them now."""
+        async with aclosing(self._everything(alone=True)) as pieces:
+            async for rows in pieces:
+                yield rows
+
+    async def whole(self) -> AsyncGenerator[list[KvRow]]:
+        """All rows of all views, in pieces, whoever else is reading them."""
+        async with aclosing(self._everything(alone=False)) as pieces:
+            async for rows in pieces:
+                yield rows
+
+    async def _everything(self, *, alone: bool) -> AsyncGenerator[list[KvRow]]:
         with translated():
             async with self._lease() as connection, connection.transaction(readonly=True):
-                if not await connection.fetchval(
+                if alone and not await connection.fetchval(
                     "SELECT pg_try_advisory_xact_lock($1)", _RECONCILE_LOCK
                 ):
                     return

@@ -13,6 +13,7 @@ from penstock.worker.errors import PenstockError, TopologyError
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import patiently
 from penstock.worker.pipeline.budget import Budget, Share
+from penstock.worker.pipeline.ports import Message
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.rabbitmq import dead_queue, topology
 from penstock.worker.rabbitmq.backlog import given_up, pending
@@ -82,6 +83,12 @@ class RabbitMqBroker:
         share = Budget(self._settings.memory_limit, 1, self._settings.batch_bytes).share()
         reader = self._log(stream, Lent(share, offsets))
         return Waiting(pending=await reader.from_offset(committed or 0))
+
+    async def settled(self, stream: str) -> None:
+        """A queue has no offsets, and a stream queue is read on from where PostgreSQL has a gap."""
+
+    async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:  # noqa: ARG002
+        return ()
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         if stream == topology.DEAD_QUEUE:

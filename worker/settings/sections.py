@@ -31,39 +31,41 @@ RUN = Commands(["run"])
 TUNING = Commands()
 """For settings that are rarely changed: only the command that lists all settings shows them."""
 USE_NATS = Commands(
-    ["run", "provision", "hydrate", "doctor", "status", "replay", "publish", "dlq"],
-)
-USE_RABBITMQ = Commands(["run", "provision", "doctor", "status", "replay", "publish", "dlq"])
-USE_POSTGRES = Commands(
-    ["run", "hydrate", "doctor", "status", "replay", "migrate", "dlq", "partitions"],
-)
-USE_PARTITIONS = Commands(["run", "doctor", "partitions"])
-USE_STREAMS = Commands(["run", "provision", "doctor", "status"])
-USE_CATALOGUE = Commands(
     [
-        "run",
-        "provision",
-        "doctor",
-        "status",
-        "replay",
-        "publish",
-        "events",
-        "migrate",
-        "dlq",
-        "partitions",
+        *("run", "provision", "hydrate", "doctor", "verify", "status", "replay", "publish"),
+        *("dlq", "state"),
     ],
 )
-USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor"])
+USE_RABBITMQ = Commands(
+    ["run", "provision", "doctor", "verify", "status", "replay", "publish", "dlq", "state"],
+)
+USE_POSTGRES = Commands(
+    [
+        *("run", "hydrate", "doctor", "verify", "status", "replay", "migrate"),
+        *("dlq", "partitions", "state"),
+    ],
+)
+USE_PARTITIONS = Commands(["run", "doctor", "partitions"])
+USE_STREAMS = Commands(["run", "provision", "doctor", "verify", "status"])
+USE_CATALOGUE = Commands(
+    [
+        *("run", "provision", "doctor", "verify", "status", "replay", "publish", "events"),
+        *("migrate", "dlq", "partitions"),
+    ],
+)
+USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor", "verify"])
 ALL = Commands(
     [
         "run",
         "provision",
         "hydrate",
         "doctor",
+        "verify",
         "status",
         "replay",
         "publish",
         "dlq",
+        "state",
         "events",
         "config",
         "migrate",

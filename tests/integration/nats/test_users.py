@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 from nats.aio.client import Client
 
 from penstock.schemas.agents import AgentHeartbeat
 from penstock.worker.commands.doctor import findings
 from penstock.worker.commands.provision import provision
+from penstock.worker.commands.verify import verify
 from penstock.worker.embedded import EmbeddedNats
 from penstock.worker.errors import PenstockError
 from penstock.worker.finding import Finding, Verdict
@@ -64,6 +66,18 @@ async def said(settings: Settings) -> list[Finding]:
 async def server() -> AsyncIterator[EmbeddedNats]:
     async with provisioned(users()) as server:
         yield server
+
+
+async def test_who_may_not_read_a_whole_bucket_is_told_so(
+    server: EmbeddedNats, database: str
+) -> None:
+    """That is for the operator."""
+    settings = worker_on(server, database)
+    right = r"no right to publish to \$JS\.API\.CONSUMER\.CREATE\.KV_AGENT_STATE"
+    with pytest.raises(PenstockError, match=right):
+        await verify(settings, None, 0, repair=False, as_json=True)
+    operator = msgspec.structs.replace(settings, nats_user="penstock_operator")
+    assert await verify(operator, None, 0, repair=False, as_json=True) == 0
 
 
 async def test_they_are_enough(server: EmbeddedNats, database: str) -> None:

@@ -59,7 +59,7 @@ async def test_rights_come_with_what_later_migrations_make(postgres_dsn: str) ->
     missing = {finding.remedy for finding in await said(as_worker(postgres_dsn))}
     assert missing, "the functions act as the owner, so they are granted by name"
     assert all(
-        any(words in remedy for words in ("EXECUTE", "DELETE ON bus.", "UPDATE ON bus.outbox"))
+        any(words in remedy for words in ("EXECUTE", "DELETE ON", "UPDATE ON bus.outbox"))
         for remedy in missing
     )
 
@@ -139,6 +139,21 @@ async def worker_connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(logged_in(database, INGEST))
     yield connection
     await connection.close()
+
+
+async def test_a_worker_may_reopen_the_last_task_of_an_agent(
+    worker_connection: asyncpg.Connection,
+) -> None:
+    """The trigger deletes the agent's statistics, with the rights of the worker."""
+    agent = "INSERT INTO agents.agent (agent_id) VALUES (gen_random_uuid()) RETURNING agent_id"
+    agent_id = await worker_connection.fetchval(agent)
+    await worker_connection.execute(
+        "INSERT INTO tasks.task (task_id, assigned_to, status) VALUES ($1, $1, 'completed')",
+        agent_id,
+    )
+    assert await worker_connection.fetchval("SELECT tasks_completed FROM agents.stats") == 1
+    await worker_connection.execute("UPDATE tasks.task SET status = 'pending'")
+    assert await worker_connection.fetchval("SELECT count(*) FROM agents.stats") == 0
 
 
 @pytest.mark.parametrize(

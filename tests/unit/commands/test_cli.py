@@ -25,10 +25,16 @@ WITH_SETTINGS = (
     ["doctor"],
     ["events"],
     ["config"],
+    ["verify"],
+    ["state", "get"],
+    ["state", "restore"],
     ["migrate", "up"],
     ["migrate", "down"],
     ["migrate", "status"],
 )
+
+_ARGUMENTS = {"publish": 1, "get": 1, "restore": 2}
+"""How many a command must have."""
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +99,7 @@ def test_help_is_short(command: list[str]) -> None:
 @pytest.mark.parametrize("command", WITH_SETTINGS, ids=" ".join)
 def test_every_command_accepts_every_setting(command: list[str]) -> None:
     """Shown or not: one wrong value is what each of them stops at."""
-    arguments = ["-"] if command == ["publish"] else []
+    arguments = ["-", "-"][: _ARGUMENTS.get(command[-1], 0)]
     for setting in SETTINGS.values():
         if setting.secret or isinstance(setting.default, bool):
             continue

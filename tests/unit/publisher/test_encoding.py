@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec import Raw
 
 from penstock.schemas.agents import AgentStateSet
 from penstock.schemas.event import EventData
@@ -48,6 +49,13 @@ def test_what_is_none_by_default_does_not_travel_but_a_required_null_does() -> N
     assert "channel_id" not in data
 
 
+def test_a_document_that_is_json_already_goes_out_digit_by_digit() -> None:
+    given = b'[null, 1.000000000000000000000000001, "\\\\u0000"]'
+    event = TaskUpdated(task_id="t", status=TaskStatus.RUNNING, result=Raw(given))
+    sent = encode(event, id="1", time=TIME, source="/s")
+    assert given in sent
+
+
 @pytest.mark.parametrize(
     ("key", "subject"),
     [
@@ -69,6 +77,7 @@ def test_the_subject_on_the_bus_names_the_entity(key: str, subject: str) -> None
         (TaskUpdated(task_id="t", status=TaskStatus.RUNNING, retry_count=-1), {}, "retry_count"),
         (TaskUpdated(task_id="t", status=TaskStatus.RUNNING, error="a\0b"), {}, "NUL"),
         (TaskUpdated(task_id="t", status=TaskStatus.RUNNING, result=float("nan")), {}, "nan"),
+        (TaskUpdated(task_id="t", status=TaskStatus.RUNNING, result=Raw(b'"\\u0000"')), {}, "NUL"),
         (TaskUpdated(task_id="t", status=TaskStatus.RUNNING, result=object()), {}, "object"),
         (RUNNING, {"time": datetime(2026, 3, 1)}, "offset"),  # noqa: DTZ001  (the point)
         (RUNNING, {"id": ""}, "id must be a text of 1 to 255"),

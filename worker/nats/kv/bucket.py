@@ -1,6 +1,7 @@
 """The buckets that the mappings declare; the settings name the one of the agents' state."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from nats.aio.client import Client
 
@@ -10,6 +11,7 @@ from penstock.worker.difference import Difference
 from penstock.worker.finding import Finding
 from penstock.worker.nats.bus import shared_bus
 from penstock.worker.nats.examine import version
+from penstock.worker.nats.kv.contents import BucketContents
 from penstock.worker.nats.kv.store import JetStreamKv
 from penstock.worker.nats.rights import findings, of_bucket
 from penstock.worker.nats.topology import ensure_bucket
@@ -49,6 +51,14 @@ class JetStreamBucket:
     async def examine(self) -> list[Finding]:
         needed = of_bucket(self.name)
         return [version(self._nc), *await findings(self._nc, f"bucket {self.name}", needed)]
+
+    @asynccontextmanager
+    async def contents(self) -> AsyncIterator[BucketContents]:
+        found = BucketContents(self._nc, self.name)
+        try:
+            yield found
+        finally:
+            await found.close()
 
     def store(
         self,

@@ -10,24 +10,18 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
 from penstock.worker.nats.kv.guard import OPERATION, held_guard
+from penstock.worker.nats.permissions import permitted
 from penstock.worker.nats.requests import Call
+from penstock.worker.pipeline.ports import KvEntry
 
 _PAGE = 1_000
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """An existing key, with its revision and its guard as JSON."""
-
-    key: str
-    revision: int
-    guard: bytes
-
-
-async def bucket_entries(nc: Client, bucket: str, timeout: float) -> AsyncGenerator[Entry, None]:
+async def bucket_entries(nc: Client, bucket: str, timeout: float) -> AsyncGenerator[KvEntry, None]:
     """All existing keys, read by a short-lived consumer.
 
-    A key that changes meanwhile may appear again; the later entry is newer. Raises TimeoutError and
-    the client's errors.
+    A key that changes meanwhile may appear again; the later entry is newer. Raises TimeoutError,
+    the client's errors, and SourceUnavailable for a right that is missing.
     """
     prefix = f"$KV.{bucket}."
     async with (
@@ -37,10 +31,11 @@ async def bucket_entries(nc: Client, bucket: str, timeout: float) -> AsyncGenera
         async for message in messages:
             headers = message.headers or {}
             if OPERATION not in headers:
-                yield Entry(
-                    message.subject.removeprefix(prefix),
-                    message.metadata.sequence.stream,
-                    held_guard(headers, message.data),
+                yield KvEntry(
+                    key=message.subject.removeprefix(prefix),
+                    revision=message.metadata.sequence.stream,
+                    guard=held_guard(headers, message.data),
+                    value=message.data,
                 )
 
 
@@ -56,7 +51,8 @@ async def _consumer(
         mem_storage=True,
         inactive_threshold=60.0,
     )
-    consumer = await js.add_consumer(stream, config)
+    making = js.add_consumer(stream, config)
+    consumer = await permitted(nc, f"$JS.API.CONSUMER.CREATE.{stream}", making)
     yield consumer
     # Not in a finally: after an error the server may be away, and it deletes idle consumers itself.
     await js.delete_consumer(stream, consumer.name)

@@ -1,0 +1,44 @@
+"""Commands as an operator types them."""
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from penstock.worker.cli import main
+from penstock.worker.settings.keys import Settings
+
+
+async def typed(settings: Settings, *words: str, answer: str = "") -> Result:
+    """Run ``penstock WORDS`` in a thread of this process, on the servers of the settings."""
+    arguments = [*words, *_where(settings)]
+    return await asyncio.to_thread(CliRunner().invoke, main, arguments, input=answer)
+
+
+async def outside(settings: Settings, *words: str) -> int | None:
+    """Run ``penstock WORDS`` as a process, for commands that listen to signals. Its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "penstock", *words, *_where(settings)),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    return await process.wait()
+
+
+async def said(settings: Settings, *words: str, code: int = 0) -> Any:
+    """What a command with ``--json`` says on its last line, which must be one object."""
+    result = await typed(settings, *words, "--json")
+    assert result.exit_code == code, (result.output, result.exception)
+    lines = result.stdout.splitlines()
+    assert lines, "it said nothing"
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
+def _where(settings: Settings) -> list[str]:
+    """The servers of the settings, and the events, as flags."""
+    servers = ["--nats-url", settings.nats_url, "--postgres-dsn", settings.postgres_dsn]
+    packages = ["--event-packages", ",".join(settings.event_packages)]
+    return servers + (packages if settings.event_packages else [])

@@ -1,0 +1,147 @@
+"""``penstock verify``: compare what should agree, name what does not, and mend it."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import datetime
+from functools import partial
+from typing import Self
+
+import click
+import msgspec
+
+from penstock.schemas.catalogue import Catalogue
+from penstock.worker.brokers import buckets
+from penstock.worker.brokers.scope import Scope
+from penstock.worker.checks.bucket import BucketCheck
+from penstock.worker.checks.check import Check
+from penstock.worker.checks.runner import examine
+from penstock.worker.checks.sequences import SequenceCheck
+from penstock.worker.commands.doctor import tell
+from penstock.worker.commands.draining import Drain
+from penstock.worker.commands.schema import check_schema
+from penstock.worker.finding import Finding, Verdict
+from penstock.worker.pipeline.metrics import Metrics
+from penstock.worker.postgres.checks import StateCheck, of_tables, rebuild
+from penstock.worker.postgres.mappings import check_mappings
+from penstock.worker.postgres.offsets import PostgresOffsets
+from penstock.worker.postgres.pool import database
+from penstock.worker.postgres.views import HydratedViews
+from penstock.worker.settings.keys import Settings
+
+_CLEAR_LINE = "\r\x1b[K"
+_PATIENCE = 24 * 3600.0
+"""Seconds for a statement: some read a whole history."""
+
+
+async def verify(
+    settings: Settings, since: datetime | None, pause: float, *, repair: bool, as_json: bool
+) -> int:
+    """Print all findings; 0 if nothing is wrong, or nothing any more, else 1.
+
+    Raises PenstockError if it cannot look.
+    """
+    found: list[Finding] = []
+    async with Examination(settings, since) as examination:
+        async for finding in examination.findings(repair=repair, pause=pause):
+            found.append(finding)
+            if not as_json:
+                tell(finding)
+    clean = all(finding.verdict is not Verdict.BAD for finding in found)
+    if as_json:
+        told = {"clean": clean, "findings": found}
+        click.echo(msgspec.json.encode(told).decode())
+    return int(not clean)
+
+
+class Examination:
+    """All checks of one run, over connections that they share."""
+
+    def __init__(self, settings: Settings, since: datetime | None) -> None:
+        self._settings = msgspec.structs.replace(settings, statement_timeout=_PATIENCE)
+        self._since = since
+        self._catalogue = Catalogue.load(settings.event_packages)
+        self._stack = AsyncExitStack()
+        self._damaged: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        await check_schema(settings, "verify")
+        try:
+            self._pool = await self._stack.enter_async_context(database(settings))
+            await check_mappings(self._pool, self._catalogue)
+            self._scope = await self._stack.enter_async_context(Scope(settings, self._catalogue))
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def findings(self, *, repair: bool, pause: float) -> AsyncIterator[Finding]:
+        """What every check finds, in order: first what others build on, the buckets last."""
+        for checks in (self._sequences(), self._tables(), self._buckets()):
+            async for check in checks:
+                with _said(check.name):
+                    found = await examine(check, repair=repair, pause=pause)
+                if isinstance(check, StateCheck) and any(f.verdict is Verdict.BAD for f in found):
+                    self._damaged.append(check.table)
+                for finding in found:
+                    yield finding
+
+    async def _sequences(self) -> AsyncIterator[Check]:
+        drain = Drain(self._settings, self._catalogue, self._pool, self._scope)
+        for name in self._settings.brokers:
+            broker = await self._scope.broker(name)
+            records = PostgresOffsets(
+                self._pool, transport=broker.transport, worker_id=self._settings.worker_id
+            )
+            for stream in self._scope.streams:
+                yield SequenceCheck(broker, stream, records, drain, self._since)
+
+    async def _tables(self) -> AsyncIterator[Check]:
+        for check in of_tables(self._pool, self._catalogue, self._since):
+            yield check
+
+    async def _buckets(self) -> AsyncIterator[Check]:
+        if not self._settings.kv:
+            return
+        mirror = await buckets.open_mirror(self._scope, Metrics(), asyncio.Event())
+        for declared, bucket in (await self._scope.buckets()).items():
+            contents = await self._stack.enter_async_context(bucket.contents())
+            unshown: dict[str, str] = {}
+            own = {n: v for n, v in self._catalogue.hydrated.items() if v.bucket == declared}
+            views = HydratedViews(self._pool, own, partial(_note, unshown))
+            await views.prepare()
+            wrong = [table for table in self._damaged if table in self._tables_of(declared)]
+            waits_for = ", ".join(rebuild(self._catalogue, table) for table in wrong)
+            yield BucketCheck(bucket.name, contents, views, mirror, unshown, waits_for)
+
+    def _tables_of(self, bucket: str) -> set[str]:
+        """The state tables that a bucket shows: those of the events that change it."""
+        return {
+            upsert.table
+            for kind in self._catalogue.types.values()
+            if any(rule.bucket == bucket for rule in kind.spec.kv)
+            for upsert in kind.spec.states
+        }
+
+
+@contextmanager
+def _said(name: str) -> Iterator[None]:
+    """On a terminal, what is being looked at, and since when; nothing stays of it."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    click.echo(f"{time.strftime('%H:%M:%S')} {name} ...", nl=False, err=True)
+    try:
+        yield
+    finally:
+        click.echo(_CLEAR_LINE, nl=False, err=True)
+
+
+def _note(unshown: dict[str, str], _bucket: str, key: str, why: str) -> None:
+    unshown[key] = why
