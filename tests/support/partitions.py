@@ -7,13 +7,13 @@ import asyncpg
 from penstock.worker.postgres.life import lives
 from penstock.worker.postgres.retention import Keeper, turn
 from penstock.worker.settings.keys import Settings
+from tests.support.roles import OWNER
 
 LONG_AGO = datetime(2020, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)
 TABLE = '"every"."Kind of.rows"'
 PARTITION = "every.Kind of.rows_y2020m02"
 
 _MADE = """
-CREATE SCHEMA "every";
 CREATE TYPE "every".mood AS ENUM ('calm', 'it''s odd');
 CREATE TYPE "every".pair AS (a int, b text);
 CREATE DOMAIN "every".word AS text CHECK (length(VALUE) < 100);
@@ -56,7 +56,8 @@ CROSS JOIN (VALUES (
 
 async def every_kind(connection: asyncpg.Connection, rows: int) -> None:
     """Make the table, and fill `PARTITION` with so many rows, all different."""
-    await connection.execute(_MADE)
+    schema = f'CREATE SCHEMA "every" AUTHORIZATION {OWNER}'
+    await connection.execute(f"{schema}; SET ROLE {OWNER}; {_MADE} RESET ROLE")
     await connection.execute("SELECT partitions.ensure_for('every', 'Kind of.rows', $1)", LONG_AGO)
     await connection.execute(_FILLED, LONG_AGO, rows)
 

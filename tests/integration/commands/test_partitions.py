@@ -45,7 +45,8 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture
 def settings(database: str, tmp_path: Path) -> Settings:
     folder = str(tmp_path / "archive")
-    return settings_for("nats://127.0.0.1:1", database, archive_folder=folder, lock_timeout="300ms")
+    given = {"postgres_dsn": database, "archive_folder": folder, "lock_timeout": "300ms"}
+    return settings_for("nats://127.0.0.1:1", database, **given)
 
 
 def penstock(settings: Settings, *arguments: str) -> tuple[int, Any]:

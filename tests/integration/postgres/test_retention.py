@@ -48,7 +48,8 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture
 def settings(database: str, tmp_path: Path) -> Settings:
     folder = str(tmp_path / "archive")
-    return settings_for("nats://127.0.0.1:1", database, archive_folder=folder, lock_timeout="300ms")
+    given = {"postgres_dsn": database, "archive_folder": folder, "lock_timeout": "300ms"}
+    return settings_for("nats://127.0.0.1:1", database, **given)
 
 
 async def test_who_is_interrupted_leaves_what_the_next_one_finishes(
