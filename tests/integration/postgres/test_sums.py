@@ -156,6 +156,9 @@ async def test_a_history_that_is_not_whole_tells_nothing(
     pool: asyncpg.Pool, sink: PostgresSink
 ) -> None:
     await sink.write(batch(counted(1, "iron", 5)))
-    await pool.execute("CREATE TABLE archive.log_things_y2020m01 ()")
-    with pytest.raises(SinkUnavailable, match=r"archive\.log_things_y2020m01 is no longer a part"):
+    await pool.execute(
+        "INSERT INTO partitions.detached "
+        "VALUES ('events', 'log_things', '2020-01-01', '2020-02-01', 'log_things_y2020m01')"
+    )
+    with pytest.raises(SinkUnavailable, match=r"log_things_y2020m01 is no longer a part of events"):
         await wrong(pool, "own.tally")
