@@ -24,6 +24,7 @@ MORE = """
 CREATE TABLE own.tally (name text PRIMARY KEY, "all" numeric, ones bigint);
 CREATE TABLE events.log_things PARTITION OF events.log FOR VALUES IN ('things')
     PARTITION BY RANGE (occurred_at);
+ALTER TABLE events.log_things OWNER TO penstock_owner;
 INSERT INTO partitions.policy (schema_name, table_name, column_name, "interval")
     VALUES ('events', 'log_things', 'occurred_at', 'month');
 """
