@@ -16,7 +16,7 @@ from penstock.worker.pipeline.plan import HistoryRows, Plan, find_stubs, fold_st
 from penstock.worker.pipeline.ports import DeadLetter, Written
 from penstock.worker.postgres.comparison import Comparison, Id, Known
 from penstock.worker.postgres.errors import translated
-from penstock.worker.postgres.letters import LetterPart
+from penstock.worker.postgres.letters import LetterPart, LetterQuota
 from penstock.worker.postgres.parts import Part
 from penstock.worker.postgres.pool import borrowed
 from penstock.worker.postgres.positions import PositionPart
@@ -26,7 +26,10 @@ from penstock.worker.postgres.state import StateWriter
 from penstock.worker.postgres.transaction import Connection
 from penstock.worker.replay.account import Account
 
-_ONCE_STORED = {"out_of_window"}
+_ALL = LetterQuota(0)
+"""Letters that come back are as many as there were."""
+
+_ONCE_STORED = {"out_of_window", "period_detached"}
 """Reasons that say nothing about a message: it was stored in its time, or refused then."""
 
 
@@ -59,7 +62,7 @@ class ReplaySink(PostgresSink):
             self._history.part,
             partial(_KnownPart, comparison=self._comparison, again=self._again),
             self._state.part,
-            partial(LetterPart, worker_id=worker_id),
+            partial(LetterPart, worker_id=worker_id, quota=_ALL),
             partial(_AccountPart, run=run),
         )
 

@@ -33,6 +33,7 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.outbox": ("reason", ("SELECT", "UPDATE", "DELETE")),
     "bus.outbox_domain": ("domain", ("SELECT",)),
     "partitions.policy": ("table_name", ("SELECT",)),
+    "partitions.detached": ("table_name", ("SELECT",)),
     "partitions.life": ("table_name", ("SELECT",)),
     "agents.stats": ("agent_id", ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }

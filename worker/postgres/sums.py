@@ -33,10 +33,9 @@ _STAGE = "penstock_sums"
 _TURN = "SELECT pg_try_advisory_lock(hashtextextended('penstock.sums', 0))"
 _OVER = "SELECT pg_advisory_unlock(hashtextextended('penstock.sums', 0))"
 _DETACHED = """
-SELECT n.nspname || '.' || c.relname
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE n.nspname = 'archive' AND c.relkind = 'r' AND starts_with(c.relname, $1 || '_')
-ORDER BY 1 LIMIT 1
+SELECT partition_name FROM partitions.detached
+WHERE schema_name || '.' || table_name = $1 AND attached_until IS NULL
+ORDER BY lower_bound LIMIT 1
 """
 
 
@@ -148,11 +147,11 @@ async def _stage(
 async def _whole(connection: Connection, kind: EventType) -> None:
     """Raise SinkUnavailable if rows of the history are no longer online."""
     assert kind.history is not None  # noqa: S101  (the catalogue refuses `add` without one)
-    name = kind.history.relation.rpartition(".")[2]
-    if (detached := await connection.fetchval(_DETACHED, name)) is not None:
+    relation = kind.history.relation
+    if (detached := await connection.fetchval(_DETACHED, relation)) is not None:
         raise SinkUnavailable(
             f"sums of {kind.name} cannot be computed again: {detached} is no longer a part of "
-            f"{kind.history.relation}, and its events count too; attach it for the time being"
+            f"{relation}, and its events count too; `penstock partitions import` brings it back"
         )
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from penstock.worker import migrate
 from penstock.worker.commands.replay import read_again
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.replay.asked import Asked
 from tests.support.replaying import held, stored, write
+from tests.support.roles import migrated_by_its_owner
 from tests.support.running import settings_for
 
-SHOP = "examples.shop_events"
+SHOP = "shop_events"
 ORDERS = "shop.customer_order"
 
 
@@ -35,7 +35,7 @@ def order(kind: str, number: int, key: str, **data: Any) -> Message:
 async def test_falsified_and_lost_sums_are_computed_again(
     nats_url: str, database: str, tmp_path: Path
 ) -> None:
-    await migrate.up(database, packages=[SHOP])
+    await migrated_by_its_owner(database, [SHOP])
     settings = settings_for(nats_url, database, event_packages=SHOP)
     keys = [f"order {n}" for n in range(20)]
     sent = [order("placed", 1, key, customer="c", total_cents=100, sold_by="a-1") for key in keys]

@@ -75,6 +75,6 @@ def test_what_a_history_cannot_give_back_follows_from_the_declarations() -> None
     named = {name for name, each in found.items() if each} - without
     assert named == {"agents.heartbeat", "agents.state_set"}
     assert [loss.some for loss in found[AgentStateSet.spec.name]] == [True]
-    paid = list(losses(Catalogue.load(["examples.shop_events"]).types["orders.paid"].spec))
+    paid = list(losses(Catalogue.load(["shop_events"]).types["orders.paid"].spec))
     assert Loss("orders.paid", "the sequence, which decides what is newer") in paid
     assert not any(loss.whole for loss in paid)
