@@ -22,6 +22,20 @@ _MOST_ATTEMPTS = 2**31 - 1
 
 _COUNTED_SECONDS = 1.0
 
+_KEEP = """
+INSERT INTO bus.dead_letter (transport, stream, epoch, seq, subject, headers, raw_headers, body,
+                             digest, reason, error, event_id, event_type, attempts, worker)
+SELECT $1, $2, $3, g.seq, g.subject, g.headers::jsonb, g.raw_headers, g.body, g.digest, g.reason,
+       g.error, g.event_id, g.event_type, g.attempts, $4
+FROM unnest($5::bigint[], $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bytea[],
+            $11::text[], $12::text[], $13::uuid[], $14::text[], $15::int[])
+     AS g(seq, subject, headers, raw_headers, body, digest, reason, error, event_id, event_type,
+          attempts)
+ON CONFLICT (transport, stream, epoch, seq, digest) DO NOTHING
+RETURNING seq, digest
+"""
+"""Tells which of them were not kept yet."""
+
 Answers = dict[str, DeadLetter | None]
 """What became of requeues, by their ids: None if the event is stored."""
 
@@ -87,9 +101,7 @@ class LetterPart(Part):
         origin = self._batch.origin
         cells = zip(*map(letter_cells, letters), strict=True)
         where = (origin.transport, origin.stream, origin.epoch, self._worker_id)
-        kept = {
-            tuple(row) for row in await connection.fetch(statements.DEAD_LETTERS, *where, *cells)
-        }
+        kept = {tuple(row) for row in await connection.fetch(_KEEP, *where, *cells)}
         named = {(one.message.offset, one.message.digest): one for one in letters}
         new = [one for key, one in named.items() if key in kept]
         if new:

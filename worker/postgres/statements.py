@@ -265,20 +265,6 @@ def _asked(view: str, columns: Sequence[str], types: ColumnTypes) -> str:
     )
 
 
-DEAD_LETTERS = """
-INSERT INTO bus.dead_letter (transport, stream, epoch, seq, subject, headers, raw_headers, body,
-                             digest, reason, error, event_id, event_type, attempts, worker)
-SELECT $1, $2, $3, g.seq, g.subject, g.headers::jsonb, g.raw_headers, g.body, g.digest, g.reason,
-       g.error, g.event_id, g.event_type, g.attempts, $4
-FROM unnest($5::bigint[], $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::bytea[],
-            $11::text[], $12::text[], $13::uuid[], $14::text[], $15::int[])
-     AS g(seq, subject, headers, raw_headers, body, digest, reason, error, event_id, event_type,
-          attempts)
-ON CONFLICT (transport, stream, epoch, seq, digest) DO NOTHING
-RETURNING seq, digest
-"""
-"""Tells which of them were not kept yet."""
-
 SETTLE_REQUEUES = """
 SELECT requeue_id::text, changed
 FROM bus.settle_requeues($1::uuid[], $2::text[], $3::text[], $4::text)
