@@ -5,7 +5,7 @@ broker is one more entry.
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -15,11 +15,13 @@ from penstock.worker.errors import SettingsError
 
 if TYPE_CHECKING:  # an agent needs none of these
     from penstock.worker.brokers.ports import BrokerModule, BucketModule, SenderModule
+    from penstock.worker.settings.keys import Settings
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One broker. ``broker`` and ``sender`` are module names (see `brokers.ports`), ``schemes``
-    those of its addresses, ``client`` the package to install.
+    those of its addresses, ``client`` the package to install. ``keeps`` tells whether messages stay
+    after they were read.
     """
 
     title: str
@@ -27,6 +29,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     sender: str
     schemes: tuple[str, ...]
     client: str
+    keeps: "Callable[[Settings], bool]" = lambda _: True
 
 
 BROKERS: dict[str, Entry] = {
@@ -43,6 +46,7 @@ BROKERS: dict[str, Entry] = {
         sender="penstock.worker.rabbitmq.sender",
         schemes=("amqp", "amqps"),
         client="aio-pika",
+        keeps=lambda settings: settings.rabbitmq_queue_type == "stream",
     ),
 }
 
@@ -61,6 +65,11 @@ def check_names(names: Sequence[str]) -> None:
         _entry(name)
         if names.count(name) > 1:
             raise SettingsError(f"brokers = {','.join(names)!r}: {name} is named twice")
+
+
+def keeps_what_was_read(settings: "Settings") -> bool:
+    """Whether a message may come again long after it was stored."""
+    return any(BROKERS[name].keeps(settings) for name in settings.brokers)
 
 
 def broker_module(name: str) -> "BrokerModule":

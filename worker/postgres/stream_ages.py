@@ -9,6 +9,7 @@ from datetime import timedelta
 import asyncpg
 
 from penstock.schemas.catalogue import Catalogue
+from penstock.worker.brokers.registry import keeps_what_was_read
 from penstock.worker.postgres.life import Ages
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.settings.keys import Settings
@@ -20,8 +21,7 @@ def stream_ages(settings: Settings, catalogue: Catalogue) -> Ages:
     """By table; none where messages go when they are read, or where no age is set, as then nothing
     can be compared. What differs on the server is for `penstock provision` and `doctor` to say.
     """
-    keeps = "nats" in settings.brokers or settings.rabbitmq_queue_type == "stream"
-    if not keeps or not settings.stream_max_age:
+    if not settings.stream_max_age or not keeps_what_was_read(settings):
         return {}
     histories = [kind.history.relation for kind in catalogue.types.values() if kind.history]
     tables = [*catalogue.tables, *histories]

@@ -118,7 +118,9 @@ async def test_a_checkpoint_brings_back_what_was(settings: Settings, bus: Publis
         assert [one["name"] for one in listed["checkpoints"]] == ["before"]
 
 
-async def test_a_large_state_is_kept_in_several_events(settings: Settings, bus: Publisher) -> None:
+async def test_a_large_state_is_kept_in_several_events(
+    settings: Settings, bus: Publisher, database: str
+) -> None:
     keys = {f"k{n}": b'"%s"' % (b"x" * 200_000) for n in range(4)}
     async with running(settings):
         for key, value in keys.items():
@@ -132,7 +134,7 @@ async def test_a_large_state_is_kept_in_several_events(settings: Settings, bus: 
         done = await said(settings, "state", "restore", AGENT, "large", "--yes")
         assert {one["fate"] for one in done["keys"]} == {"stored"}
         assert {len(value) for _, value in (await values(settings)).values()} == {200_000}
-        async with sql(settings.postgres_dsn) as connection:
+        async with sql(database) as connection:
             await connection.execute("DELETE FROM agents.state")
         done = await said(settings, "state", "restore", AGENT, "large", "--yes")
         assert {one["fate"] for one in done["keys"]} == {"stored"}

@@ -19,12 +19,12 @@ from penstock.schemas.agents import (
 from penstock.schemas.identity import entity_uuid, kv_key
 from penstock.schemas.tasks import TaskUpdated
 from penstock.schemas.vocabulary import AgentStatus, TaskStatus
-from penstock.worker import migrate
 from penstock.worker.publisher import Publisher
 from penstock.worker.settings.keys import Settings
 from tests.support.commands import outside, said, typed
 from tests.support.connecting import connected
 from tests.support.mirror import bucket, expected_bucket
+from tests.support.roles import migrated_by_its_owner
 from tests.support.running import running, settings_for
 from tests.support.traffic import STREAM, grown, stored, traffic
 from tests.support.waiting import until
@@ -121,11 +121,13 @@ async def test_what_was_changed_in_the_bucket_is_written_again(settings: Setting
         assert await verify(settings, code=0) == {}
 
 
-async def test_rows_and_statistics_are_compared_with_what_made_them(settings: Settings) -> None:
+async def test_rows_and_statistics_are_compared_with_what_made_them(
+    settings: Settings, database: str
+) -> None:
     beats = AgentHeartbeat(agent_id=BUSY)
     async with running(settings), traffic(settings.nats_url, beats):
         await populate(settings)
-        async with sql(settings.postgres_dsn) as connection:
+        async with sql(database) as connection:
             await connection.execute("UPDATE agents.agent SET status = NULL")
             await connection.execute("DELETE FROM tasks.task WHERE external_id = 't-a-1'")
             await connection.execute("UPDATE agents.stats SET tasks_completed = 7")
@@ -153,12 +155,14 @@ async def test_rows_and_statistics_are_compared_with_what_made_them(settings: Se
         ]
 
 
-async def test_a_sequence_that_was_never_recorded_is_read_again(settings: Settings) -> None:
+async def test_a_sequence_that_was_never_recorded_is_read_again(
+    settings: Settings, database: str
+) -> None:
     async with running(settings), connected(settings.nats_url) as nats:
         async with traffic(settings.nats_url) as confirmed:
             await populate(settings)
             await grown(settings.postgres_dsn, 200)
-            found = [await taken_out(settings, nats, number) for number in (20, 40)]
+            found = [await taken_out(database, nats, number) for number in (20, 40)]
             (again, _), (gone, lost) = found
             await nats.jetstream().delete_msg(STREAM, gone)
             check = f"sequences of nats {STREAM}"
@@ -175,7 +179,7 @@ async def test_a_sequence_that_was_never_recorded_is_read_again(settings: Settin
         await until(only_one_is_missing)
 
 
-async def taken_out(settings: Settings, nats: Client, offset: int) -> tuple[int, str]:
+async def taken_out(database: str, nats: Client, offset: int) -> tuple[int, str]:
     """Undo what was stored of the traffic's first message from ``offset`` on: as if somebody else
     had acknowledged it. Returns its offset and its event id.
     """
@@ -183,7 +187,7 @@ async def taken_out(settings: Settings, nats: Client, offset: int) -> tuple[int,
     while "tasks.t-1." not in ((message := await js.get_msg(STREAM, offset)).subject or ""):
         offset += 1
     event_id: str = json.loads(message.data or b"")["id"]
-    async with sql(settings.postgres_dsn) as connection:
+    async with sql(database) as connection:
         await connection.execute("DELETE FROM events.log WHERE event_id = $1", event_id)
         await connection.execute(
             "UPDATE bus.position "
@@ -195,7 +199,7 @@ async def taken_out(settings: Settings, nats: Client, offset: int) -> tuple[int,
 
 
 async def test_sums_of_a_package_are_computed_again(nats_url: str, postgres_dsn: str) -> None:
-    await migrate.up(postgres_dsn, packages=("shop_events",))
+    await migrated_by_its_owner(postgres_dsn, ("shop_events",))
     settings = settings_for(nats_url, postgres_dsn, event_packages="shop_events")
     async with running(settings), Publisher(nats_url, source="/shop") as bus:
         for cents in (500, 700):
