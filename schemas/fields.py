@@ -1,6 +1,7 @@
 """What the fields of a struct hold, as msgspec sees them."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 
 import msgspec
@@ -72,6 +73,7 @@ def labels(kind: inspect.Type) -> tuple[Any, ...]:
     return (None,)
 
 
+@cache
 def struct_fields(struct: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
     """The fields of a struct, as msgspec sees them."""
     return cast(inspect.StructType, inspect.type_info(struct)).fields
