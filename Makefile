@@ -85,7 +85,7 @@ demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20 --json" passes ar
 	@$(BIN)/penstock demo $(ARGS)
 
 test: lint types imports .venv/.docs .venv/.rabbitmq .venv/.german ## everything a change must pass; ARGS go to pytest
-	@$(BIN)/python -m pytest -n 4 $(ARGS)
+	@$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and formatting
 	@$(BIN)/ruff check .

@@ -10,6 +10,7 @@ one conspicuous line at the end of the run; if `CI` is set, they fail instead. T
 tests that need a PostgreSQL with translations, which only Debian's package has.
 """
 
+import logging
 import os
 import shutil
 import socket
@@ -67,6 +68,17 @@ structlog.configure(
         ),
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def logging_kept() -> Iterator[None]:
+    """A command that ran in this process has set up logging for itself."""
+    configured = structlog.get_config()
+    yield
+    structlog.configure(**configured)
+    root = logging.getLogger()
+    root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]
+
 
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
 """A test database need not be durable. The fault tests have their own server."""

@@ -173,18 +173,21 @@ class Replayer:
             self._run = await self._replays.begin(self._asked.text, self._log.epoch, self._log.last)
 
     async def work(self) -> Outcome:
-        """Read to the end, or until told to stop."""
+        """Read to the end, or until told to stop. Raises PenstockError for an error of our own."""
         begun = time.monotonic()
         sink, window = await self._sink()
         pipeline = await self._pipeline(sink, window)
         reading = asyncio.create_task(pipeline.run(), name="replay")
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+        trouble = asyncio.create_task(pipeline.faults.begun(), name="trouble")
         try:
-            await asyncio.wait({reading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, stopped, trouble}, return_when=asyncio.FIRST_COMPLETED)
             self._source.stop()
             await reading
         finally:
-            await end(stopped)
+            await end(stopped, trouble)
+        if found := pipeline.faults.trouble:
+            raise PenstockError(f"{found}; the same command goes on once that is mended")
         finished = not self._stopping.is_set()
         account, mended = await self._end(sink, finished=finished)
         return Outcome(

@@ -6,6 +6,7 @@ more for every hundred that were stored since. The others are returned, and wait
 the fault, while the events of other types go on.
 """
 
+import asyncio
 import time
 from collections import Counter
 
@@ -25,6 +26,7 @@ class OwnFaults:
         self._kept = Counter[str]()
         self._stored = Counter[str]()
         self._held = Counter[str]()
+        self._begun = asyncio.Event()
         self._error = ""
         self._when = -_FRESH_SECONDS
 
@@ -34,14 +36,23 @@ class OwnFaults:
         if self._kept[name] < _FEW + self._stored[name] // _STORED_PER_LETTER:
             self._kept[name] += 1
             return True
-        self._held[name] += 1
-        self._error, self._when = repr(error), time.monotonic()
+        self.returned(batch, error)
         return False
+
+    def returned(self, batch: Batch, error: Exception) -> None:
+        """Take note of what is neither stored nor kept, and will come again."""
+        self._held[_type(batch)] += 1
+        self._begun.set()
+        self._error, self._when = repr(error), time.monotonic()
 
     def stored(self, batch: Batch) -> None:
         """Take note of what was stored; without effect while nothing has failed."""
         if self._kept:
             self._stored.update(e.kind.name for e in batch.outcomes if isinstance(e, Event))
+
+    async def begun(self) -> None:
+        """Wait until messages are held back."""
+        await self._begun.wait()
 
     @property
     def trouble(self) -> str | None:

@@ -115,6 +115,7 @@ class Pipeline:
             self.progress.returns(error)
             await self._nack(left, error)
             if not isinstance(error, Unavailable):
+                self.faults.returned(left[0], error)
                 raise
         else:
             self.progress.settled(more=self.busy > 1)

@@ -105,10 +105,13 @@ class StateWriter:
         columns = statements.state_columns(self._keys[state.table], state.groups, types)
         rows = [(*row, False) for row in state.rows] if columns[-1] == "is_stub" else state.rows
         written = {row[0] for row in rows}
+        texts = [parent for parent in parents if parent[0] in written and _text(parent)]
         parents = [parent for parent in parents if parent[0] not in written]
         left: Sequence[Parent] = []
         if "external_id" in types and "external_id" not in columns:
-            left, parents = parents, left
+            left, parents = [*parents, *texts], left
+        elif texts and "external_id" in types:
+            rows = _named(rows, columns.index("external_id"), dict(texts))
         if parents:
             rows = sorted([*rows, *[_stub_row(parent, columns) for parent in parents]])
         if not parents and await self._copied(connection, state, Rows(state.table, columns, rows)):
@@ -166,6 +169,18 @@ def _text(parent: Parent) -> str | None:
     """The text that the key was made from; None if it is the key."""
     key, text = parent
     return None if key == text.lower() else text
+
+
+def _named(
+    rows: Sequence[tuple[Any, ...]], place: int, texts: Mapping[str, str]
+) -> list[tuple[Any, ...]]:
+    """The rows with the texts by which others name them, where they state none themselves."""
+    return [
+        (*row[:place], texts[row[0]], *row[place + 1 :])
+        if row[place] is None and row[0] in texts
+        else row
+        for row in rows
+    ]
 
 
 def _single(parents: Sequence[Parent]) -> Sequence[Parent]:

@@ -2,6 +2,7 @@
 
 import aio_pika
 import asyncpg
+import msgspec
 
 from penstock.worker.commands.provision import provision
 from penstock.worker.commands.requeue import Correction, requeue
@@ -29,7 +30,8 @@ async def test_what_rabbitmq_gave_up_becomes_a_letter_and_an_event(
         assert (row["reason"], row["subject"]) == ("broker_gave_up", HEARTBEAT)
         assert "AGENT_STATE gave it up: expired" in row["error"]
         meant = Filter(reason="broker_gave_up")
-        code = await requeue(settings, meant, Correction(), wait=30, dry_run=False, as_json=False)
+        operator = msgspec.structs.replace(settings, postgres_dsn=database)
+        code = await requeue(operator, meant, Correction(), wait=30, dry_run=False, as_json=False)
         assert code == 0
     assert await connection.fetchval("SELECT count(*) FROM agents.heartbeat") == 1
     assert not await dead(rabbit_url)

@@ -18,13 +18,14 @@ from penstock.worker.cli import main
 from penstock.worker.commands.replay import Report, read_again
 from penstock.worker.errors import PenstockError
 from penstock.worker.pipeline.ports import Message
+from penstock.worker.postgres.replay_sink import ReplaySink
 from penstock.worker.replay.asked import Asked
 from tests.conftest import fresh_database
 from tests.support.connecting import connected
 from tests.support.mirror import bucket, expected_bucket
 from tests.support.replaying import CATALOGUE, STREAMS, events, held, stored, write
 from tests.support.running import settings_for
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.support.workers import environment
 
 COUNT = 1500
@@ -61,6 +62,26 @@ async def test_a_file_fills_an_empty_database(
     for stream, said in ((str(tmp_path / "none"), "no such file"), (str(file), "it has 1503")):
         with pytest.raises(PenstockError, match=said):
             await read_again(live, Asked(source="file", stream=stream, from_seq=9000))
+
+
+async def test_an_error_of_our_own_ends_it_and_loses_nothing(
+    nats_url: str, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker would return the messages and wait for somebody who mends it."""
+
+    async def broken(*_: object) -> None:
+        raise TypeError("of ours")
+
+    live = settings_for(nats_url, empty, kv="false")
+    asked = Asked(source="file", stream=str(write(tmp_path / "events", events(200))))
+    with monkeypatch.context() as patched:
+        patched.setattr(ReplaySink, "write", broken)
+        with pytest.raises(
+            PenstockError, match="of ours.*; the same command goes on"
+        ):
+            await asyncio.wait_for(read_again(live, asked), PATIENCE)
+    report = await read_again(live, asked)
+    assert (report.read, report.present, report.differing) == (200, 0, 0)
 
 
 async def test_a_stream_queue_fills_an_empty_database(
