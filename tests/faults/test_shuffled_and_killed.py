@@ -122,7 +122,7 @@ async def killed(
             await worker.start()
             await stack.enter_async_context(worker)
         # A few events are stored in the end, however slow the machine; many meet kills throughout.
-        killing = asyncio.create_task(kill_in_turn(workers, max(20, len(messages) // 50)))
+        killing = asyncio.create_task(kill_in_turn(workers, max(20, len(messages) // 500)))
         stack.callback(killing.cancel)
         await publishing
         await until(lambda: drained(settings, bus.url), 600)
