@@ -76,9 +76,7 @@ async def test_an_error_of_our_own_ends_it_and_loses_nothing(
     asked = Asked(source="file", stream=str(write(tmp_path / "events", events(200))))
     with monkeypatch.context() as patched:
         patched.setattr(ReplaySink, "write", broken)
-        with pytest.raises(
-            PenstockError, match="of ours.*; the same command goes on"
-        ):
+        with pytest.raises(PenstockError, match=r"of ours.*; the same command goes on"):
             await asyncio.wait_for(read_again(live, asked), PATIENCE)
     report = await read_again(live, asked)
     assert (report.read, report.present, report.differing) == (200, 0, 0)
