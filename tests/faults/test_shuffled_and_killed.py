@@ -122,7 +122,7 @@ async def killed(
             await worker.start()
             await stack.enter_async_context(worker)
         # A few events are stored in the end, however slow the machine; many meet kills throughout.
-        killing = asyncio.create_task(kill_in_turn(workers, max(20, len(messages) // 500)))
+        killing = asyncio.create_task(kill_in_turn(workers, max(10, len(messages) // 500)))
         stack.callback(killing.cancel)
         await publishing
         await until(lambda: drained(settings, bus.url), 600)
@@ -228,7 +228,7 @@ BROKERS = pytest.mark.parametrize("brokers", ["nats", "rabbitmq", "nats,rabbitmq
 )
 async def test_a_few_thousand_events(tmp_path: Path, brokers: str, rabbitmq_package: None) -> None:
     assert rabbitmq_package is None
-    await compare(2_000, 1, tmp_path, brokers)
+    await compare(1_000, 1, tmp_path, brokers)
 
 
 @pytest.mark.faults
