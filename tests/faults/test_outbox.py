@@ -14,9 +14,9 @@ import pytest_asyncio
 
 from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
-from penstock.worker.migrate import up
 from tests.support.killed_relays import Run
 from tests.support.outbox import NatsTap, RabbitTap, Tap, insert, waiting
+from tests.support.roles import migrated_by_its_owner
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
@@ -35,7 +35,7 @@ async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     """Servers of their own, as they are run."""
     async with EmbeddedNats() as bus, EmbeddedPostgres() as postgres, AsyncExitStack() as stack:
         dsn = await postgres.create_database("penstock")
-        await up(dsn)
+        await migrated_by_its_owner(dsn)
         given: dict[str, str] = {}
         tap: Any = NatsTap(bus.url)
         if request.param == "rabbitmq":

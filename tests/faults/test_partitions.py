@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
-from penstock.worker.migrate import up
 from penstock.worker.settings.keys import load
+from tests.support.roles import migrated_by_its_owner
 from tests.support.rolling import roll_over
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.faults
 async def test_no_event_waits_more_than_a_second_and_none_is_lost(tmp_path: Path) -> None:
     async with EmbeddedNats() as bus, EmbeddedPostgres() as postgres:
         dsn = await postgres.create_database("penstock")
-        await up(dsn)
+        await migrated_by_its_owner(dsn)
         given = {"nats_url": bus.url, "postgres_dsn": dsn, "archive_folder": str(tmp_path)}
         environ = environment(bus.url, dsn, kv="false", retention="false")
         async with WorkerProcess(environ, tmp_path / "worker.log") as worker:
