@@ -48,13 +48,17 @@ class Stage(msgspec.Struct, frozen=True):
 
     @property
     def _stop_command(self) -> str:
-        """A shell command that ends the worker, then the servers, and removes their files."""
+        """A shell command that ends the worker, then the servers, and removes their files.
+
+        On a busy machine they may still be writing when the first attempt removes them.
+        """
         servers = f"kill {self.nats.pid}; kill -INT {self.postgres.pid}; sleep 1"
         folders = f"{self.worker.folder} {self.nats.folder} {self.postgres.folder}"
         if self.rabbit is not None:  # an orderly stop takes long, and nobody needs its data
             servers = f"kill -KILL {self.rabbit.pid}; {servers}"
             folders = f"{folders} {self.rabbit.folder}"
-        return f"kill {self.worker.pid}; sleep 1; {servers}; rm -r {folders}"
+        remove = f"rm -rf {folders}"
+        return f"kill {self.worker.pid}; sleep 1; {servers}; {remove} || {{ sleep 1; {remove}; }}"
 
     async def settled(self) -> int:
         """Messages that the worker has settled: counted in PostgreSQL where they have offsets, and
