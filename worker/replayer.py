@@ -11,11 +11,10 @@ import msgspec
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import EventType
 from penstock.schemas.recall import losses
-from penstock.worker import migrate
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.ending import end
-from penstock.worker.errors import MigrationError, PenstockError
+from penstock.worker.errors import PenstockError
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer, Sink
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -38,6 +37,7 @@ from penstock.worker.replay.choice import Choice
 from penstock.worker.replay.chosen import ChosenSource
 from penstock.worker.replay.file import FileLog
 from penstock.worker.replay.offsets import OffsetSet
+from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
 _RENDERED = 8
@@ -119,7 +119,7 @@ class Replayer:
         self._catalogue = Catalogue.load(target.event_packages)
         choice = Choice(asked, self._catalogue)
         _check_tables(asked, self._catalogue)
-        await _check_schema(target)
+        await check_schema(target, "replay")
         self._pool = await enter(database(target))
         await check_mappings(self._pool, self._catalogue)
         self._replays = Replays(self._pool, worker_id=target.worker_id)
@@ -283,12 +283,6 @@ class Replayer:
                     yield Cannot(kind.name, loss.what, kind.stream, count)
         if count := self._log.lost[UNKNOWN]:
             yield Cannot("?", UNKNOWN, events=count)
-
-
-async def _check_schema(target: Settings) -> None:
-    if found := await migrate.check(target.postgres_dsn, target.event_packages):
-        lacking = "; ".join(map(str, found))
-        raise MigrationError(f"{lacking}; run `penstock migrate up` before `penstock replay`")
 
 
 def _check_tables(asked: Asked, catalogue: Catalogue) -> None:

@@ -1,8 +1,9 @@
-"""A plain connection to NATS that survives the faults of a test."""
+"""Plain connections to the servers of a test."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 import nats
 from nats.aio.client import Client
 
@@ -21,3 +22,13 @@ async def connected(url: str) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def connection_to(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to PostgreSQL, outside any pool."""
+    connection = await asyncpg.connect(database)
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -14,7 +14,7 @@ from penstock.schemas.vocabulary import TaskStatus
 from penstock.worker.nats.message import places
 from penstock.worker.publisher import Publisher
 from penstock.worker.publisher.encoding import uuid7
-from tests.support.connecting import connected
+from tests.support.connecting import connected, connection_to
 from tests.support.waiting import until
 
 STREAM = "TASK_EXECUTION"
@@ -69,15 +69,6 @@ async def stored(database: str) -> list[str]:
     async with connection_to(database) as connection:
         rows = await connection.fetch("SELECT event_id::text FROM events.log")
     return [found for (found,) in rows]
-
-
-@asynccontextmanager
-async def connection_to(database: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def count_of(connection: asyncpg.Connection) -> int:

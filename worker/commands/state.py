@@ -8,7 +8,6 @@ import click
 from penstock.schemas.agents import AgentCheckpointed
 from penstock.schemas.checkpoints import Value, snapshots
 from penstock.worker.commands import state_shown as shown
-from penstock.worker.commands.schema import check_schema
 from penstock.worker.commands.sending import Draft, arrived, drafted, send
 from penstock.worker.commands.state_changes import (
     Fate,
@@ -22,6 +21,7 @@ from penstock.worker.commands.state_changes import (
 from penstock.worker.errors import PenstockError
 from penstock.worker.postgres.agent_state import AgentState, AgentStates, agent_states
 from penstock.worker.publisher.encoding import uuid7
+from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
 _PARTS = 4

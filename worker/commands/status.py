@@ -11,11 +11,11 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.worker.brokers.ports import Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.commands.columns import columns
-from penstock.worker.commands.schema import check_schema
 from penstock.worker.ops.presence import BEAT_SECONDS
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.overview import Overview, Reader, Replica, Upcoming, overview
 from penstock.worker.postgres.pool import database
+from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
 _SILENT_SECONDS = 3 * BEAT_SECONDS

@@ -21,7 +21,6 @@ from penstock.worker.checks.runner import examine
 from penstock.worker.checks.sequences import SequenceCheck
 from penstock.worker.commands.doctor import tell
 from penstock.worker.commands.draining import Drain
-from penstock.worker.commands.schema import check_schema
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.postgres.checks import StateCheck, of_tables, rebuild
@@ -29,6 +28,7 @@ from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.views import HydratedViews
+from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
 _CLEAR_LINE = "\r\x1b[K"

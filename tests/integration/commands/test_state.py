@@ -1,10 +1,8 @@
 """An agent's state: kept as a checkpoint, compared, and brought back the ordinary way."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 import pytest
 from msgspec import Raw
 
@@ -13,6 +11,7 @@ from penstock.schemas.identity import entity_uuid, kv_key
 from penstock.worker.publisher import Publisher
 from penstock.worker.settings.keys import Settings
 from tests.support.commands import said, typed
+from tests.support.connecting import connection_to
 from tests.support.mirror import bucket, expected_bucket
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
@@ -30,15 +29,6 @@ def settings(nats_url: str, database: str) -> Settings:
 async def bus(nats_url: str) -> AsyncIterator[Publisher]:
     async with Publisher(nats_url, source="/agents/a-7") as publisher:
         yield publisher
-
-
-@asynccontextmanager
-async def sql(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def put(bus: Publisher, key: str, value: bytes, sequence: int) -> None:
@@ -134,7 +124,7 @@ async def test_a_large_state_is_kept_in_several_events(
         done = await said(settings, "state", "restore", AGENT, "large", "--yes")
         assert {one["fate"] for one in done["keys"]} == {"stored"}
         assert {len(value) for _, value in (await values(settings)).values()} == {200_000}
-        async with sql(database) as connection:
+        async with connection_to(database) as connection:
             await connection.execute("DELETE FROM agents.state")
         done = await said(settings, "state", "restore", AGENT, "large", "--yes")
         assert {one["fate"] for one in done["keys"]} == {"stored"}

@@ -4,11 +4,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-import asyncpg
 import pytest
 
 from penstock import Publisher
@@ -16,7 +13,7 @@ from penstock.schemas import AgentHeartbeat
 from penstock.worker.commands.provision import provision
 from penstock.worker.commands.status import SourceState, Status, look
 from penstock.worker.settings.keys import Settings
-from tests.support.connecting import connected
+from tests.support.connecting import connected, connection_to
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
@@ -26,15 +23,6 @@ STREAM = "AGENT_STATE"
 @pytest.fixture
 def settings(nats_url: str, database: str) -> Settings:
     return settings_for(nats_url, database)
-
-
-@asynccontextmanager
-async def sql(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def publish(url: str, count: int) -> None:
@@ -89,7 +77,7 @@ async def test_a_worker_that_died_is_shown_and_counts_for_nothing(
 ) -> None:
     async with running(settings):
         await until(lambda: present(settings))
-        async with sql(database) as connection:
+        async with connection_to(database) as connection:
             await connection.execute(
                 "INSERT INTO bus.replica SELECT 'other', host, pid, version, sources, started_at, "
                 "now() - interval '1 minute' FROM bus.replica"
@@ -151,7 +139,7 @@ async def test_lag_of_rabbitmq(rabbit_url: str, database: str, kind: str) -> Non
 
 
 async def test_what_needs_a_person_is_said(settings: Settings, database: str) -> None:
-    async with running(settings), sql(database) as connection:
+    async with running(settings), connection_to(database) as connection:
         await until(lambda: present(settings))
         await connection.execute(
             "INSERT INTO bus.dead_letter (transport, stream, reason, status) VALUES "

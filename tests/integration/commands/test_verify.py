@@ -1,8 +1,6 @@
 """Damage of every kind, found and mended while events flow."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -22,7 +20,7 @@ from penstock.schemas.vocabulary import AgentStatus, TaskStatus
 from penstock.worker.publisher import Publisher
 from penstock.worker.settings.keys import Settings
 from tests.support.commands import outside, said, typed
-from tests.support.connecting import connected
+from tests.support.connecting import connected, connection_to
 from tests.support.mirror import bucket, expected_bucket
 from tests.support.roles import migrated_by_its_owner
 from tests.support.running import running, settings_for
@@ -39,15 +37,6 @@ def settings(nats_url: str, database: str) -> Settings:
     return settings_for(nats_url, database)
 
 
-@asynccontextmanager
-async def sql(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 async def populate(settings: Settings) -> None:
     """Agents with status and state, and tasks that they finished."""
     async with Publisher(settings.nats_url, source="/tests") as bus:
@@ -59,7 +48,7 @@ async def populate(settings: Settings) -> None:
             await bus.publish(held, sequence=1)
             done = TaskUpdated(task_id=f"t-{agent}", status=TaskStatus.COMPLETED, assigned_to=agent)
             await bus.publish(done, sequence=1)
-    async with sql(settings.postgres_dsn) as connection:
+    async with connection_to(settings.postgres_dsn) as connection:
         query = "SELECT count(*) = 4 FROM agents.stats"
         await until(lambda: connection.fetchval(query))
 
@@ -127,7 +116,7 @@ async def test_rows_and_statistics_are_compared_with_what_made_them(
     beats = AgentHeartbeat(agent_id=BUSY)
     async with running(settings), traffic(settings.nats_url, beats):
         await populate(settings)
-        async with sql(database) as connection:
+        async with connection_to(database) as connection:
             await connection.execute("UPDATE agents.agent SET status = NULL")
             await connection.execute("DELETE FROM tasks.task WHERE external_id = 't-a-1'")
             await connection.execute("UPDATE agents.stats SET tasks_completed = 7")
@@ -187,7 +176,7 @@ async def taken_out(database: str, nats: Client, offset: int) -> tuple[int, str]
     while "tasks.t-1." not in ((message := await js.get_msg(STREAM, offset)).subject or ""):
         offset += 1
     event_id: str = json.loads(message.data or b"")["id"]
-    async with sql(database) as connection:
+    async with connection_to(database) as connection:
         await connection.execute("DELETE FROM events.log WHERE event_id = $1", event_id)
         await connection.execute(
             "UPDATE bus.position "
@@ -204,7 +193,7 @@ async def test_sums_of_a_package_are_computed_again(nats_url: str, postgres_dsn:
     async with running(settings), Publisher(nats_url, source="/shop") as bus:
         for cents in (500, 700):
             await bus.publish(OrderPaid(order_id="o-1", amount_cents=cents))
-        async with sql(postgres_dsn) as connection:
+        async with connection_to(postgres_dsn) as connection:
             paid = "SELECT paid_cents FROM shop.customer_order"
             await until(lambda: _is(connection, paid, 1200))
             assert await verify(settings, "--since", "1h", code=0) == {}
