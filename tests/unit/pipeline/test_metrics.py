@@ -5,7 +5,8 @@ import time
 import pytest
 
 from penstock.worker.pipeline.budget import Budget
-from penstock.worker.pipeline.metrics import FAMILIES, NAMES, Metrics
+from penstock.worker.pipeline.families import FAMILIES, NAMES
+from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.ports import Backlog, DeadLetter, Message, Written
 
 UNITS = (
