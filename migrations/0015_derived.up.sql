@@ -128,6 +128,18 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION config.number IS 'The value of a parameter';
 
+CREATE FUNCTION collab.choices(options jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+    SELECT coalesce(array_agg(c.name ORDER BY c.nth), '{}')
+    FROM (
+        SELECT o.name, min(o.nth) AS nth
+        FROM jsonb_array_elements_text(options) WITH ORDINALITY AS o (name, nth)
+        GROUP BY o.name
+    ) AS c;
+END;
+COMMENT ON FUNCTION collab.choices IS 'The options of a vote, each once';
+
 -- The ballots that count, each with the options it names, best first, by their numbers, and what it is
 -- worth. One that names none is not valid.
 CREATE FUNCTION collab.weighed_ballots(of_session uuid)
@@ -140,9 +152,8 @@ AS $$
         SELECT s.algorithm, s.options, s.token_budget
         FROM collab.vote_session AS s WHERE s.session_id = of_session
     ), choice AS MATERIALIZED (
-        SELECT o.name, min(o.nth)::integer AS nth
-        FROM vote AS v, jsonb_array_elements_text(v.options) WITH ORDINALITY AS o (name, nth)
-        GROUP BY o.name
+        SELECT o.name, o.nth::integer AS nth
+        FROM vote AS v, unnest(collab.choices(v.options)) WITH ORDINALITY AS o (name, nth)
     ), naming AS (
         SELECT b.ballot_id, c.nth, min(n.place) AS place
         FROM vote AS v
@@ -260,8 +271,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    choices := array(SELECT o.name
-        FROM jsonb_array_elements_text(vote.options) WITH ORDINALITY AS o (name, nth) ORDER BY o.nth);
+    choices := collab.choices(vote.options);
     SELECT count(*) FILTER (WHERE cardinality(w.names) > 0) AS valid,
            count(*) FILTER (WHERE cardinality(w.names) = 0) AS invalid
     INTO counted FROM collab.weighed_ballots(of_session) AS w;
@@ -321,7 +331,6 @@ BEGIN
         'scores', (
             SELECT coalesce(jsonb_object_agg(choices[o.nth], scores[o.nth]), '{}')
             FROM generate_subscripts(choices, 1) AS o (nth)
-            WHERE array_position(choices, choices[o.nth]) = o.nth
         ),
         'rounds', (
             SELECT coalesce(jsonb_agg(jsonb_build_object('leaves', choices[l.option], 'votes', l.votes)
