@@ -23,6 +23,9 @@ BUILT_IN = (
     "penstock.schemas.tasks",
     "penstock.schemas.messages",
     "penstock.schemas.votes",
+    "penstock.schemas.merit",
+    "penstock.schemas.battles",
+    "penstock.schemas.trust",
 )
 
 

@@ -36,6 +36,13 @@ MessageId = Annotated[str, _id("message")]
 ChannelId = Annotated[str, _id("channel")]
 VoteSessionId = Annotated[str, _id("vote_session")]
 ProjectId = Annotated[str, _id("project")]
+AchievementId = Annotated[str, _id("achievement")]
+BattleId = Annotated[str, _id("battle")]
+AllocationId = Annotated[str, _id("allocation")]
+ViolationId = Annotated[str, _id("violation")]
+AppealId = Annotated[str, _id("appeal")]
+RetrainingId = Annotated[str, _id("retraining")]
+RunId = Annotated[str, _id("run")]
 AnyId = Annotated[str, _id("any")]
 
 

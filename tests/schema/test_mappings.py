@@ -168,6 +168,10 @@ async def test_a_column_that_no_event_writes_is_a_clock_a_mark_or_derived(schema
     own = {"is_stub", "updated_at", "recorded_at", "event_id", "occurred_at"}
     derived = {
         "collab.vote_session": {"results", "winner"},
+        "merit.standing": {"tier"},
+        "merit.battle_participant": {
+            *("rated_at", "rated_event", "old_rating", "new_rating", "expected", "actual"),
+        },
         "audit.log": {"db_user", "txid", *LOG_COLUMNS[3:]},
     }
     used: dict[str, set[str]] = {}
@@ -208,7 +212,8 @@ async def test_every_reference_of_the_database_is_declared(database: str) -> Non
 
 async def test_parents_keep_the_text_of_their_key(schema: Schema) -> None:
     parents = {ref.table for kind in TYPES for ref in kind.spec.refs}
-    assert parents == {"agents.agent", "tasks.task", "messages.channel", "collab.vote_session"}
+    known = {"agents.agent", "tasks.task", "messages.channel", "collab.vote_session"}
+    assert parents == known | {"merit.achievement", "merit.battle", "trust.violation"}
     for table in parents:
         assert schema.tables[table]["external_id"] == "text"
         for kind in TYPES:

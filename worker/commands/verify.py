@@ -108,7 +108,8 @@ class Examination:
 
     async def _derived(self) -> AsyncIterator[Check]:
         for job in await known_jobs(self._pool):
-            yield DerivedCheck(self._settings, job)
+            if job.every is None:  # others may be as late as their clock
+                yield DerivedCheck(self._settings, job)
 
     async def _buckets(self) -> AsyncIterator[Check]:
         if not self._settings.kv:
