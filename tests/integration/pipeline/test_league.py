@@ -32,8 +32,8 @@ async def settings(nats_url: str, database: str) -> Settings:
 
 
 @pytest.fixture
-async def connection(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    found = await asyncpg.connect(settings.postgres_dsn)
+async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
+    found = await asyncpg.connect(database)
     yield found
     await found.close()
 
