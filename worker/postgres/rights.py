@@ -140,12 +140,14 @@ def needed(catalogue: Catalogue, role: str, database: str) -> Iterator[Right]:
 
 
 def _event_tables(catalogue: Catalogue) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Rows of histories are added, those of state are changed too."""
+    """Rows of histories are added, those of state are changed too, unless one event makes them."""
+    added = ("SELECT", "INSERT")
     state = {
-        table: (keys[0], ("SELECT", "INSERT", "UPDATE")) for table, keys in catalogue.keys.items()
+        table: (keys[0], added if table in catalogue.made else (*added, "UPDATE"))
+        for table, keys in catalogue.keys.items()
     }
     histories = [table for table in catalogue.tables if table not in state]
-    return {**dict.fromkeys(histories, ("event_id", ("SELECT", "INSERT"))), **state}
+    return {**dict.fromkeys(histories, ("event_id", added)), **state}
 
 
 def _on(table: str, verb: str, column: str, role: str) -> Right:
