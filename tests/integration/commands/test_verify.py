@@ -1,11 +1,9 @@
 """Damage of every kind, found and mended while events flow."""
 
-import json
 from typing import Any
 
 import asyncpg
 import pytest
-from nats.aio.client import Client
 from shop_events import OrderPaid
 
 from penstock.schemas.agents import (
@@ -14,13 +12,14 @@ from penstock.schemas.agents import (
     AgentStateSet,
     AgentStatusChanged,
 )
-from penstock.schemas.identity import entity_uuid, kv_key
+from penstock.schemas.identity import entity_uuid
 from penstock.schemas.tasks import TaskUpdated
 from penstock.schemas.vocabulary import AgentStatus, TaskStatus
 from penstock.worker.publisher import Publisher
 from penstock.worker.settings.keys import Settings
 from tests.support.commands import outside, said, typed
 from tests.support.connecting import connected, connection_to
+from tests.support.damage import key_of, spoil_bucket, taken_out
 from tests.support.mirror import bucket, expected_bucket
 from tests.support.roles import migrated_by_its_owner
 from tests.support.running import running, settings_for
@@ -77,28 +76,12 @@ async def verify(settings: Settings, *words: str, code: int) -> dict[str, list[d
     return named
 
 
-def key_of(agent: str, name: str | None = "plan") -> str:
-    return kv_key(entity_uuid("agent", agent), name)
-
-
-async def spoil_bucket(client: Client) -> None:
-    """A value changed under its version, one from the future, one gone, one of nobody."""
-    kv = await client.jetstream().key_value("AGENT_STATE")
-    entry = await kv.get(key_of(AGENTS[0]))
-    document = json.loads(entry.value or b"")
-    await kv.put(key_of(AGENTS[0]), json.dumps({**document, "val": "spoilt"}).encode())
-    document["g"][0] += 1_000
-    await kv.put(key_of(AGENTS[1]), json.dumps(document).encode())
-    await kv.delete(key_of(AGENTS[2]))
-    await kv.put("nobody.plan", b"1")
-
-
 async def test_what_was_changed_in_the_bucket_is_written_again(settings: Settings) -> None:
     url, beats = settings.nats_url, AgentHeartbeat(agent_id=BUSY)
     async with running(settings), traffic(url, beats), connected(url) as nats:
         await populate(settings)
         assert await verify(settings, code=0) == {}
-        await spoil_bucket(nats)
+        await spoil_bucket(nats, AGENTS)
         found = await verify(settings, code=1)
         named = {key for one in found["bucket AGENT_STATE"] for key in one["examples"]}
         assert named == {*map(key_of, AGENTS[:3]), "nobody.plan"}
@@ -166,25 +149,6 @@ async def test_a_sequence_that_was_never_recorded_is_read_again(
             return confirmed - set(await stored(settings.postgres_dsn)) == {lost}
 
         await until(only_one_is_missing)
-
-
-async def taken_out(database: str, nats: Client, offset: int) -> tuple[int, str]:
-    """Undo what was stored of the traffic's first message from ``offset`` on: as if somebody else
-    had acknowledged it. Returns its offset and its event id.
-    """
-    js = nats.jetstream()
-    while "tasks.t-1." not in ((message := await js.get_msg(STREAM, offset)).subject or ""):
-        offset += 1
-    event_id: str = json.loads(message.data or b"")["id"]
-    async with connection_to(database) as connection:
-        await connection.execute("DELETE FROM events.log WHERE event_id = $1", event_id)
-        await connection.execute(
-            "UPDATE bus.position "
-            "SET seqs = seqs - int8multirange(int8range($2::bigint, $3::bigint)) "
-            "WHERE stream = $1 AND seqs @> $2::bigint",
-            *(STREAM, offset, offset + 1),
-        )
-    return offset, event_id
 
 
 async def test_sums_of_a_package_are_computed_again(nats_url: str, postgres_dsn: str) -> None:
