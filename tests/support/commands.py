@@ -57,6 +57,10 @@ def _last(text: str) -> Any:
 
 def _where(settings: Settings) -> list[str]:
     """The servers of the settings, and the events, as flags."""
-    servers = ["--nats-url", settings.nats_url, "--postgres-dsn", settings.postgres_dsn]
-    packages = ["--event-packages", ",".join(settings.event_packages)]
-    return servers + (packages if settings.event_packages else [])
+    where = ["--nats-url", settings.nats_url, "--postgres-dsn", settings.postgres_dsn]
+    if "rabbitmq" in settings.brokers:
+        where += ["--brokers", ",".join(settings.brokers), "--rabbitmq-url", settings.rabbitmq_url]
+        where += ["--rabbitmq-queue-type", settings.rabbitmq_queue_type]
+    if settings.event_packages:
+        where += ["--event-packages", ",".join(settings.event_packages)]
+    return where

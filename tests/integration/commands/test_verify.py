@@ -38,7 +38,8 @@ def settings(nats_url: str, database: str) -> Settings:
 
 async def populate(settings: Settings) -> None:
     """Agents with status and state, and tasks that they finished."""
-    async with Publisher(settings.nats_url, source="/tests") as bus:
+    url = settings.rabbitmq_url if settings.brokers == ("rabbitmq",) else settings.nats_url
+    async with Publisher(url, source="/tests") as bus:
         for agent in AGENTS:
             await bus.publish(AgentRegistered(agent_id=agent, name=agent, agent_type="coder"))
             status = AgentStatusChanged(agent_id=agent, status=AgentStatus.BUSY)
@@ -125,6 +126,30 @@ async def test_rows_and_statistics_are_compared_with_what_made_them(
         assert (await bucket(settings.nats_url))[key_of(AGENTS[0], None)] == held[
             key_of(AGENTS[0], None)
         ]
+
+
+@pytest.mark.parametrize("kind", ["quorum", "stream"])
+async def test_it_says_of_rabbitmq_from_where_rows_come_back(
+    nats_url: str, rabbit_url: str, database: str, kind: str
+) -> None:
+    """The bucket is in NATS all the same. Of a queue nothing can be read again."""
+    carried = {"brokers": "rabbitmq", "rabbitmq_url": rabbit_url, "rabbitmq_queue_type": kind}
+    settings = settings_for(nats_url, database, **carried)
+    source = ("--stream", "AGENT_STATE") if kind == "stream" else ("--source", "postgres")
+    rebuild = ("replay", *source, "--rebuild", "agents.agent")
+    async with running(settings), connected(nats_url) as nats:
+        await populate(settings)
+        assert await verify(settings, code=0) == {}
+        async with connection_to(database) as connection:
+            await connection.execute("UPDATE agents.agent SET status = NULL")
+            await connection.execute("UPDATE agents.stats SET tasks_completed = 7")
+        await spoil_bucket(nats, AGENTS)
+        found = await verify(settings, "--repair", code=1)
+        assert " ".join(rebuild) in found["rows of agents.agent"][0]["remedy"]
+        assert found["statistics of agents"][0]["verdict"] == "mended"
+        assert await outside(settings, *rebuild) == 0
+        assert set(await verify(settings, "--repair", code=0)) == {"bucket AGENT_STATE"}
+        assert await verify(settings, code=0) == {}
 
 
 async def test_a_sequence_that_was_never_recorded_is_read_again(
