@@ -273,7 +273,7 @@ def of_tables(
     """All of them, those first that others build on; ``sources`` as `rebuild` takes them."""
     tables = sorted(catalogue.keys, key=lambda table: (catalogue.depths[table], table))
     histories = [table for table in catalogue.tables if table not in catalogue.keys]
-    parents = {table for kind in catalogue.types.values() for table, _ in kind.references}
+    parents = {ref.table for kind in catalogue.types.values() for ref in kind.spec.refs}
     return [
         PartitionCheck(pool),
         *(StateCheck(pool, catalogue, table, since, sources) for table in tables),
