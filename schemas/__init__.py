@@ -29,6 +29,7 @@ from penstock.schemas.event import (
     EventData,
     Json,
     Moment,
+    Name,
     Percent,
     Priority,
     Share,
@@ -46,6 +47,7 @@ from penstock.schemas.identity import (
     ProjectId,
     TaskId,
     VoteSessionId,
+    WorkflowId,
     entity_uuid,
     event_uuid,
 )
@@ -110,8 +112,14 @@ from penstock.schemas.vocabulary import (
     Vocabulary,
     VoteSessionStatus,
     VotingAlgorithm,
+    WorkflowStatus,
 )
 from penstock.schemas.votes import VoteCancelled, VoteCast, VoteClosed, VoteOpened, VoteRetracted
+from penstock.schemas.workflows import (
+    WorkflowDefined,
+    WorkflowExecutionStarted,
+    WorkflowExecutionUpdated,
+)
 
 __all__ = [
     "ACTOR",
@@ -178,6 +186,7 @@ __all__ = [
     "MessageSent",
     "MessageStatus",
     "Moment",
+    "Name",
     "OutputKind",
     "Percent",
     "Priority",
@@ -209,6 +218,11 @@ __all__ = [
     "VoteSessionId",
     "VoteSessionStatus",
     "VotingAlgorithm",
+    "WorkflowDefined",
+    "WorkflowExecutionStarted",
+    "WorkflowExecutionUpdated",
+    "WorkflowId",
+    "WorkflowStatus",
     "entity_uuid",
     "event",
     "event_uuid",

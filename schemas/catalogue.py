@@ -22,6 +22,7 @@ BUILT_IN = (
     "penstock.schemas.tasks",
     "penstock.schemas.messages",
     "penstock.schemas.votes",
+    "penstock.schemas.workflows",
 )
 
 

@@ -36,6 +36,7 @@ MessageId = Annotated[str, _id("message")]
 ChannelId = Annotated[str, _id("channel")]
 VoteSessionId = Annotated[str, _id("vote_session")]
 ProjectId = Annotated[str, _id("project")]
+WorkflowId = Annotated[str, _id("workflow")]
 AnyId = Annotated[str, _id("any")]
 
 

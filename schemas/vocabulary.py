@@ -209,6 +209,14 @@ class VoteSessionStatus(Vocabulary):
     CANCELLED = "cancelled"
 
 
+class WorkflowStatus(Vocabulary):
+    """Whether a workflow may be run."""
+
+    DRAFT = "draft"
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -225,5 +233,6 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "queue_discipline": QueueDiscipline,
     "voting_algorithm": VotingAlgorithm,
     "vote_session_status": VoteSessionStatus,
+    "workflow_status": WorkflowStatus,
 }
 """The database's domain of each enumeration."""
