@@ -23,6 +23,7 @@ BUILT_IN = (
     "penstock.schemas.messages",
     "penstock.schemas.votes",
     "penstock.schemas.workflows",
+    "penstock.schemas.ideas",
 )
 
 

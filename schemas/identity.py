@@ -37,6 +37,8 @@ ChannelId = Annotated[str, _id("channel")]
 VoteSessionId = Annotated[str, _id("vote_session")]
 ProjectId = Annotated[str, _id("project")]
 WorkflowId = Annotated[str, _id("workflow")]
+BrainstormId = Annotated[str, _id("brainstorm")]
+IdeaId = Annotated[str, _id("idea")]
 AnyId = Annotated[str, _id("any")]
 
 

@@ -217,6 +217,13 @@ class WorkflowStatus(Vocabulary):
     ARCHIVED = "archived"
 
 
+class IdeaTarget(Vocabulary):
+    """What a vote in a brainstorming session is about."""
+
+    IDEA = "idea"
+    COMBINATION = "combination"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -234,5 +241,6 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "voting_algorithm": VotingAlgorithm,
     "vote_session_status": VoteSessionStatus,
     "workflow_status": WorkflowStatus,
+    "idea_target": IdeaTarget,
 }
 """The database's domain of each enumeration."""
