@@ -11,8 +11,8 @@ _TABLES = """
 SELECT n.nspname || '.' || c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND n.nspname IN ('events', 'agents', 'tasks', 'messages', 'collab', 'audit', 'shop',
-                    'workflows', 'mentorship', 'knowledge')
+  AND n.nspname IN ('events', 'agents', 'tasks', 'messages', 'collab', 'audit', 'workflows',
+                    'mentorship', 'knowledge', 'shop', 'league')
 ORDER BY 1
 """
 
