@@ -24,6 +24,7 @@ BUILT_IN = (
     "penstock.schemas.votes",
     "penstock.schemas.workflows",
     "penstock.schemas.ideas",
+    "penstock.schemas.mentorships",
 )
 
 

@@ -39,6 +39,8 @@ ProjectId = Annotated[str, _id("project")]
 WorkflowId = Annotated[str, _id("workflow")]
 BrainstormId = Annotated[str, _id("brainstorm")]
 IdeaId = Annotated[str, _id("idea")]
+PairingId = Annotated[str, _id("pairing")]
+CurriculumId = Annotated[str, _id("curriculum")]
 AnyId = Annotated[str, _id("any")]
 
 

@@ -224,6 +224,15 @@ class IdeaTarget(Vocabulary):
     COMBINATION = "combination"
 
 
+class PairingStatus(Vocabulary):
+    """How a mentor and a mentee stand."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -242,5 +251,6 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "vote_session_status": VoteSessionStatus,
     "workflow_status": WorkflowStatus,
     "idea_target": IdeaTarget,
+    "pairing_status": PairingStatus,
 }
 """The database's domain of each enumeration."""
