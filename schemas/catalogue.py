@@ -25,6 +25,8 @@ BUILT_IN = (
     "penstock.schemas.workflows",
     "penstock.schemas.ideas",
     "penstock.schemas.mentorships",
+    "penstock.schemas.knowledge",
+    "penstock.schemas.learning",
 )
 
 

@@ -41,6 +41,9 @@ BrainstormId = Annotated[str, _id("brainstorm")]
 IdeaId = Annotated[str, _id("idea")]
 PairingId = Annotated[str, _id("pairing")]
 CurriculumId = Annotated[str, _id("curriculum")]
+KnowledgeId = Annotated[str, _id("knowledge")]
+PatternId = Annotated[str, _id("pattern")]
+LearningId = Annotated[str, _id("learning")]
 AnyId = Annotated[str, _id("any")]
 
 

@@ -233,6 +233,21 @@ class PairingStatus(Vocabulary):
     CANCELLED = "cancelled"
 
 
+class EmbeddingOwner(Vocabulary):
+    """What an embedding was made of."""
+
+    ITEM = "item"
+    FACT = "fact"
+
+
+class TransferMode(Vocabulary):
+    """How knowledge of one domain is taken to another."""
+
+    ADAPTIVE = "adaptive"
+    DIRECT = "direct"
+    GRADUAL = "gradual"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -252,5 +267,7 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "workflow_status": WorkflowStatus,
     "idea_target": IdeaTarget,
     "pairing_status": PairingStatus,
+    "embedding_owner": EmbeddingOwner,
+    "transfer_mode": TransferMode,
 }
 """The database's domain of each enumeration."""
