@@ -61,7 +61,7 @@ class Shared(EventData, frozen=True, kw_only=True):
 
     task_id: TaskId
     parts: list[Part] | None = None
-    agents: list[AgentId] = []
+    agents: list[AgentId] = msgspec.field(default_factory=list)
     title: Text | None = None
     weight: float = 1.0
 
@@ -83,7 +83,8 @@ def weight(e: Event) -> float:
 
 
 def perhaps(e: Event) -> AgentId | None:
-    return e.data.title
+    found: str | None = e.data.title
+    return found
 
 
 def unknown(e: Event):  # type: ignore[no-untyped-def]  # noqa: ANN201
@@ -138,9 +139,8 @@ def test_ids_of_a_list_are_keys_as_rows_and_within_one_column() -> None:
 
 
 def test_a_computed_value_is_stored_as_a_field_of_its_type_would_be() -> None:
-    values = {
-        n: Computed(f) for n, f in [("a", points), ("b", helpers), ("c", words), ("d", perhaps)]
-    }
+    made = {"a": points, "b": helpers, "c": words, "d": perhaps}
+    values = {column: Computed(function) for column, function in made.items()}
     declared = upsert(first=("a", "b", "c", "d"), values=values)
     key = entity_uuid("task", "t-1")
     assert rows(declared, parts=[{"agent_id": "a", "points": -4}]) == [
@@ -253,7 +253,7 @@ def test_what_is_computed_comes_back_where_every_field_does() -> None:
     said = r"tasks\.shared: add needs 'points' in .*columns for all fields"
     with pytest.raises(MappingError, match=said):
         Catalogue([declared(history=some, states=(sums,))])
-    assert Catalogue([declared(history=every, states=(sums,))])
+    Catalogue([declared(history=every, states=(sums,))])
     stated = upsert(max=("points",), values={"points": Computed(points)})
     spec = msgspec.structs.replace(Shared.spec, history=some, states=(stated,))
     assert [loss.what for loss in losses(spec)] == ["what points makes of agents, title, weight"]
@@ -269,7 +269,7 @@ def ruled(check: Any) -> type[EventData]:
         low: int = 0
         high: int = 0
 
-        __post_init__ = check
+        __post_init__ = check  # type: ignore[misc]
 
         def span(self) -> int:
             return self.high - self.low
