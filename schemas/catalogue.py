@@ -23,6 +23,11 @@ BUILT_IN = (
     "penstock.schemas.tasks",
     "penstock.schemas.messages",
     "penstock.schemas.votes",
+    "penstock.schemas.workflows",
+    "penstock.schemas.ideas",
+    "penstock.schemas.mentorships",
+    "penstock.schemas.knowledge",
+    "penstock.schemas.learning",
 )
 
 

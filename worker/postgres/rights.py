@@ -49,6 +49,7 @@ _CALLS = {
         "bus.settle_requeues('{}', '{}', '{}', '')"
     ),
     "bus.utc_text(timestamptz)": "bus.utc_text(now())",
+    "knowledge.search_vector(jsonb)": "knowledge.search_vector('{}')",
     "partitions.ensure_for(text, text, timestamptz)": "partitions.ensure_for('', '', now())",
     "partitions.maintain()": "partitions.maintain()",
     "pg_catalog.pg_advisory_unlock(bigint)": "pg_catalog.pg_advisory_unlock(1)",
