@@ -11,6 +11,7 @@ import structlog
 
 from penstock import __version__
 from penstock.schemas.catalogue import Catalogue
+from penstock.worker.answers import open_replies
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.ports import Broker, GivenUp, Lent
 from penstock.worker.brokers.scope import Scope
@@ -105,6 +106,7 @@ class Worker:
         )
         if settings.outbox:
             await self._open_outbox(brokers[0])
+        self._replies = await open_replies(self._stack, settings, self._catalogue, brokers)
         await self._open_readers(brokers)
         self._monitor = await self._watch()
         await self._serve_health()
@@ -212,6 +214,7 @@ class Worker:
             poison=self._poison(source.transport, stream),
             nack_delay=settings.nack_delay,
             progress=progress,
+            replies=self._replies[transport],
         )
         self.watched.append(Read(pipeline, source, lent.share))
         return pipeline

@@ -17,6 +17,7 @@ from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import Backlog, Message
+from penstock.worker.pipeline.receipts import NoReplies
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.sending.outgoing import Confirmation, PublishRefused
 from penstock.worker.sending.ports import Outlet, Sending
@@ -153,7 +154,10 @@ class MemorySource:
 class MemorySender:
     """Every message is confirmed at once."""
 
-    async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
+    async def send(
+        self, subject: str, payload: bytes, msg_id: str, reply_to: str = ""
+    ) -> asyncio.Future[Confirmation]:
+        assert not reply_to
         confirmed = asyncio.get_running_loop().create_future()
         try:
             confirmed.set_result(SERVER.publish(subject, payload, {"Nats-Msg-Id": msg_id}))
@@ -213,6 +217,10 @@ class MemoryBroker:
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[MemorySender]:
         yield MemorySender()
+
+    @asynccontextmanager
+    async def replies(self) -> AsyncIterator[NoReplies]:
+        yield NoReplies()
 
     async def given_up(self) -> GivenUp | None:
         """It gives up nothing."""

@@ -18,8 +18,9 @@ from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
 from penstock.worker.nats.log import JetStreamLog
 from penstock.worker.nats.options import ReadingOptions
+from penstock.worker.nats.replies import NatsReplies
 from penstock.worker.nats.resend import headers_with, resend
-from penstock.worker.nats.rights import findings, of_stream
+from penstock.worker.nats.rights import findings, of_receipts, of_stream
 from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
@@ -61,7 +62,11 @@ class NatsBroker:
     async def examine(self) -> list[Finding]:
         durable = self._consumer.durable
         needed = [subject for plan in self._plans for subject in of_stream(plan.name, durable)]
-        return [version(self._nc), *await findings(self._nc, "reading the streams", needed)]
+        found = [version(self._nc), *await findings(self._nc, "reading the streams", needed)]
+        if self._settings.receipts:
+            inboxes = of_receipts(self._settings.nats_inboxes)
+            found += await findings(self._nc, "sending receipts", inboxes)
+        return found
 
     async def waiting(self, stream: str, offsets: Offsets) -> Waiting:  # noqa: ARG002  (NATS has its own)
         return await Consumer(self._nc, stream, self._consumer.durable).waiting()
@@ -101,6 +106,10 @@ class NatsBroker:
             yield sender
         finally:
             await sender.close()
+
+    @asynccontextmanager
+    async def replies(self) -> AsyncIterator[NatsReplies]:
+        yield NatsReplies(self._nc, self._settings.nats_inboxes)
 
     async def given_up(self) -> GivenUp | None:
         """Nothing: without a limit of deliveries, JetStream gives up no message."""

@@ -54,6 +54,11 @@ def of_bucket(bucket: str) -> Sequence[Subject]:
     ]
 
 
+def of_receipts(inboxes: Iterable[str]) -> Sequence[Subject]:
+    """What answering publishers needs; nobody listens to the inbox that is tried."""
+    return [Subject(f"{inbox}.penstock-doctor", f"{inbox}.>") for inbox in inboxes]
+
+
 async def findings(nc: Client, what: str, subjects: Iterable[Subject]) -> list[Finding]:
     """One for each right that is missing, else that all for ``what`` are there.
 

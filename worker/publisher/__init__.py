@@ -11,16 +11,20 @@ from penstock.worker.publisher.client import Publisher
 from penstock.worker.publisher.encoding import Attributes, EventInvalid, encode, subject_of, uuid7
 from penstock.worker.sending.outgoing import Confirmation, PublishFailed, PublishRefused
 from penstock.worker.sending.ports import Sender
+from penstock.worker.sending.receipts import EventRejected, OutcomeUnknown, Receipt
 from penstock.worker.sending.state import StateMissing, StateValue
 
 __all__ = [
     "Attributes",
     "Confirmation",
     "EventInvalid",
+    "EventRejected",
+    "OutcomeUnknown",
     "PenstockError",
     "PublishFailed",
     "PublishRefused",
     "Publisher",
+    "Receipt",
     "Sender",
     "SettingsError",
     "SourceUnavailable",

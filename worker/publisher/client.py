@@ -2,12 +2,13 @@
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
-from typing import Self, Unpack
+from typing import Literal, Self, Unpack, overload
 
 from penstock.schemas.event import EventData
 from penstock.schemas.identity import event_uuid
 from penstock.worker.brokers import registry
 from penstock.worker.errors import StateStoreUnavailable
+from penstock.worker.publisher.asking import receipt_of
 from penstock.worker.publisher.encoding import Attributes, encode, now, subject_of, uuid7
 from penstock.worker.sending.outgoing import Confirmation, PublishFailed
 from penstock.worker.sending.ports import (
@@ -19,8 +20,11 @@ from penstock.worker.sending.ports import (
     Server,
     StateReader,
 )
+from penstock.worker.sending.receipts import Receipt
 from penstock.worker.sending.state import StateValue
 from penstock.worker.sending.unconfirmed import Limits
+
+RECEIPT_SECONDS = 30.0
 
 
 class Publisher:
@@ -93,17 +97,69 @@ class Publisher:
             await self._stack.aclose()
             self._outlet = None
 
-    async def publish(self, event: EventData, **attributes: Unpack[Attributes]) -> Confirmation:
-        """Publish, and wait until the stream has stored the event.
+    @overload
+    async def publish(
+        self,
+        event: EventData,
+        *,
+        receipt: Literal[False] = False,
+        **attributes: Unpack[Attributes],
+    ) -> Confirmation: ...
+    @overload
+    async def publish(
+        self,
+        event: EventData,
+        *,
+        receipt: Literal[True],
+        timeout: float | None = RECEIPT_SECONDS,
+        **attributes: Unpack[Attributes],
+    ) -> Receipt: ...
+    async def publish(
+        self,
+        event: EventData,
+        *,
+        receipt: bool = False,
+        timeout: float | None = RECEIPT_SECONDS,
+        **attributes: Unpack[Attributes],
+    ) -> Confirmation | Receipt:
+        """Publish, and wait until the stream has the event; with ``receipt``, until a worker has
+        stored it in PostgreSQL, and the agent's state in the bucket.
 
         Raises EventInvalid before anything is sent, PublishRefused if no stream will ever take it,
-        PublishFailed after ``give_up`` seconds or if the connection is closed for good.
+        PublishFailed after ``give_up`` seconds or if the connection is closed for good. With
+        ``receipt`` also EventRejected if it became a dead letter, and OutcomeUnknown after
+        ``timeout`` seconds, which leaves the event untouched.
         """
+        if receipt:
+            asked = await self.publish_soon(event, receipt=True, timeout=timeout, **attributes)
+            return await asked
         return await (await self.publish_soon(event, **attributes))
 
+    @overload
     async def publish_soon(
-        self, event: EventData, **attributes: Unpack[Attributes]
-    ) -> asyncio.Future[Confirmation]:
+        self,
+        event: EventData,
+        *,
+        receipt: Literal[False] = False,
+        **attributes: Unpack[Attributes],
+    ) -> asyncio.Future[Confirmation]: ...
+    @overload
+    async def publish_soon(
+        self,
+        event: EventData,
+        *,
+        receipt: Literal[True],
+        timeout: float | None = RECEIPT_SECONDS,
+        **attributes: Unpack[Attributes],
+    ) -> asyncio.Future[Receipt]: ...
+    async def publish_soon(
+        self,
+        event: EventData,
+        *,
+        receipt: bool = False,
+        timeout: float | None = RECEIPT_SECONDS,
+        **attributes: Unpack[Attributes],
+    ) -> asyncio.Future[Confirmation] | asyncio.Future[Receipt]:
         """Publish, and wait only for room; the future resolves to what `publish` returns or raises.
 
         Raises EventInvalid.
@@ -113,14 +169,34 @@ class Publisher:
         attributes.setdefault("source", self._source)
         attributes.setdefault("actor", self._actor)
         attributes.setdefault("project", self._project)
-        payload = encode(event, **attributes)
+        payload, subject = encode(event, **attributes), subject_of(event)
         # Two producers may use the same id; the stream would drop one event as a duplicate.
         msg_id = event_uuid(attributes["source"], attributes["id"])
-        return await self.send(subject_of(event), payload, msg_id)
+        if not receipt:
+            return await self.send(subject, payload, msg_id)
+        return await self.ask(subject, payload, msg_id, timeout)
 
     async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
         """Publish bytes as they are. See `Sender.send`."""
         return await self._sender().send(subject, payload, msg_id)
+
+    async def ask(
+        self,
+        subject: str,
+        payload: bytes,
+        msg_id: str,
+        timeout: float | None = RECEIPT_SECONDS,
+    ) -> asyncio.Future[Receipt]:
+        """Publish bytes as they are, as `send` does, and ask for a receipt; see `publish`."""
+        receipts = self._opened().receipts
+        if receipts is None:
+            title = registry.title(self._broker)
+            raise PublishFailed(f"nobody can ask for receipts through {title}: not sent")
+        awaited = await receipts.expect()
+        # A stream would drop an event that it has, and nobody would ever answer.
+        msg_id = f"{msg_id}-{uuid7()}"
+        confirmed = await self._sender().send(subject, payload, msg_id, awaited.reply_to)
+        return asyncio.ensure_future(receipt_of(subject, confirmed, awaited, timeout))
 
     async def flush(self) -> None:
         """Wait until nothing is unconfirmed. Each future has its own error, if there was one."""

@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from penstock.worker.sending.outgoing import Confirmation
+from penstock.worker.sending.receipts import Receipts
 from penstock.worker.sending.state import StateValue
 from penstock.worker.sending.unconfirmed import Limits
 
@@ -32,8 +33,11 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
 class Sender(Protocol):
     """Publishes bytes until they are confirmed, retrying as needed, in bounded memory."""
 
-    async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
+    async def send(
+        self, subject: str, payload: bytes, msg_id: str, reply_to: str = ""
+    ) -> asyncio.Future[Confirmation]:
         """Queue a message as soon as there is room. The future resolves to its `Confirmation`.
+        ``reply_to`` asks for a receipt there: one that `Receipts.expect` gave.
 
         The future raises PublishRefused or PublishFailed. Cancelling it before the message has been
         sent withdraws the message.
@@ -56,7 +60,10 @@ class StateReader(Protocol):
 
 
 class Outlet(msgspec.Struct, frozen=True):
-    """A broker opened for sending; ``states`` is None if it does not keep agents' state."""
+    """A broker opened for sending; ``states`` is None if it does not keep agents' state,
+    ``receipts`` if nobody can ask for them.
+    """
 
     sender: Sender
     states: StateReader | None = None
+    receipts: Receipts | None = None

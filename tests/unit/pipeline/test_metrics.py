@@ -5,7 +5,8 @@ import time
 import pytest
 
 from penstock.worker.pipeline.budget import Budget
-from penstock.worker.pipeline.metrics import FAMILIES, NAMES, Metrics
+from penstock.worker.pipeline.families import FAMILIES, NAMES
+from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.ports import Backlog, DeadLetter, Message, Written
 
 UNITS = (
@@ -51,6 +52,7 @@ def written(new: int, duplicate: int, *reasons: str) -> Written:
 
 def use_all(metrics: Metrics) -> None:
     metrics.redelivered("TASKS", 1)
+    metrics.receipts("TASKS", "stored", 1)
     metrics.unknown_fields("tasks.updated")
     metrics.letters_refused("TASKS", 1)
     metrics.letters("kept", 2)
