@@ -9,6 +9,7 @@ from penstock.worker.errors import (
 )
 from penstock.worker.publisher.client import Publisher
 from penstock.worker.publisher.encoding import Attributes, EventInvalid, encode, subject_of, uuid7
+from penstock.worker.publisher.states import StateNotReached
 from penstock.worker.sending.outgoing import Confirmation, PublishFailed, PublishRefused
 from penstock.worker.sending.ports import Sender
 from penstock.worker.sending.receipts import EventRejected, OutcomeUnknown, Receipt
@@ -29,6 +30,7 @@ __all__ = [
     "SettingsError",
     "SourceUnavailable",
     "StateMissing",
+    "StateNotReached",
     "StateStoreUnavailable",
     "StateValue",
     "Unavailable",

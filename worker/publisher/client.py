@@ -1,15 +1,19 @@
 """`Publisher`: typed events in, confirmations out."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, suppress
-from typing import Literal, Self, Unpack, overload
+from functools import partial
+from typing import Any, Literal, Self, Unpack, overload
 
 from penstock.schemas.event import EventData
 from penstock.schemas.identity import event_uuid
 from penstock.worker.brokers import registry
 from penstock.worker.errors import StateStoreUnavailable
+from penstock.worker.publisher import states
 from penstock.worker.publisher.asking import receipt_of
 from penstock.worker.publisher.encoding import Attributes, encode, now, subject_of, uuid7
+from penstock.worker.publisher.opening import open_outlet
 from penstock.worker.sending.outgoing import Confirmation, PublishFailed
 from penstock.worker.sending.ports import (
     EXCHANGE,
@@ -34,6 +38,9 @@ class Publisher:
     RabbitMQ, where events go to ``exchange`` and a confirmation has no sequence. ``atomic`` and
     ``bucket`` apply to NATS only. Raises SettingsError if no broker uses such addresses.
 
+    With ``wait`` the broker may be away at first: opening tries until it is there, and logs that it
+    waits. Without, opening raises SourceUnavailable.
+
     ``source`` names the producer, as ``/agents/a-7``; ``actor`` and ``project`` go with every event
     that does not name its own. At most ``max_pending`` events and ``max_pending_bytes`` bytes are
     unconfirmed: while the broker is away, publishing waits and nothing is dropped. An event is sent
@@ -57,6 +64,7 @@ class Publisher:
         atomic: bool = True,
         bucket: str = KV_BUCKET,
         exchange: str = EXCHANGE,
+        wait: bool = False,
     ) -> None:
         self._server = server
         self._broker = registry.broker_of(server) if isinstance(server, str) else server.broker
@@ -73,14 +81,16 @@ class Publisher:
             bucket=bucket,
             exchange=exchange,
         )
+        self._wait = wait
+        self._written = states.Written()
         self._outlet: Outlet | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Connect. Raises SourceUnavailable."""
-        room = registry.sender_module(self._broker)
-        opening = room.open_sender(self._server, self._sending)
-        self._outlet = await self._stack.enter_async_context(opening)
+        self._outlet = await open_outlet(
+            self._stack, self._broker, self._server, self._sending, wait=self._wait
+        )
         return self
 
     async def __aexit__(
@@ -174,7 +184,13 @@ class Publisher:
         msg_id = event_uuid(attributes["source"], attributes["id"])
         if not receipt:
             return await self.send(subject, payload, msg_id)
-        return await self.ask(subject, payload, msg_id, timeout)
+        asked = await self.ask(subject, payload, msg_id, timeout)
+        asked.add_done_callback(partial(self._note, event, attributes.get("sequence", 0)))
+        return asked
+
+    def _note(self, event: EventData, sequence: int, asked: asyncio.Future[Receipt]) -> None:
+        if not asked.cancelled() and asked.exception() is None:
+            self._written.note(event, sequence)
 
     async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
         """Publish bytes as they are. See `Sender.send`."""
@@ -202,12 +218,28 @@ class Publisher:
         """Wait until nothing is unconfirmed. Each future has its own error, if there was one."""
         await self._sender().flush()
 
-    async def state(self, agent_id: str, key: str) -> StateValue:
-        """The latest value under ``key`` that the worker has written.
+    async def state(self, agent_id: str, key: str, default: Any = states.NO_DEFAULT) -> StateValue:
+        """The latest value under ``key`` that the worker has written; never an older one than a
+        receipt of this Publisher has told of. Where there is none: ``default``, with version 0.
 
-        Raises StateMissing, or StateStoreUnavailable.
+        Raises StateMissing if there is no ``default`` either, or StateStoreUnavailable.
         """
-        return await self._states().read(agent_id, key)
+        return await states.read(self._states(), self._written, agent_id, key, default)
+
+    def watch(self, agent_id: str, key: str) -> AsyncGenerator[StateValue | None]:
+        """What the key holds now, and again after each change; None while it is not there. Of
+        changes that follow each other closely the last is shown. Raises StateStoreUnavailable.
+        """
+        return states.watch(self._states(), agent_id, key)
+
+    async def wait_for(
+        self, agent_id: str, key: str, *, version: int = 0, timeout: float | None = 30.0
+    ) -> StateValue:
+        """The value under ``key``, as soon as its version is ``version`` or more.
+
+        Raises StateNotReached after ``timeout`` seconds, or StateStoreUnavailable.
+        """
+        return await states.wait_for(self._states(), agent_id, key, version, timeout)
 
     async def status(self, agent_id: str) -> StateValue:
         """The agent's status: name, type, status and last heartbeat. Raises as `state` does."""

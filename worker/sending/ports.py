@@ -1,6 +1,7 @@
 """What the Publisher needs from a broker, as protocols. Each broker's room implements them."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
 import msgspec
@@ -56,6 +57,11 @@ class StateReader(Protocol):
     async def read(self, agent_id: str, key: str | None) -> StateValue:
         """The value under ``key``, or the agent's status. Raises StateMissing, or
         StateStoreUnavailable.
+        """
+
+    def changes(self, agent_id: str, key: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """An event that is set when the key may have changed. It may miss a change, so look from
+        time to time as well. Raises StateStoreUnavailable.
         """
 
 
