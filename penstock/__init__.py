@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock.worker.nats.options import NatsOptions
     from penstock.worker.publisher import (
+        Asked,
         Attributes,
+        CheckpointItem,
         Confirmation,
         EventInvalid,
         EventRejected,
@@ -27,9 +29,14 @@ if TYPE_CHECKING:
         Publisher,
         PublishFailed,
         PublishRefused,
+        Reader,
+        ReadRefused,
+        ReadUnavailable,
         Receipt,
         SettingsError,
         SourceUnavailable,
+        StateChange,
+        StateItem,
         StateMissing,
         StateNotReached,
         StateStoreUnavailable,
@@ -42,7 +49,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Asked",
     "Attributes",
+    "CheckpointItem",
     "Confirmation",
     "EventInvalid",
     "EventRejected",
@@ -53,9 +62,14 @@ __all__ = [
     "PublishRefused",
     "Publisher",
     "RabbitOptions",
+    "ReadRefused",
+    "ReadUnavailable",
+    "Reader",
     "Receipt",
     "SettingsError",
     "SourceUnavailable",
+    "StateChange",
+    "StateItem",
     "StateMissing",
     "StateNotReached",
     "StateStoreUnavailable",

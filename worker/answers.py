@@ -1,4 +1,4 @@
-"""What a worker answers to agents: receipts."""
+"""What a worker answers to agents: receipts, and reads."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -9,13 +9,26 @@ from penstock.worker.brokers.ports import Broker
 from penstock.worker.errors import SettingsError
 from penstock.worker.lifecycle import patiently
 from penstock.worker.pipeline.receipts import NoReplies, Replies
+from penstock.worker.postgres.reads import postgres_reads
 from penstock.worker.settings.keys import Settings
 
 
-async def open_replies(
+async def open_answers(
     stack: AsyncExitStack, settings: Settings, catalogue: Catalogue, brokers: Sequence[Broker]
 ) -> Mapping[str, Replies]:
-    """What sends receipts, by transport. Raises SettingsError, SourceUnavailable."""
+    """Begin to answer reads. Returns what sends receipts, by transport. Raises SettingsError,
+    SourceUnavailable, SinkUnavailable.
+    """
+    if settings.reads:
+        reads = await stack.enter_async_context(postgres_reads(settings))
+        for broker in brokers:
+            await stack.enter_async_context(broker.serving(reads))
+    return await _replies(stack, settings, catalogue, brokers)
+
+
+async def _replies(
+    stack: AsyncExitStack, settings: Settings, catalogue: Catalogue, brokers: Sequence[Broker]
+) -> Mapping[str, Replies]:
     if not settings.receipts:
         return {broker.transport: NoReplies() for broker in brokers}
     _check_inboxes(settings, catalogue)

@@ -11,7 +11,7 @@ import structlog
 
 from penstock import __version__
 from penstock.schemas.catalogue import Catalogue
-from penstock.worker.answers import open_replies
+from penstock.worker.answers import open_answers
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.ports import Broker, GivenUp, Lent
 from penstock.worker.brokers.scope import Scope
@@ -106,7 +106,7 @@ class Worker:
         )
         if settings.outbox:
             await self._open_outbox(brokers[0])
-        self._replies = await open_replies(self._stack, settings, self._catalogue, brokers)
+        self._replies = await open_answers(self._stack, settings, self._catalogue, brokers)
         await self._open_readers(brokers)
         self._monitor = await self._watch()
         await self._serve_health()

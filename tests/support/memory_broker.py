@@ -5,7 +5,7 @@ The broker itself is `tests.support.memory_server`.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Self
 
 from penstock.worker.brokers.ports import Copy, GivenUp, Lent, Offsets, Waiting
@@ -21,6 +21,7 @@ from penstock.worker.pipeline.receipts import NoReplies
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.sending.outgoing import Confirmation, PublishRefused
 from penstock.worker.sending.ports import Outlet, Sending
+from penstock.worker.sending.reads import Answering
 from penstock.worker.settings.keys import Settings
 from tests.support.memory_server import MemoryMessage, MemoryServer, Stream
 
@@ -221,6 +222,10 @@ class MemoryBroker:
     @asynccontextmanager
     async def replies(self) -> AsyncIterator[NoReplies]:
         yield NoReplies()
+
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:  # noqa: ARG002
+        """It carries no reads."""
+        return nullcontext()
 
     async def given_up(self) -> GivenUp | None:
         """It gives up nothing."""

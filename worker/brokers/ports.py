@@ -15,6 +15,7 @@ from penstock.worker.pipeline.ports import Judge, KvEntry, KvRow, Message, Settl
 from penstock.worker.pipeline.receipts import Replies
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.sending.ports import Outlet, Sender, Sending
+from penstock.worker.sending.reads import Answering
 
 if TYPE_CHECKING:
     from penstock.worker.brokers.scope import Scope
@@ -131,6 +132,9 @@ class Broker(Protocol):
 
     def replies(self) -> AbstractAsyncContextManager[Replies]:
         """What answers publishers who ask for receipts. Raises SourceUnavailable on entering."""
+
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:
+        """Answer reads that agents ask over this broker, if it can carry them."""
 
     async def given_up(self) -> GivenUp | None:
         """What the broker itself gave up, if it keeps that; read by `source`."""

@@ -17,6 +17,7 @@ from penstock.worker.nats.client import close
 from penstock.worker.nats.connection import connect, reads, revive
 from penstock.worker.nats.options import NatsOptions
 from penstock.worker.nats.published import STREAM_FULL, malformed, refusal, request_of, size_of
+from penstock.worker.nats.reading import NatsReading
 from penstock.worker.nats.receipts import ReceiptInbox
 from penstock.worker.nats.requests import (
     ATOMIC_DISABLED,
@@ -67,7 +68,7 @@ async def open_sender(server: str | NatsOptions, sending: Sending) -> AsyncItera
     receipts = ReceiptInbox(nc)
     try:
         await sender.open()
-        yield Outlet(sender, BucketReader(nc, sending.bucket), receipts)
+        yield Outlet(sender, BucketReader(nc, sending.bucket), receipts, NatsReading(nc))
     finally:
         receipts.close()
         await sender.close()

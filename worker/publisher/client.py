@@ -14,6 +14,7 @@ from penstock.worker.publisher import states
 from penstock.worker.publisher.asking import receipt_of
 from penstock.worker.publisher.encoding import Attributes, encode, now, subject_of, uuid7
 from penstock.worker.publisher.opening import open_outlet
+from penstock.worker.publisher.reading import Reader
 from penstock.worker.sending.outgoing import Confirmation, PublishFailed
 from penstock.worker.sending.ports import (
     EXCHANGE,
@@ -24,6 +25,7 @@ from penstock.worker.sending.ports import (
     Server,
     StateReader,
 )
+from penstock.worker.sending.reads import ReadUnavailable
 from penstock.worker.sending.receipts import Receipt
 from penstock.worker.sending.state import StateValue
 from penstock.worker.sending.unconfirmed import Limits
@@ -244,6 +246,17 @@ class Publisher:
     async def status(self, agent_id: str) -> StateValue:
         """The agent's status: name, type, status and last heartbeat. Raises as `state` does."""
         return await self._states().read(agent_id, None)
+
+    @property
+    def read(self) -> Reader:
+        """Reads of PostgreSQL that workers answer. Raises ReadUnavailable if this broker carries
+        none.
+        """
+        reading = self._opened().reading
+        if reading is None:
+            title = registry.title(self._broker)
+            raise ReadUnavailable(f"{title} carries no reads: open a Publisher on NATS for them")
+        return Reader(reading)
 
     def _sender(self) -> Sender:
         return self._opened().sender

@@ -1,7 +1,7 @@
 """RabbitMQ as a broker of the worker: queues bound to the topic exchange of events."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 
 import aio_pika
@@ -29,6 +29,7 @@ from penstock.worker.rabbitmq.sender import RabbitSender
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from penstock.worker.rabbitmq.topology import QueuePlan
+from penstock.worker.sending.reads import Answering
 from penstock.worker.settings.keys import Settings
 
 
@@ -140,6 +141,10 @@ class RabbitMqBroker:
         name = f"penstock {self._settings.worker_id} receipts"
         async with AnswerLine(self._options, name) as line:
             yield RabbitReplies(line)
+
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:  # noqa: ARG002
+        """It carries no reads."""
+        return nullcontext()
 
     async def given_up(self) -> GivenUp | None:
         """The queue that the work queues' dead letters go to, unless it is not there."""

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from penstock.worker.sending.outgoing import Confirmation
+from penstock.worker.sending.reads import Reading
 from penstock.worker.sending.receipts import Receipts
 from penstock.worker.sending.state import StateValue
 from penstock.worker.sending.unconfirmed import Limits
@@ -67,9 +68,10 @@ class StateReader(Protocol):
 
 class Outlet(msgspec.Struct, frozen=True):
     """A broker opened for sending; ``states`` is None if it does not keep agents' state,
-    ``receipts`` if nobody can ask for them.
+    ``receipts`` if nobody can ask for them, ``reading`` if it carries no reads.
     """
 
     sender: Sender
     states: StateReader | None = None
     receipts: Receipts | None = None
+    reading: Reading | None = None

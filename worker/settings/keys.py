@@ -246,6 +246,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         TUNING,
         "What the subjects that receipts go to on NATS begin with, up to a dot.",
     ] = ("_INBOX",)
+    reads: Annotated[
+        bool,
+        EVENTS,
+        Commands(["run", "doctor"]),
+        "Answer agents that read state, history and checkpoints over NATS.",
+    ] = True
+    reads_pool: Annotated[
+        int,
+        whole(1, 100),
+        EVENTS,
+        TUNING,
+        "Most connections to PostgreSQL for reads, beside others.",
+    ] = 2
+    reads_timeout: Annotated[
+        float, duration(0.1), EVENTS, TUNING, "Longest time that one read may take."
+    ] = 5
     max_event_bytes: Annotated[
         int, size(256), EVENTS, RUN, "Largest event; a larger one becomes a dead letter."
     ] = 2**20
