@@ -1,7 +1,7 @@
 """RabbitMQ as a broker of the worker: queues bound to the topic exchange of events."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 
 import aio_pika
@@ -26,6 +26,7 @@ from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.replies import RabbitReplies
 from penstock.worker.rabbitmq.resend import headers_with, resend
 from penstock.worker.rabbitmq.sender import RabbitSender
+from penstock.worker.rabbitmq.service import serving
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from penstock.worker.rabbitmq.topology import QueuePlan
@@ -142,9 +143,8 @@ class RabbitMqBroker:
         async with AnswerLine(self._options, name) as line:
             yield RabbitReplies(line)
 
-    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:  # noqa: ARG002
-        """It carries no reads."""
-        return nullcontext()
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:
+        return serving(self._options, f"penstock {self._settings.worker_id} reads", reads)
 
     async def given_up(self) -> GivenUp | None:
         """The queue that the work queues' dead letters go to, unless it is not there."""

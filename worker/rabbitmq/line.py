@@ -43,14 +43,15 @@ class Answer(NamedTuple):
 class AnswerLine:
     """Sends answers over a connection of its own, and opens another when it ends.
 
-    ``opened`` is called with each new connection, before anything is sent over it.
+    ``opened`` is called with each new connection, before anything is sent over it, and with an
+    event that ends it when set.
     """
 
     def __init__(
         self,
         options: RabbitOptions,
         name: str,
-        opened: Callable[[aiormq.Connection], Awaitable[None]] | None = None,
+        opened: Callable[[aiormq.Connection, asyncio.Event], Awaitable[None]] | None = None,
     ) -> None:
         self._options = options
         self._name = name
@@ -110,7 +111,7 @@ class AnswerLine:
             self._connection.closing.add_done_callback(lambda _: lost.set())
             self._channel.closing.add_done_callback(lambda _: lost.set())
             if self._opened is not None:
-                await self._opened(self._connection)
+                await self._opened(self._connection, lost)
         except BaseException:
             lost.set()
             await self._close()

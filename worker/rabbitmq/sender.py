@@ -15,6 +15,7 @@ from penstock.worker.errors import PenstockError, SourceUnavailable
 from penstock.worker.logger import Logger
 from penstock.worker.rabbitmq.connection import close_quickly, connect, open_channel, translated
 from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.reading import RabbitReading
 from penstock.worker.rabbitmq.receipts import REPLY_TO, ReplyQueue
 from penstock.worker.sending.outgoing import (
     Confirmation,
@@ -43,7 +44,11 @@ async def open_sender(server: str | RabbitOptions, sending: Sending) -> AsyncIte
     sender = RabbitSender(connection, exchange=sending.exchange, **sending.limits)
     try:
         await sender.open()
-        yield Outlet(sender, receipts=sender.receipts)
+        yield Outlet(
+            sender,
+            receipts=sender.receipts,
+            reading=RabbitReading(connection, sending.exchange),
+        )
     finally:
         await sender.close()
         await close_quickly(connection)

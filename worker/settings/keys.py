@@ -250,7 +250,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         EVENTS,
         Commands(["run", "doctor"]),
-        "Answer agents that read state, history and checkpoints over NATS.",
+        "Answer agents that read state, history and checkpoints over the bus.",
     ] = True
     reads_pool: Annotated[
         int,

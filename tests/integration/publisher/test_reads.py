@@ -31,7 +31,36 @@ async def bus(nats_url: str, database: str) -> AsyncIterator[Publisher]:
         yield bus
 
 
+@pytest.fixture
+async def rabbit_bus(rabbit_url: str, nats_url: str, database: str) -> AsyncIterator[Publisher]:
+    own = settings_for(nats_url, database, brokers="rabbitmq", rabbitmq_url=rabbit_url, kv="false")
+    async with running(own), Publisher(rabbit_url, source="/test") as bus:
+        yield bus
+
+
+async def test_the_same_on_rabbitmq(rabbit_bus: Publisher) -> None:
+    await check_reads(rabbit_bus)
+    with pytest.raises(ReadRefused, match="no read is called 'nothing'"):
+        await rabbit_bus.read.page("nothing", AGENT, Asked())
+
+
+async def test_large_answers_on_rabbitmq(rabbit_bus: Publisher) -> None:
+    for number in range(3):
+        await rabbit_bus.publish(put(f"k{number}", "x" * 900_000), sequence=1, receipt=True)
+    assert [len(one.value) async for one in rabbit_bus.read.states(AGENT)] == [900_000] * 3
+
+
+async def test_nobody_answers_on_rabbitmq_without_a_worker(rabbit_url: str) -> None:
+    async with Publisher(rabbit_url, source="/test") as bus:
+        with pytest.raises(ReadUnavailable):
+            await bus.read.state(AGENT, "k")
+
+
 async def test_state_history_and_checkpoints(bus: Publisher) -> None:
+    await check_reads(bus)
+
+
+async def check_reads(bus: Publisher) -> None:
     for number in range(1, 8):
         await bus.publish(put(f"k{number}", {"n": number}), sequence=1, receipt=True)
     await bus.publish(put("k1", 1.50), sequence=2, receipt=True)
@@ -39,7 +68,10 @@ async def test_state_history_and_checkpoints(bus: Publisher) -> None:
     await bus.publish(gone, sequence=2, receipt=True)
     [part] = snapshots({"k1": Value(version=2, value=msgspec.Raw(b"[1]"))}, 1000)
     saved = AgentCheckpointed(
-        agent_id=AGENT, checkpoint_id=CHECKPOINT, name="mine", snapshot=msgspec.to_builtins(part)
+        agent_id=AGENT,
+        checkpoint_id=CHECKPOINT,
+        name="mine",
+        snapshot=msgspec.json.decode(msgspec.json.encode(part)),
     )
     await bus.publish(saved, receipt=True)
 
