@@ -1,4 +1,6 @@
-"""Any order, any duplication, any cut into batches: the same events leave the same rows."""
+"""Any order, any duplication, any cut into batches: the same events leave the same rows, and the
+same derived values.
+"""
 
 import asyncio
 import random
@@ -14,7 +16,10 @@ from penstock.schemas.event import Event
 from penstock.schemas.identity import entity_uuid
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.derive import Deriver
+from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.ports import DeadLetter, Message
+from penstock.worker.postgres.due import PostgresDue
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
 from tests.support.batches import batch_of
@@ -43,13 +48,20 @@ def decoded(messages: list[Message]) -> list[Delivered]:
 
 
 async def stored(pool: asyncpg.Pool, parts: list[list[Delivered]]) -> dict[str, list[str]]:
-    """What is in the database after writing these batches into an empty one."""
+    """What is in the database after writing these batches into an empty one, each followed by what
+    it makes due. Working out all anew changes nothing then.
+    """
     await clear(pool)
+    deriver = Deriver(PostgresDue(pool), CATALOGUE.derived, Metrics())
     sink = PostgresSink(pool, CATALOGUE, worker_id="test")
     await sink.prepare()
     committer = Committer(sink, name="test", retry_for=5, stopping=asyncio.Event())
     for part in parts:
-        await committer.commit(batch_of([m for m, _ in part], [event for _, event in part]))
+        batch = batch_of([m for m, _ in part], [event for _, event in part])
+        await committer.commit(batch)
+        await deriver.derive(batch.plan.due)
+    for function in CATALOGUE.derived:
+        assert await pool.fetch(f"SELECT * FROM {function}()") == [], function
     views = {
         view: [
             str(row) for row in await pool.fetch(f"SELECT v.* FROM {view} AS v ORDER BY v::text")

@@ -1,4 +1,4 @@
-"""The metrics: a closed list of names.
+"""The closed list of metrics for Prometheus.
 
 Label values come from small sets (streams, stages, reasons, buckets), so the number of series is
 bounded, whatever agents send.
@@ -76,7 +76,7 @@ FAMILIES = (
         "penstock_stage_seconds",
         Histogram,
         ("stage",),
-        "Time of a batch in fetch, decode, plan, write, kv and ack.",
+        "Time of a batch in fetch, decode, plan, write, derive, kv and ack.",
         buckets=_SECONDS,
     ),
     Family("penstock_in_flight_batches", Gauge, ("source",), "Batches between fetch and ack."),
@@ -143,6 +143,24 @@ FAMILIES = (
         Gauge,
         (),
         "Age of the oldest row of the outbox to be published, since its insert; 0 if none waits.",
+    ),
+    Family(
+        "penstock_derived_keys_total",
+        Counter,
+        ("function",),
+        "Keys whose derived values this worker worked out anew.",
+    ),
+    Family(
+        "penstock_derive_failures_total",
+        Counter,
+        ("function",),
+        "Keys put off because their function failed; the log names them.",
+    ),
+    Family(
+        "penstock_jobs_total",
+        Counter,
+        ("job", "outcome"),
+        "Runs of the jobs of bus.job by this worker: done or failed.",
     ),
     Family("penstock_source_healthy", Gauge, ("source",), "1 while the stream's server answers."),
     Family(

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: those of `pipeline.families`, told once per batch."""
+"""Metrics for Prometheus: methods that are called once per batch, for the names of `families`."""
 
 import time
 from collections import Counter as Tally
@@ -120,6 +120,18 @@ class Metrics:
         self._set("penstock_outbox_waiting_rows", waiting)
         self._set("penstock_outbox_refused_rows", refused)
         self._set("penstock_outbox_oldest_age_seconds", oldest_age)
+
+    def derived(self, function: str, keys: int) -> None:
+        """Count keys that a function worked out."""
+        self._count("penstock_derived_keys_total", keys, function)
+
+    def derive_failed(self, function: str) -> None:
+        """Count a key that a function failed for."""
+        self._count("penstock_derive_failures_total", 1, function)
+
+    def job_ran(self, job: str, *, failed: bool) -> None:
+        """Count a run of a job."""
+        self._count("penstock_jobs_total", 1, job, "failed" if failed else "done")
 
     def source_healthy(self, source: str, *, healthy: bool) -> None:
         """Set whether a source's server answers."""

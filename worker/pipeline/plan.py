@@ -47,7 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What a batch writes to PostgreSQL, and which rows it hydrates afterwards.
 
     ``stubs`` maps a parent table to the referenced keys, each with the text it was made from;
-    ``letters`` is what is kept of messages that are no events.
+    ``due`` a function to the keys of what it has to work out anew; ``letters`` is what is kept of
+    messages that are no events.
     """
 
     events: Sequence[Event]
@@ -55,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
     states: list[StateRows]
     stubs: dict[str, list[tuple[str, str]]]
     touched: dict[KvTouch, list[Key]]
+    due: dict[str, list[Key]]
     letters: Sequence[DeadLetter] = ()
 
     def only(self, new: Collection[tuple[str, datetime]]) -> "Plan":
@@ -85,12 +87,14 @@ class Plan(msgspec.Struct, frozen=True):
 def make_plan(events: Sequence[Event], letters: Sequence[DeadLetter] = ()) -> Plan:
     """Plan a batch. An event that is in it twice counts once."""
     distinct = unique(events)
+    touched, due = find_afterwards(distinct)
     return Plan(
         events=distinct,
         history=group_history(distinct),
         states=fold_states(distinct),
         stubs=find_stubs(distinct),
-        touched=find_touched(distinct),
+        touched=touched,
+        due=due,
         letters=letters,
     )
 
@@ -142,13 +146,21 @@ def find_stubs(events: Sequence[Event]) -> dict[str, list[tuple[str, str]]]:
     return {table: sorted(pairs) for table, pairs in sorted(found.items()) if pairs}
 
 
-def find_touched(events: Sequence[Event]) -> dict[KvTouch, list[Key]]:
-    """The rows to hydrate, each once."""
-    found: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+def find_afterwards(
+    events: Sequence[Event],
+) -> tuple[dict[KvTouch, list[Key]], dict[str, list[Key]]]:
+    """The rows to hydrate, and the keys of what is to be derived, each once."""
+    touched: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+    due: dict[str, set[Key]] = defaultdict(set)
     for kind, same in by_type(events):
         for rule, key in kind.touches:
-            found[rule].update(map(key, same, _NO_ITEMS))
-    return {KvTouch(*rule): sorted(keys) for rule, keys in found.items()}
+            touched[rule].update(map(key, same, _NO_ITEMS))
+        for function, key in kind.derives:
+            due[function].update(map(key, same, _NO_ITEMS))
+    return (
+        {KvTouch(*rule): sorted(keys) for rule, keys in touched.items()},
+        {function: sorted(keys) for function, keys in due.items()},
+    )
 
 
 def fold_states(events: Sequence[Event]) -> list[StateRows]:
