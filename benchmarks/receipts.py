@@ -11,7 +11,7 @@ from benchmarks.processes import worker
 from benchmarks.servers import Servers, started
 from penstock.schemas.agents import AgentHeartbeat
 from penstock.worker.embedded import ServerFailed
-from penstock.worker.publisher import OutcomeUnknown, Publisher
+from penstock.worker.publisher import OutcomeUnknown, Publisher, PublishRefused
 
 RATES = (100, 1_000)
 _SECONDS = 10.0
@@ -41,9 +41,10 @@ async def ready(bus: Publisher) -> None:
     while True:
         try:
             await bus.publish(AgentHeartbeat(agent_id="a-0"), receipt=True, timeout=5)
-        except OutcomeUnknown:
-            continue
-        return
+        except (OutcomeUnknown, PublishRefused):  # it makes the streams and queues first
+            await asyncio.sleep(_TICK_SECONDS * 100)
+        else:
+            return
 
 
 async def measure(name: str, url: str, servers: Servers, **settings: str) -> None:
