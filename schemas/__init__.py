@@ -163,7 +163,14 @@ from penstock.schemas.vocabulary import (
     VotingAlgorithm,
     WorkflowStatus,
 )
-from penstock.schemas.votes import VoteCancelled, VoteCast, VoteClosed, VoteOpened, VoteRetracted
+from penstock.schemas.votes import (
+    VoteCancelled,
+    VoteCast,
+    VoteClosed,
+    VoteOpened,
+    VoteRetracted,
+    VoteTallied,
+)
 from penstock.schemas.workflows import (
     WorkflowDefined,
     WorkflowExecutionStarted,
@@ -307,6 +314,7 @@ __all__ = [
     "VoteRetracted",
     "VoteSessionId",
     "VoteSessionStatus",
+    "VoteTallied",
     "VotingAlgorithm",
     "WorkflowDefined",
     "WorkflowExecutionStarted",

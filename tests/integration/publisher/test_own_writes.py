@@ -23,7 +23,6 @@ from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
 AGENT = "a-7"
-FAR = datetime.now(UTC) + timedelta(days=2)
 
 
 def number(value: int) -> AgentStateSet:
@@ -123,7 +122,9 @@ def use_plainly(url: str) -> None:
             assert next(changes) is not None
             changes.close()  # type: ignore[attr-defined]
             with pytest.raises(EventRejected):
-                bus.publish(number(1), sequence=1, receipt=True, time=FAR)
+                bus.publish(
+                    number(1), sequence=1, receipt=True, time=datetime.now(UTC) + timedelta(days=2)
+                )
         bus.close()
         with pytest.raises(RuntimeError, match="not open"):
             bus.flush()
