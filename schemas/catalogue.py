@@ -26,6 +26,11 @@ BUILT_IN = (
     "penstock.schemas.merit",
     "penstock.schemas.battles",
     "penstock.schemas.trust",
+    "penstock.schemas.workflows",
+    "penstock.schemas.ideas",
+    "penstock.schemas.mentorships",
+    "penstock.schemas.knowledge",
+    "penstock.schemas.learning",
 )
 
 

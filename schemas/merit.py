@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from penstock.schemas.event import Big, Count, Event, EventData, Json, Moment, Text
+from penstock.schemas.event import Big, Count, Event, EventData, Json, Moment, Name, Text
 from penstock.schemas.identity import AchievementId, AgentId, AllocationId, BattleId, TaskId
 from penstock.schemas.mapping import (
     ACTOR,
@@ -32,9 +32,6 @@ Points = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 
 Signed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Factor = Annotated[float, Meta(ge=0.0, le=1000.0)]
-Name = Annotated[str, Meta(min_length=1, max_length=255)]
-"""A name that is part of a key."""
-
 ACHIEVEMENT = (
     "name",
     "category",

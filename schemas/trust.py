@@ -8,7 +8,18 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from penstock.schemas.event import Big, Count, Event, EventData, Json, Moment, Percent, Share, Text
+from penstock.schemas.event import (
+    Big,
+    Count,
+    Event,
+    EventData,
+    Json,
+    Moment,
+    Name,
+    Percent,
+    Share,
+    Text,
+)
 from penstock.schemas.identity import (
     AgentId,
     AppealId,
@@ -18,7 +29,6 @@ from penstock.schemas.identity import (
     ViolationId,
 )
 from penstock.schemas.mapping import KEY_TEXT, OCCURRED_AT, Computed, Field, Log, Ref, Upsert, event
-from penstock.schemas.merit import Name
 from penstock.schemas.vocabulary import (
     AppealStatus,
     LongText,

@@ -12,8 +12,10 @@ from penstock.worker.finding import Finding
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.mirror import Store
 from penstock.worker.pipeline.ports import Judge, KvEntry, KvRow, Message, Settled
+from penstock.worker.pipeline.receipts import Replies
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.sending.ports import Outlet, Sender, Sending
+from penstock.worker.sending.reads import Answering
 
 if TYPE_CHECKING:
     from penstock.worker.brokers.scope import Scope
@@ -85,9 +87,14 @@ class GivenUp(msgspec.Struct, frozen=True):
 
 
 class Broker(Protocol):
-    """A connected broker. ``transport`` is its name in rows, logs and metrics."""
+    """A connected broker. ``transport`` is its name in rows, logs and metrics. ``keeps`` says that
+    what was read stays there, and that `log` can read it again.
+    """
 
     transport: str
+
+    @property
+    def keeps(self) -> bool: ...
 
     async def provision(self, *, dry_run: bool) -> list[Difference]:
         """Create what is missing, and correct what can be corrected without losing anything.
@@ -128,6 +135,12 @@ class Broker(Protocol):
     def sender(self) -> AbstractAsyncContextManager[Sender]:
         """A sender over this connection. On leaving, what is unconfirmed fails."""
 
+    def replies(self) -> AbstractAsyncContextManager[Replies]:
+        """What answers publishers who ask for receipts. Raises SourceUnavailable on entering."""
+
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:
+        """Answer reads that agents ask over this broker, if it can carry them."""
+
     async def given_up(self) -> GivenUp | None:
         """What the broker itself gave up, if it keeps that; read by `source`."""
 
@@ -147,6 +160,9 @@ class Contents(Protocol):
 
     def entries(self) -> AsyncGenerator[KvEntry]:
         """Every key that is there; the last entry of a key counts."""
+
+    async def size(self) -> int:
+        """How many keys there are, deleted ones too. Raises StateStoreUnavailable."""
 
     async def revisions(self, keys: Sequence[str]) -> Mapping[str, int]:
         """The revisions of keys, deleted ones too; 0 where there is none."""

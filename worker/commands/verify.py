@@ -1,8 +1,9 @@
 """``penstock verify``: compare what should agree, name what does not, and mend it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Self
@@ -14,9 +15,10 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.checks.bucket import BucketCheck
-from penstock.worker.checks.check import Check
+from penstock.worker.checks.check import Check, Sized
 from penstock.worker.checks.runner import examine
 from penstock.worker.checks.sequences import SequenceCheck
+from penstock.worker.commands.advancing import advancing
 from penstock.worker.commands.doctor import tell
 from penstock.worker.commands.draining import Drain
 from penstock.worker.commands.said import said
@@ -32,6 +34,8 @@ from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
+_CLEAR_LINE = "\r\x1b[K"
+_LINE_BEFORE = "\x1b[1A"
 _PATIENCE = 24 * 3600.0
 """Seconds for a statement: some read a whole history."""
 
@@ -85,7 +89,7 @@ class Examination:
         """What every check finds, in order: first what others build on, the buckets last."""
         for checks in (self._sequences(), self._tables(), self._derived(), self._buckets()):
             async for check in checks:
-                with said(check.name):
+                async with _said(check):
                     found = await examine(check, repair=repair, pause=pause)
                 if isinstance(check, StateCheck) and any(f.verdict is Verdict.BAD for f in found):
                     self._damaged.append(check.table)
@@ -103,13 +107,20 @@ class Examination:
                 yield SequenceCheck(broker, stream, records, drain, self._since)
 
     async def _tables(self) -> AsyncIterator[Check]:
-        for check in of_tables(self._pool, self._catalogue, self._since):
+        sources = await self._sources()
+        for check in of_tables(self._pool, self._catalogue, self._since, sources):
             yield check
 
     async def _derived(self) -> AsyncIterator[Check]:
         for job in await known_jobs(self._pool):
             if job.every is None:  # others may be as late as their clock
                 yield DerivedCheck(self._settings, job)
+
+    async def _sources(self) -> Sequence[str]:
+        """The brokers, if all that ever came can be read again there."""
+        names = self._settings.brokers
+        kept = [(await self._scope.broker(name)).keeps for name in names]
+        return names if all(kept) else ()
 
     async def _buckets(self) -> AsyncIterator[Check]:
         if not self._settings.kv:
@@ -122,7 +133,8 @@ class Examination:
             views = HydratedViews(self._pool, own, partial(_note, unshown))
             await views.prepare()
             wrong = [table for table in self._damaged if table in self._tables_of(declared)]
-            waits_for = ", ".join(rebuild(self._catalogue, table) for table in wrong)
+            sources = await self._sources()
+            waits_for = ", ".join(rebuild(self._catalogue, table, sources) for table in wrong)
             yield BucketCheck(bucket.name, contents, views, mirror, unshown, waits_for)
 
     def _tables_of(self, bucket: str) -> set[str]:
@@ -133,6 +145,23 @@ class Examination:
             if any(rule.bucket == bucket for rule in kind.spec.kv)
             for upsert in kind.spec.states
         }
+
+
+@asynccontextmanager
+async def _said(check: Check) -> AsyncIterator[None]:
+    """On a terminal, what is being looked at: since when, or how far, how fast and how much longer.
+    Nothing stays of it.
+    """
+    size = await check.size() if isinstance(check, Sized) and sys.stderr.isatty() else 0
+    if not (isinstance(check, Sized) and size):
+        with said(check.name):
+            yield
+        return
+    try:
+        async with advancing(check.name, size, lambda: min(check.seen, size)):
+            yield
+    finally:
+        click.echo(_LINE_BEFORE + _CLEAR_LINE, nl=False, err=True)
 
 
 def _note(unshown: dict[str, str], _bucket: str, key: str, why: str) -> None:

@@ -38,16 +38,35 @@ WHERE l.domain = 'agents' AND l.entity_id = ANY($1::text[])
 ORDER BY l.occurred_at DESC, l.event_id DESC
 LIMIT $3
 """
-_CHECKPOINTS = """
-SELECT c.checkpoint_id::text, c.name, c.trigger, min(c.occurred_at)
-FROM agents.checkpoint AS c
-WHERE c.agent_id = $1
-GROUP BY c.checkpoint_id, c.name, c.trigger
-ORDER BY min(c.occurred_at) DESC
+_KEPT = """
+WITH kept AS (
+    SELECT c.checkpoint_id, c.name, c.trigger, c.occurred_at AS taken_at, c.snapshot
+    FROM agents.checkpoint AS c
+    WHERE c.agent_id = $1
+    UNION ALL
+    SELECT l.checkpoint_id, l.name, l.trigger, l.taken_at, l.snapshot
+    FROM agents.last_checkpoint AS l
+    WHERE l.agent_id = $1 AND l.checkpoint_id = (
+        SELECT newest.checkpoint_id FROM agents.last_checkpoint AS newest
+        WHERE newest.agent_id = $1
+        ORDER BY newest.version DESC, newest.version_at DESC, newest.version_event DESC
+        LIMIT 1
+    ) AND NOT EXISTS (
+        SELECT FROM agents.checkpoint AS c
+        WHERE c.event_id = l.version_event AND c.occurred_at = l.version_at
+    )
+)
 """
-_PARTS = """
-SELECT c.snapshot FROM agents.checkpoint AS c
-WHERE c.agent_id = $1 AND c.checkpoint_id = $2 AND c.snapshot IS NOT NULL
+"""The history, and what it no longer has of the latest one, which outlives it."""
+
+_CHECKPOINTS = f"""{_KEPT}
+SELECT k.checkpoint_id::text, k.name, k.trigger, min(k.taken_at)
+FROM kept AS k
+GROUP BY k.checkpoint_id, k.name, k.trigger
+ORDER BY min(k.taken_at) DESC
+"""
+_PARTS = f"""{_KEPT}
+SELECT k.snapshot FROM kept AS k WHERE k.checkpoint_id = $2 AND k.snapshot IS NOT NULL
 """
 
 
@@ -88,19 +107,19 @@ class AgentState:
     """
 
     def __init__(self, connection: Connection, agent: str) -> None:
-        self._connection = connection
+        self.connection = connection
         self.agent = agent
         self.agent_id = entity_uuid("agent", agent)
 
     async def keys(self) -> dict[str, Kept]:
         """Every key that the agent ever had."""
-        rows = await self._connection.fetch(_KEYS, self.agent_id)
+        rows = await self.connection.fetch(_KEYS, self.agent_id)
         return {row["state_key"]: _kept(row) for row in rows}
 
     async def known_keys(self) -> dict[str, Kept]:
         """The same. Raises PenstockError if there is no such agent."""
         keys = await self.keys()
-        if not keys and await self._connection.fetchrow(_NAMES, self.agent_id) is None:
+        if not keys and await self.connection.fetchrow(_NAMES, self.agent_id) is None:
             raise PenstockError(
                 f"PostgreSQL has no agent {self.agent!r} ({self.agent_id}); name it as it names "
                 "itself, or by its UUID"
@@ -109,14 +128,17 @@ class AgentState:
 
     async def history(self, key: str | None, limit: int) -> list[Change]:
         """The last changes of ``key``, or of all keys; the newest first."""
-        named = await self._connection.fetchval(_NAMES, self.agent_id)
-        names = {self.agent, self.agent_id, self.agent_id.upper(), named or self.agent}
-        rows = await self._connection.fetch(_HISTORY, sorted(names), key, limit)
+        rows = await self.connection.fetch(_HISTORY, await self.names(), key, limit)
         return list(map(_change, rows))
+
+    async def names(self) -> list[str]:
+        """What its events may call it."""
+        named = await self.connection.fetchval(_NAMES, self.agent_id)
+        return sorted({self.agent, self.agent_id, self.agent_id.upper(), named or self.agent})
 
     async def checkpoints(self) -> list[Checkpoint]:
         """All of them, the newest first."""
-        rows = await self._connection.fetch(_CHECKPOINTS, self.agent_id)
+        rows = await self.connection.fetch(_CHECKPOINTS, self.agent_id)
         return [Checkpoint(*row) for row in rows]
 
     async def checkpoint(self, named: str) -> tuple[Checkpoint, dict[str, Value]]:
@@ -134,11 +156,11 @@ class AgentState:
 
     async def is_complete(self, checkpoint_id: str) -> bool:
         """Whether all parts of a checkpoint are stored."""
-        rows = await self._connection.fetch(_PARTS, self.agent_id, checkpoint_id)
+        rows = await self.connection.fetch(_PARTS, self.agent_id, checkpoint_id)
         return bool(rows) and joined(decode(snapshot) for (snapshot,) in rows) is not None
 
     async def _saved(self, checkpoint: Checkpoint) -> dict[str, Value]:
-        rows = await self._connection.fetch(_PARTS, self.agent_id, checkpoint.checkpoint_id)
+        rows = await self.connection.fetch(_PARTS, self.agent_id, checkpoint.checkpoint_id)
         parts = [_part(snapshot, checkpoint) for (snapshot,) in rows]
         keys = joined(parts) if parts else None
         if keys is None:

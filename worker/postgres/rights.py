@@ -49,6 +49,7 @@ _CALLS = {
         "bus.settle_requeues('{}', '{}', '{}', '')"
     ),
     "bus.utc_text(timestamptz)": "bus.utc_text(now())",
+    "knowledge.search_vector(jsonb)": "knowledge.search_vector('{}')",
     "partitions.ensure_for(text, text, timestamptz)": "partitions.ensure_for('', '', now())",
     "partitions.maintain()": "partitions.maintain()",
     "pg_catalog.pg_advisory_unlock(bigint)": "pg_catalog.pg_advisory_unlock(1)",
@@ -146,12 +147,14 @@ def needed(catalogue: Catalogue, role: str, database: str) -> Iterator[Right]:
 
 
 def _event_tables(catalogue: Catalogue) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Rows of histories are added, those of state are changed too."""
+    """Rows of histories are added, those of state are changed too, unless one event makes them."""
+    added = ("SELECT", "INSERT")
     state = {
-        table: (keys[0], ("SELECT", "INSERT", "UPDATE")) for table, keys in catalogue.keys.items()
+        table: (keys[0], added if table in catalogue.made else (*added, "UPDATE"))
+        for table, keys in catalogue.keys.items()
     }
     histories = [table for table in catalogue.tables if table not in state]
-    return {**dict.fromkeys(histories, ("event_id", ("SELECT", "INSERT"))), **state}
+    return {**dict.fromkeys(histories, ("event_id", added)), **state}
 
 
 def _on(table: str, verb: str, column: str, role: str) -> Right:

@@ -20,13 +20,17 @@ from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
 from penstock.worker.rabbitmq.dead_queue import DeadQueueSource
+from penstock.worker.rabbitmq.line import AnswerLine
 from penstock.worker.rabbitmq.log import RabbitMqLog
 from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
+from penstock.worker.rabbitmq.replies import RabbitReplies
 from penstock.worker.rabbitmq.resend import headers_with, resend
 from penstock.worker.rabbitmq.sender import RabbitSender
+from penstock.worker.rabbitmq.service import serving
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from penstock.worker.rabbitmq.topology import QueuePlan
+from penstock.worker.sending.reads import Answering
 from penstock.worker.settings.keys import Settings
 
 
@@ -65,6 +69,10 @@ class RabbitMqBroker:
             in_flight=settings.in_flight,
         )
 
+    @property
+    def keeps(self) -> bool:
+        return self._settings.rabbitmq_queue_type == "stream"
+
     async def provision(self, *, dry_run: bool) -> list[Difference]:
         return await topology.provision(self._connection, self._plans, dry_run=dry_run)
 
@@ -77,7 +85,7 @@ class RabbitMqBroker:
 
     async def waiting(self, stream: str, offsets: Offsets) -> Waiting:
         """AMQP does not tell how much other connections hold, nor how old a message is."""
-        if self._settings.rabbitmq_queue_type != "stream":
+        if not self.keeps:
             return Waiting(pending=await pending(self._connection, stream))
         _, committed = await offsets.resume(stream)
         share = Budget(self._settings.memory_limit, 1, self._settings.batch_bytes).share()
@@ -93,7 +101,7 @@ class RabbitMqBroker:
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         if stream == topology.DEAD_QUEUE:
             return self._queue(DeadQueueSource, stream, lent)
-        if self._settings.rabbitmq_queue_type == "stream":
+        if self.keeps:
             return self._log(stream, lent)
         fast = self._settings.source_path == "fast"
         return self._queue(RabbitMqSource if fast else StockRabbitMqSource, stream, lent)
@@ -116,8 +124,8 @@ class RabbitMqBroker:
         )
 
     def log(self, stream: str, span: Span, share: Share) -> AbstractAsyncContextManager[Log]:
-        kind = self._settings.rabbitmq_queue_type
-        if kind != "stream":
+        if not self.keeps:
+            kind = self._settings.rabbitmq_queue_type
             raise TopologyError(
                 f"stream {stream}: rabbitmq_queue_type is {kind}, and only "
                 "a stream keeps what was read; replay from NATS, from a file or --source postgres"
@@ -133,9 +141,18 @@ class RabbitMqBroker:
         finally:
             await sender.close()
 
+    @asynccontextmanager
+    async def replies(self) -> AsyncIterator[RabbitReplies]:
+        name = f"penstock {self._settings.worker_id} receipts"
+        async with AnswerLine(self._options, name) as line:
+            yield RabbitReplies(line)
+
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:
+        return serving(self._options, f"penstock {self._settings.worker_id} reads", reads)
+
     async def given_up(self) -> GivenUp | None:
         """The queue that the work queues' dead letters go to, unless it is not there."""
-        if self._settings.rabbitmq_queue_type == "stream":
+        if self.keeps:
             return None
         there = await dead_queue.is_there(self._connection)
         return GivenUp(topology.DEAD_QUEUE, dead_queue.Judge()) if there else None

@@ -21,9 +21,6 @@ CREATE DOMAIN vocab.allocation_kind AS text CHECK (VALUE IN (
 CREATE SCHEMA merit;
 COMMENT ON SCHEMA merit IS 'Points, achievements, battles, ratings, rewards';
 
-CREATE TABLE events.log_merit PARTITION OF events.log FOR VALUES IN ('merit')
-    PARTITION BY RANGE (occurred_at);
-
 CREATE TABLE merit.points (
     event_id     uuid NOT NULL,
     occurred_at  timestamptz NOT NULL,
@@ -226,7 +223,6 @@ CREATE INDEX allocation_resource ON merit.allocation (resource_type) WHERE revok
 INSERT INTO partitions.policy
     (schema_name, table_name, column_name, "interval", premake, retention, archive)
 VALUES
-    ('events', 'log_merit', 'occurred_at', 'month', 3, '12 months', true),
     ('merit', 'points', 'occurred_at', 'month', 3, '12 months', true);
 SELECT partitions.maintain();
 

@@ -1,7 +1,6 @@
 DELETE FROM bus.job WHERE name IN ('ratings', 'tiers');
-DELETE FROM partitions.policy WHERE (schema_name, table_name) IN (('events', 'log_merit'), ('merit', 'points'));
+DELETE FROM partitions.policy WHERE (schema_name, table_name) = ('merit', 'points');
 DROP SCHEMA merit CASCADE;
-DROP TABLE events.log_merit;
 DROP DOMAIN vocab.allocation_kind;
 DROP DOMAIN vocab.battle_status;
 DROP DOMAIN vocab.battle_mode;
