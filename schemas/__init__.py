@@ -156,6 +156,14 @@ from penstock.schemas.messages import (
     MessageRead,
     MessageSent,
 )
+from penstock.schemas.penalties import (
+    AppealDecided,
+    AppealFiled,
+    RetrainingAssigned,
+    RetrainingProgressed,
+    ViolationRecorded,
+    ViolationReviewed,
+)
 from penstock.schemas.rows import MappingError
 from penstock.schemas.tasks import (
     TaskCreated,
@@ -167,15 +175,9 @@ from penstock.schemas.tasks import (
     TaskUpdated,
 )
 from penstock.schemas.trust import (
-    AppealDecided,
-    AppealFiled,
-    RetrainingAssigned,
-    RetrainingProgressed,
     TrustInteracted,
     TrustRated,
     TrustScored,
-    ViolationRecorded,
-    ViolationReviewed,
 )
 from penstock.schemas.vocabulary import (
     AchievementCategory,

@@ -26,6 +26,7 @@ BUILT_IN = (
     "penstock.schemas.merit",
     "penstock.schemas.battles",
     "penstock.schemas.trust",
+    "penstock.schemas.penalties",
     "penstock.schemas.workflows",
     "penstock.schemas.ideas",
     "penstock.schemas.mentorships",
