@@ -13,6 +13,7 @@ import msgspec
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import EventType
 from penstock.worker.cli import main
+from penstock.worker.commands import event_schemas
 from penstock.worker.commands import events as catalogue_view
 from penstock.worker.pipeline.decode import REASONS
 from penstock.worker.pipeline.metrics import FAMILIES
@@ -61,7 +62,7 @@ def event_fields() -> str:
     """Every type with its subject's key and the fields of its data."""
     parts = []
     for kind in Catalogue.load().types.values():
-        schema = catalogue_view.event_schema(kind)
+        schema = event_schemas.event_schema(kind)
         rows = [tuple(msgspec.structs.astuple(field)) for field in fields(schema)]
         table = _table(("field", "value", "default"), rows) if rows else "It has no fields.\n"
         parts.append(f"### {kind.name}\n\n{schema['description']}\n\n{table}")
