@@ -19,6 +19,7 @@ from penstock.worker.pipeline.decode import REASONS
 from penstock.worker.pipeline.metrics import FAMILIES
 from penstock.worker.settings import text as config_text
 from tests.docs.fields import fields
+from tests.docs.vectors import examples
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -90,6 +91,7 @@ SECTIONS: Mapping[str, tuple[Path, Callable[[], str]]] = {
     "commands": (REFERENCE / "commands.md", commands),
     "events": (REFERENCE / "events.md", events),
     "fields": (REFERENCE / "events.md", event_fields),
+    "examples": (ROOT / "docs" / "any-language.md", examples),
     "settings": (REFERENCE / "settings.md", config_text.markdown),
     "metrics": (REFERENCE / "metrics.md", metrics),
     "reasons": (REFERENCE / "dead-letters.md", reasons),

@@ -22,9 +22,12 @@ def vectors() -> Mapping[str, Any]:
     return {
         "tokens": [{"text": text, "token": escape(text)} for text in TEXTS],
         "subjects": [
-            {"type": name, "subject": text, "bus": bus_subject(kind, {"subject": text})}
+            {
+                "type": name,
+                "subject": text,
+                "bus": bus_subject(CATALOGUE.types[name], {"subject": text}),
+            }
             for name, text in zip(types, TEXTS[1:3], strict=True)
-            if (kind := CATALOGUE.types[name])
         ],
         "entities": [{"kind": k, "id": t, "key": entity_uuid(k, t)} for k, t in kinds],
         "events": [{"source": s, "id": t, "key": event_uuid(s, t)} for s, t in sources],

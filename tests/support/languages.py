@@ -37,9 +37,6 @@ def missing(program: str) -> bool:
 
 async def said(command: Sequence[str | Path], given: Any = None) -> Any:
     """What a program prints as JSON, given JSON on standard input."""
-
-
-
     process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     out, error = await process.communicate(json.dumps(given).encode())
     assert process.returncode == 0, error.decode()
