@@ -1,4 +1,6 @@
-"""Any order, any duplication, any cut into batches: the same events leave the same rows."""
+"""Any order, any duplication, any cut into batches: the same events leave the same rows, and the
+same derived values.
+"""
 
 import asyncio
 import random
@@ -14,7 +16,10 @@ from penstock.schemas.event import Event
 from penstock.schemas.identity import entity_uuid
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.derive import Deriver
+from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.ports import DeadLetter, Message
+from penstock.worker.postgres.due import PostgresDue
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
 from tests.support.batches import batch_of
@@ -22,11 +27,12 @@ from tests.support.generated import EventMaker
 from tests.support.roles import migrated_by_its_owner
 from tests.support.rows import clear, snapshot
 
-CATALOGUE = Catalogue.load(("shop_events",))
-"""The built-in events, and with the example's also sums."""
+PACKAGES = ("shop_events", "league_events")
+CATALOGUE = Catalogue.load(PACKAGES)
+"""The built-in events, and with the examples' also all that the mapping language can say."""
 
 NAMES = ["a-1", "a-1", str(UUID(int=3))]
-NAMES += [entity_uuid(kind, "a-1") for kind in ("agent", "task", "vote_session", "order")]
+NAMES += [entity_uuid(kind, "a-1") for kind in ("agent", "task", "vote_session", "order", "match")]
 """An entity by its text, and by the UUID that is made from it, and another one."""
 
 VIEWS = ("collab.ballot_counted", "agents.v_active", "agents.kv_status")
@@ -42,13 +48,20 @@ def decoded(messages: list[Message]) -> list[Delivered]:
 
 
 async def stored(pool: asyncpg.Pool, parts: list[list[Delivered]]) -> dict[str, list[str]]:
-    """What is in the database after writing these batches into an empty one."""
+    """What is in the database after writing these batches into an empty one, each followed by what
+    it makes due. Working out all anew changes nothing then.
+    """
     await clear(pool)
+    deriver = Deriver(PostgresDue(pool), CATALOGUE.derived, Metrics())
     sink = PostgresSink(pool, CATALOGUE, worker_id="test")
     await sink.prepare()
     committer = Committer(sink, name="test", retry_for=5, stopping=asyncio.Event())
     for part in parts:
-        await committer.commit(batch_of([m for m, _ in part], [event for _, event in part]))
+        batch = batch_of([m for m, _ in part], [event for _, event in part])
+        await committer.commit(batch)
+        await deriver.derive(batch.plan.due)
+    for function in CATALOGUE.derived:
+        assert await pool.fetch(f"SELECT * FROM {function}()") == [], function
     views = {
         view: [
             str(row) for row in await pool.fetch(f"SELECT v.* FROM {view} AS v ORDER BY v::text")
@@ -82,7 +95,7 @@ def disturbed(draw: st.DrawFn, sent: list[Delivered]) -> list[list[Delivered]]:
 
 def test_state_does_not_depend_on_delivery(database: str) -> None:
     with asyncio.Runner() as runner:
-        runner.run(migrated_by_its_owner(database, ("shop_events",)))
+        runner.run(migrated_by_its_owner(database, PACKAGES))
         pool = runner.run(
             open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="")
         )

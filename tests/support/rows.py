@@ -11,7 +11,8 @@ _TABLES = """
 SELECT n.nspname || '.' || c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND n.nspname IN ('events', 'agents', 'tasks', 'messages', 'collab', 'audit', 'shop')
+  AND (n.nspname IN ('events', 'agents', 'tasks', 'messages', 'collab', 'audit', 'shop', 'league')
+       OR n.nspname || '.' || c.relname = 'bus.due')
 ORDER BY 1
 """
 

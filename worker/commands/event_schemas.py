@@ -5,6 +5,7 @@ They keep to what has been the same since draft 7, so that AsyncAPI documents ca
 
 import json
 from collections.abc import Iterator, Mapping
+from inspect import getdoc
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import EventType
 from penstock.schemas.fields import field_types
 from penstock.schemas.vocabulary import Vocabulary
+from penstock.schemas.wire import rule
 
 Schema = dict[str, Any]
 
@@ -79,6 +81,8 @@ def event_schema(kind: EventType, place: str = DEFINED) -> Schema:
     data = _data(kind, place)
     subject = data["properties"].pop(kind.spec.key)
     data["required"] = [name for name in data["required"] if name != kind.spec.key]
+    if checked := getdoc(rule(kind.spec.struct)):
+        data["description"] = f"{data.get('description', '')} {checked}".strip()
     counted = ["sequence"] if kind.requires_sequence else []
     schema: Schema = {
         "type": "object",

@@ -12,6 +12,7 @@ from penstock.worker.brokers.ports import Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.commands.columns import columns
 from penstock.worker.ops.presence import BEAT_SECONDS
+from penstock.worker.postgres.jobs import derive_problems
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.overview import Overview, Reader, Replica, Upcoming, overview
 from penstock.worker.postgres.pool import database
@@ -69,8 +70,9 @@ async def look(settings: Settings) -> Status:
                 found = await broker.waiting(stream, offsets)
                 waiting[broker.transport, stream] = found
         known = await overview(pool)
+        derived = [f"{text}; {remedy}" for text, remedy in await derive_problems(pool)]
     sources = tuple(_source(key, found, known) for key, found in waiting.items())
-    problems = tuple(_problems(sources, known))
+    problems = (*_problems(sources, known), *derived)
     return Status(problems, sources, known.replicas, known.letters, known.partitions)
 
 

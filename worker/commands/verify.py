@@ -1,10 +1,8 @@
 """``penstock verify``: compare what should agree, name what does not, and mend it."""
 
 import asyncio
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 from typing import Self
@@ -21,9 +19,12 @@ from penstock.worker.checks.runner import examine
 from penstock.worker.checks.sequences import SequenceCheck
 from penstock.worker.commands.doctor import tell
 from penstock.worker.commands.draining import Drain
+from penstock.worker.commands.said import said
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.postgres.checks import StateCheck, of_tables, rebuild
+from penstock.worker.postgres.derived_check import DerivedCheck
+from penstock.worker.postgres.jobs import known_jobs
 from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
@@ -31,7 +32,6 @@ from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
-_CLEAR_LINE = "\r\x1b[K"
 _PATIENCE = 24 * 3600.0
 """Seconds for a statement: some read a whole history."""
 
@@ -83,9 +83,9 @@ class Examination:
 
     async def findings(self, *, repair: bool, pause: float) -> AsyncIterator[Finding]:
         """What every check finds, in order: first what others build on, the buckets last."""
-        for checks in (self._sequences(), self._tables(), self._buckets()):
+        for checks in (self._sequences(), self._tables(), self._derived(), self._buckets()):
             async for check in checks:
-                with _said(check.name):
+                with said(check.name):
                     found = await examine(check, repair=repair, pause=pause)
                 if isinstance(check, StateCheck) and any(f.verdict is Verdict.BAD for f in found):
                     self._damaged.append(check.table)
@@ -105,6 +105,10 @@ class Examination:
     async def _tables(self) -> AsyncIterator[Check]:
         for check in of_tables(self._pool, self._catalogue, self._since):
             yield check
+
+    async def _derived(self) -> AsyncIterator[Check]:
+        for job in await known_jobs(self._pool):
+            yield DerivedCheck(self._settings, job)
 
     async def _buckets(self) -> AsyncIterator[Check]:
         if not self._settings.kv:
@@ -128,19 +132,6 @@ class Examination:
             if any(rule.bucket == bucket for rule in kind.spec.kv)
             for upsert in kind.spec.states
         }
-
-
-@contextmanager
-def _said(name: str) -> Iterator[None]:
-    """On a terminal, what is being looked at, and since when; nothing stays of it."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    click.echo(f"{time.strftime('%H:%M:%S')} {name} ...", nl=False, err=True)
-    try:
-        yield
-    finally:
-        click.echo(_CLEAR_LINE, nl=False, err=True)
 
 
 def _note(unshown: dict[str, str], _bucket: str, key: str, why: str) -> None:

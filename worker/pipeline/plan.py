@@ -47,7 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What a batch writes to PostgreSQL, and which rows it hydrates afterwards.
 
     ``stubs`` maps a parent table to the referenced keys, each with the text it was made from;
-    ``letters`` is what is kept of messages that are no events.
+    ``due`` a function to the keys of what it has to work out anew; ``letters`` is what is kept of
+    messages that are no events.
     """
 
     events: Sequence[Event]
@@ -55,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
     states: list[StateRows]
     stubs: dict[str, list[tuple[str, str]]]
     touched: dict[KvTouch, list[Key]]
+    due: dict[str, list[Key]]
     letters: Sequence[DeadLetter] = ()
 
     def only(self, new: Collection[tuple[str, datetime]]) -> "Plan":
@@ -78,19 +80,21 @@ class Plan(msgspec.Struct, frozen=True):
             for state in kind.states:
                 if state.table == relation and column in state.key_columns:
                     index = state.key_columns.index(column)
-                    found.update([key[index] for key in map(state.key, same, _NO_ITEMS)])
+                    found.update([key[index] for key in changes_of(state, same).keys])
         return found
 
 
 def make_plan(events: Sequence[Event], letters: Sequence[DeadLetter] = ()) -> Plan:
     """Plan a batch. An event that is in it twice counts once."""
     distinct = unique(events)
+    touched, due = find_afterwards(distinct)
     return Plan(
         events=distinct,
         history=group_history(distinct),
         states=fold_states(distinct),
         stubs=find_stubs(distinct),
-        touched=find_touched(distinct),
+        touched=touched,
+        due=due,
         letters=letters,
     )
 
@@ -137,16 +141,26 @@ def find_stubs(events: Sequence[Event]) -> dict[str, list[tuple[str, str]]]:
     for kind, same in by_type(events):
         for table, reference in kind.references:
             found[table].update([pair for e in same if (pair := reference(e)) is not None])
+        for table, listed in kind.listed_references:
+            found[table].update(chain.from_iterable(map(listed, same)))
     return {table: sorted(pairs) for table, pairs in sorted(found.items()) if pairs}
 
 
-def find_touched(events: Sequence[Event]) -> dict[KvTouch, list[Key]]:
-    """The rows to hydrate, each once."""
-    found: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+def find_afterwards(
+    events: Sequence[Event],
+) -> tuple[dict[KvTouch, list[Key]], dict[str, list[Key]]]:
+    """The rows to hydrate, and the keys of what is to be derived, each once."""
+    touched: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+    due: dict[str, set[Key]] = defaultdict(set)
     for kind, same in by_type(events):
         for rule, key in kind.touches:
-            found[rule].update(map(key, same, _NO_ITEMS))
-    return {KvTouch(*rule): sorted(keys) for rule, keys in found.items()}
+            touched[rule].update(map(key, same, _NO_ITEMS))
+        for function, key in kind.derives:
+            due[function].update(map(key, same, _NO_ITEMS))
+    return (
+        {KvTouch(*rule): sorted(keys) for rule, keys in touched.items()},
+        {function: sorted(keys) for function, keys in due.items()},
+    )
 
 
 def fold_states(events: Sequence[Event]) -> list[StateRows]:
