@@ -84,7 +84,12 @@ help: ## this list
 demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20 --json" passes arguments
 	@$(BIN)/penstock demo $(ARGS)
 
-test: lint types imports .venv/.docs .venv/.rabbitmq .venv/.german ## everything a change must pass; ARGS go to pytest
+# The example programs in other languages, where npm and go are there.
+.venv/.languages: .venv/.dev $(wildcard examples/javascript/* examples/go/*)
+	@$(BIN)/python -m tests.support.languages
+	@touch $@
+
+test: lint types imports .venv/.docs .venv/.rabbitmq .venv/.german .venv/.languages ## everything a change must pass; ARGS go to pytest
 	@$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and formatting

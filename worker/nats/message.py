@@ -9,10 +9,10 @@ from penstock.worker.nats.wire import Frame
 from penstock.worker.pipeline.ports import NO_HEADERS, Message
 
 _changes_reading = re.compile(
-    rb"\n[cp](?:e-|ontent-type[ \t]*:|enstock-letter:)", re.IGNORECASE
+    rb"\n[cp](?:e[-_]|loudevents[:_]|ontent-type[ \t]*:|enstock-letter:)", re.IGNORECASE
 ).search
-"""For ``ce-``, the content type and our own header. That other names fit too does no harm; asking
-for the first letter by itself is fastest."""
+"""For attributes, the content type and our own header. That other names fit too does no harm;
+asking for the first letter by itself is fastest."""
 
 LETTER_HEADER = "Penstock-Letter"
 """The id of the requeue, in a dead letter that is sent again."""

@@ -24,7 +24,7 @@ from penstock.worker.pipeline.decode.bounds import (
     smallest,
 )
 from penstock.worker.pipeline.decode.diagnosis import dead_letter, diagnose
-from penstock.worker.pipeline.decode.modes import data_of, other_mode, read_envelope, utf8
+from penstock.worker.pipeline.decode.modes import data_of, envelope_of, read_envelope, utf8
 from penstock.worker.pipeline.decode.moments import Span, check_times, decode_last_ticks, inside
 from penstock.worker.pipeline.decode.reasons import Reject
 from penstock.worker.pipeline.decode.window import Window
@@ -122,9 +122,12 @@ class Decoder:
                     _too_large(body, max_bytes)
                 plain = message.plain
                 if plain:
-                    envelope = read_envelope(body if body.isascii() else utf8(body))
+                    try:
+                        envelope = read_envelope(body if body.isascii() else utf8(body))
+                    except ValidationError:  # perhaps for want of a subject
+                        envelope, plain = envelope_of(message), False
                 else:
-                    envelope = other_mode(message)
+                    envelope = envelope_of(message)
                 reading = readings.get(envelope.type) or _unknown_type(envelope.type, readings)
                 kind, decode, prefix, suffix, free, times, counted, earliest, latest = reading
                 raw = envelope.data
