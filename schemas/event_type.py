@@ -47,6 +47,10 @@ class Group(msgspec.Struct, frozen=True, cache_hash=True):
     order: tuple[str, ...] = ()
 
 
+Touch = tuple[str, tuple[str, ...], bool]
+"""A hydrated view, the columns that its rows are asked by, and whether that may wait."""
+
+
 class State(msgspec.Struct, frozen=True):
     """An `Upsert`, compiled: how an event changes one row, or one row per element of ``items``."""
 
@@ -92,7 +96,7 @@ class EventType(msgspec.Struct, frozen=True):
     history: Rows | None
     states: tuple[State, ...]
     references: tuple[tuple[str, Callable[[Event], tuple[str, str] | None]], ...]
-    touches: tuple[tuple[tuple[str, tuple[str, ...]], Cells], ...]
+    touches: tuple[tuple[Touch, Cells], ...]
     partition_fields: tuple[str, ...]
     requires_sequence: bool
     fields: frozenset[str]
@@ -134,7 +138,8 @@ def compile_type(spec: EventSpec) -> EventType:
         states=states,
         references=tuple((ref.table, compiler.id_and_text(ref.field)) for ref in spec.refs),
         touches=tuple(
-            ((rule.view, rule.columns), compiler.key_cells(rule.columns)) for rule in spec.kv
+            ((rule.view, rule.columns, rule.lazy), compiler.key_cells(rule.columns))
+            for rule in spec.kv
         ),
         partition_fields=_time_keys(spec, wire),
         requires_sequence=bool(getattr(spec.struct, "requires_sequence", False)),

@@ -149,7 +149,7 @@ class Worker:
         mirror = await buckets.open_mirror(self._scope, self._metrics, self._reconcile)
         views = HydratedViews(self.store.pool, self._catalogue.hydrated, mirror.leave_out)
         await views.prepare()
-        self._hydrator = Hydrator(views, mirror)
+        self._hydrator = Hydrator(views, mirror, interval=self.settings.kv_status_interval)
         self._mirrored = views, mirror
 
     async def _open_outbox(self, broker: Broker) -> None:
@@ -250,6 +250,7 @@ class Worker:
         background = [
             self._spawn(keep_partitions(self.store.upkeep, self._window.keep), "partitions"),
             self._spawn(keep_present(replicas, self.pipelines), "presence"),
+            self._spawn(self._hydrator.keep_up(), "lazy keys"),
             self._spawn(watch_letters(PostgresLetters(self.store.pool), self._metrics), "letters"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
             *(self._spawn(work(), name) for name, work in self._relaying.items()),
@@ -267,6 +268,7 @@ class Worker:
         log.info("worker_started", sources=[p.name for p in self.pipelines])
         await self._stopping.wait()
         log.info("worker_stopping", deadline=self.settings.drain_timeout)
+        deadline = asyncio.get_running_loop().time() + self.settings.drain_timeout
         for task in background:
             task.cancel()
         for pipeline in self.pipelines:
@@ -274,6 +276,7 @@ class Worker:
         late = (await asyncio.wait(running, timeout=self.settings.drain_timeout))[1]
         await end(*background, *late)
         if not late:
+            await self._hydrator.finish(deadline)
             await replicas.leave()
         log.info("worker_stopped", drained=not late, failed=self._failed)
         return 1 if late or self._failed else 0

@@ -2,7 +2,7 @@
 
 The bucket is read before the rows, so it can be behind a row that has just changed, and nothing
 else. It catches up by a put, which gives the key another revision: a key that differs twice at one
-revision is wrong.
+revision, longer than workers may put it off, is wrong.
 
 Mending keeps the order of the proof in `nats.kv.store`: revisions are read, then rows, then the
 rows are put where the revisions still hold. A worker may have met the wrong value meanwhile and
@@ -53,6 +53,7 @@ class BucketCheck:
 
     ``views`` adds to ``unshown`` what it cannot show: a key may seem to have no row then. With
     ``waits_for``, the rows themselves are wrong, and nothing is mended before they are right.
+    ``lag`` is how long workers may put off a key.
     """
 
     steady = False
@@ -65,8 +66,11 @@ class BucketCheck:
         mirror: Mirror,
         unshown: dict[str, str],
         waits_for: str = "",
+        *,
+        lag: float = 0.0,
     ) -> None:
         self.name = f"bucket {name}"
+        self.lag = lag
         self._unshown = unshown
         self._waits_for = waits_for
         self._contents = contents

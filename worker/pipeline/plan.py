@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from penstock.schemas.event import Event
-from penstock.schemas.event_type import EventType, Group, State
+from penstock.schemas.event_type import EventType, Group, State, Touch
 from penstock.worker.pipeline.folds import Cell, Changes, Folded, Key, fold
 from penstock.worker.pipeline.ports import DeadLetter, KvTouch
 
@@ -142,7 +142,7 @@ def find_stubs(events: Sequence[Event]) -> dict[str, list[tuple[str, str]]]:
 
 def find_touched(events: Sequence[Event]) -> dict[KvTouch, list[Key]]:
     """The rows to hydrate, each once."""
-    found: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+    found: dict[Touch, set[Key]] = defaultdict(set)
     for kind, same in by_type(events):
         for rule, key in kind.touches:
             found[rule].update(map(key, same, _NO_ITEMS))

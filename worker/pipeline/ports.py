@@ -109,10 +109,13 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KvTouch(msgspec.Struct, frozen=True):
-    """Rows to hydrate: those of ``view`` whose columns ``columns`` equal one of the key tuples."""
+    """Rows to hydrate: those of ``view`` whose columns ``columns`` equal one of the key tuples.
+    ``lazy``: they may follow later.
+    """
 
     view: str
     columns: tuple[str, ...]
+    lazy: bool = False
 
 
 class KvRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,6 +43,7 @@ class StateCheck:
     """Rows are as far as the events of their history; see `postgres.against_history`."""
 
     steady = True
+    lag = 0.0
 
     def __init__(
         self, pool: asyncpg.Pool, catalogue: Catalogue, table: str, since: datetime | None
@@ -83,6 +84,7 @@ class SumCheck:
     """Columns under ``add`` are the sums of their events."""
 
     steady = True
+    lag = 0.0
 
     def __init__(self, pool: asyncpg.Pool, catalogue: Catalogue, table: str) -> None:
         self.name = f"sums of {table}"
@@ -120,6 +122,7 @@ class StatsCheck:
     """The agents' statistics are those of their tasks."""
 
     steady = True
+    lag = 0.0
     name = "statistics of agents"
 
     def __init__(self, pool: asyncpg.Pool) -> None:
@@ -146,6 +149,7 @@ class TwinCheck:
     """No event id is stored with two times."""
 
     steady = True
+    lag = 0.0
 
     def __init__(self, pool: asyncpg.Pool, table: str, since: datetime | None) -> None:
         self.name = f"event ids in {table}"
@@ -173,6 +177,7 @@ class PartitionCheck:
     """The partitions of this period and the next are there, and those that are over are gone."""
 
     steady = True
+    lag = 0.0
     name = "partitions"
 
     def __init__(self, pool: asyncpg.Pool) -> None:
@@ -206,6 +211,7 @@ class StubCheck:
     """Rows that others refer to have had an event of their own, after an hour at the latest."""
 
     steady = True
+    lag = 0.0
 
     def __init__(self, pool: asyncpg.Pool, table: str, key: str) -> None:
         self.name = f"stubs in {table}"
