@@ -23,6 +23,8 @@ from penstock.worker.pipeline.ports import KvEntry, KvRow
 _MEND = "`penstock verify --repair` writes it from PostgreSQL"
 _NOBODYS = "keys without a row"
 _CHUNK = 1_000
+_UNKNOWN = b"[]"
+"""The guard of a key that has no row."""
 
 
 class Views(Protocol):
@@ -118,7 +120,7 @@ class BucketCheck:
             await self._contents.overwrite(rows, revisions)
             nobodys -= {row.key for row in rows}
         for keys in _chunks(sorted(nobodys)):
-            gone = [KvRow(key=key, guard=[], value=None) for key in keys]
+            gone = [KvRow(key=key, guard=_UNKNOWN, value=None) for key in keys]
             await self._contents.overwrite(gone, revisions)
         self._mirror.forget()
         async for rows in self._rows_of(wrong):
@@ -145,7 +147,7 @@ def _digest(value: bytes) -> bytes:
 
 def _older(entry: _Held, row: KvRow) -> bool:
     try:
-        older: bool = msgspec.json.decode(entry.guard) < row.guard
+        older: bool = msgspec.json.decode(entry.guard) < msgspec.json.decode(row.guard)
     except TypeError:  # not a guard of ours
         return False
     return older

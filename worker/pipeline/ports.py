@@ -118,15 +118,16 @@ class KvTouch(msgspec.Struct, frozen=True):
     lazy: bool = False
 
 
-class KvRow(msgspec.Struct, frozen=True, kw_only=True):
+class KvRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One committed row, as the bucket ``bucket`` should hold it.
 
-    ``key`` is the escaped KV key. ``guard`` is a JSON array that grows with every change of the
-    row, element by element; ``value`` the JSON document, or None if the key must not be there.
+    ``key`` is the escaped KV key. ``guard`` is a JSON array, as bytes, that grows with every change
+    of the row, element by element; ``value`` the JSON document, or None if the key must not be
+    there.
     """
 
     key: str
-    guard: list[Any]
+    guard: bytes
     value: bytes | None
     bucket: str = ""
 

@@ -25,7 +25,7 @@ class Rows:
 
     async def read(self, touched: Mapping[KvTouch, Sequence[Key]]) -> AsyncGenerator[list[KvRow]]:
         keys = [str(key) for keys in touched.values() for (key,) in keys]
-        yield [KvRow(bucket="memory", key=key, guard=[1], value=b"{}") for key in keys]
+        yield [KvRow(bucket="memory", key=key, guard=b"[1]", value=b"{}") for key in keys]
 
 
 class Bucket:
