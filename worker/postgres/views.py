@@ -209,7 +209,7 @@ def _shown(found: Iterable[Iterable[Any]]) -> tuple[list[KvRow], dict[int, int]]
             sizes[nth - 1] = sizes.get(nth - 1, 0) + size
         else:
             held = value.encode() if live else None
-            rows[bucket, key] = KvRow(bucket=bucket, key=key, guard=guard.encode(), value=held)
+            rows[bucket, key] = KvRow(bucket=bucket, key=key, guard=guard, value=held)
     return list(rows.values()), sizes
 
 
