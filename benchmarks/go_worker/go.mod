@@ -3,6 +3,7 @@ module penstock.example/rival
 go 1.26.0
 
 require (
+	github.com/goccy/go-json v0.12.0
 	github.com/jackc/pgx/v5 v5.13.0
 	github.com/nats-io/nats.go v1.55.0
 )

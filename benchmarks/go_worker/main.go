@@ -6,13 +6,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/goccy/go-json"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	fetched  = 2_000 // messages in a batch
-	writers  = 3     // batches of a stream at a time, each with a connection of its own
-	waiting  = time.Second
+	fetched  = 5_000 // messages in a batch
+	writers  = 4     // batches of a stream at a time, each with a connection of its own
+	waiting  = 5 * time.Millisecond
 	repeated = "23505" // SQLSTATE unique_violation
 )
 
@@ -174,7 +174,7 @@ func mergeRows(ctx context.Context, tx pgx.Tx, to *table, records [][]any) error
 // drain fetches, writes and acknowledges, again and again.
 func drain(ctx context.Context, consumer jetstream.Consumer, connection *pgx.Conn) error {
 	for {
-		batch, err := consumer.Fetch(fetched, jetstream.FetchMaxWait(waiting))
+		batch, err := consumer.FetchNoWait(fetched)
 		if err != nil {
 			return err
 		}
@@ -184,6 +184,10 @@ func drain(ctx context.Context, consumer jetstream.Consumer, connection *pgx.Con
 			if table, record, err := row(message.Data()); err == nil {
 				found[table] = append(found[table], record)
 			} // what cannot be read is dropped; Penstock keeps it as a dead letter
+		}
+		if len(delivered) == 0 {
+			time.Sleep(waiting)
+			continue
 		}
 		if err := store(ctx, connection, found); err != nil {
 			return err
