@@ -10,7 +10,8 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-export ASKS_FOR_PGO := import sys, sysconfig as s; sys.exit("--enable-optimizations" not in (s.get_config_var("CONFIG_ARGS") or ""))
+# Debian and Ubuntu optimize without the flag; they are known by the folder of their wheels.
+export ASKS_FOR_PGO := import sys, sysconfig as s; a = s.get_config_var("CONFIG_ARGS") or ""; sys.exit(not ("--enable-optimizations" in a or "/usr/share/python-wheels" in a))
 
 # The demo needs fewer packages than the tests; if all are installed already, it uses those.
 DEMO_READY := $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.embedded)

@@ -38,10 +38,14 @@ def interpreter() -> str:
     """
     asked = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
     found = [name for flag, name in _OPTIMIZATIONS.items() if flag in asked]
+    if _DEBIAN in asked:
+        found = ["PGO", "LTO by Debian"]
     return f"{platform.python_version()} ({' and '.join(found) or 'neither PGO nor LTO'})"
 
 
 _OPTIMIZATIONS = {"--enable-optimizations": "PGO", "--with-lto": "LTO"}
+_DEBIAN = "/usr/share/python-wheels"
+"""In the options of Debian and Ubuntu, whose packaging optimizes without these two flags."""
 
 
 def _processor() -> str:

@@ -100,6 +100,7 @@ def test_the_cpu_of_all_processes_is_compared_too() -> None:
     [
         ("'--enable-optimizations' '--with-lto'", "PGO and LTO"),
         ("'--enable-shared' '--with-lto=thin'", "LTO"),
+        ("'--with-wheel-pkg-dir=/usr/share/python-wheels/'", "PGO and LTO by Debian"),
         (None, "neither PGO nor LTO"),
     ],
 )
