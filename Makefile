@@ -17,7 +17,7 @@ export ASKS_FOR_PGO := import sys, sysconfig as s; a = s.get_config_var("CONFIG_
 DEMO_READY := $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.embedded)
 
 # $(call install,extra): create .venv with the first suitable Python that was built with PGO, or else
-# the first suitable one, and install into it. A build without PGO is slower by a tenth to a third.
+# the first suitable one, and install into it. A build without PGO takes a tenth more CPU.
 define install
 	@set -eu; \
 	if [ ! -x $(BIN)/python ]; then \
