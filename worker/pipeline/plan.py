@@ -78,7 +78,7 @@ class Plan(msgspec.Struct, frozen=True):
             for state in kind.states:
                 if state.table == relation and column in state.key_columns:
                     index = state.key_columns.index(column)
-                    found.update([key[index] for key in map(state.key, same, _NO_ITEMS)])
+                    found.update([key[index] for key in changes_of(state, same).keys])
         return found
 
 
@@ -137,6 +137,8 @@ def find_stubs(events: Sequence[Event]) -> dict[str, list[tuple[str, str]]]:
     for kind, same in by_type(events):
         for table, reference in kind.references:
             found[table].update([pair for e in same if (pair := reference(e)) is not None])
+        for table, listed in kind.listed_references:
+            found[table].update(chain.from_iterable(map(listed, same)))
     return {table: sorted(pairs) for table, pairs in sorted(found.items()) if pairs}
 
 
