@@ -43,6 +43,10 @@ class Group(msgspec.Struct, frozen=True, cache_hash=True):
     order: tuple[str, ...] = ()
 
 
+Touch = tuple[str, tuple[str, ...], bool]
+"""A hydrated view, the columns that its rows are asked by, and whether that may wait."""
+
+
 class State(msgspec.Struct, frozen=True):
     """An `Upsert`, compiled: how an event changes one row, or one row per element of ``items``."""
 
@@ -91,7 +95,7 @@ class EventType(msgspec.Struct, frozen=True):
     states: tuple[State, ...]
     references: tuple[tuple[str, One], ...]
     listed_references: tuple[tuple[str, Several], ...]
-    touches: tuple[tuple[tuple[str, tuple[str, ...]], Cells], ...]
+    touches: tuple[tuple[Touch, Cells], ...]
     derives: tuple[tuple[str, Cells], ...]
     partition_fields: tuple[str, ...]
     requires_sequence: bool
@@ -137,7 +141,8 @@ def compile_type(spec: EventSpec) -> EventType:
         references=references,
         listed_references=listed,
         touches=tuple(
-            ((rule.view, rule.columns), compiler.key_cells(rule.columns)) for rule in spec.kv
+            ((rule.view, rule.columns, rule.lazy), compiler.key_cells(rule.columns))
+            for rule in spec.kv
         ),
         derives=tuple((one.function, compiler.key_cells(one.columns)) for one in spec.derive),
         partition_fields=_time_keys(spec, wire),

@@ -1,15 +1,20 @@
 """What the benchmarks publish is valid, and their figures follow from the runs."""
 
+import platform
+import sysconfig
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from benchmarks import workloads
+from benchmarks.go_build import built
 from benchmarks.measure import Figures
 from benchmarks.report import ratios
+from benchmarks.rival import missing
 from benchmarks.rows import COLUMNS, row
 from benchmarks.session import Compared, Grown, Results, summarize
+from benchmarks.setting import interpreter
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -82,6 +87,35 @@ def test_ratios_leave_out_what_was_not_measured() -> None:
     ways["faststream"] = summarize(["FastStream is not installed"])
     compared = Compared(title="", count=100, part=100, ways=ways)
     assert ratios(Results(compared={"heartbeats": compared})) == {"heartbeats: limit": 0.5}
+
+
+def test_the_cpu_of_all_processes_is_compared_too() -> None:
+    ways = {way: summarize([figures(rate)]) for way, rate in (("penstock", 60), ("go", 120))}
+    found = ratios(Results(compared={"mix": Compared(title="", count=1, part=1, ways=ways)}))
+    assert found == {"mix: Go worker": 0.5, "mix: Go worker, all CPU": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ("'--enable-optimizations' '--with-lto'", "PGO and LTO"),
+        ("'--enable-shared' '--with-lto=thin'", "LTO"),
+        ("'--with-wheel-pkg-dir=/usr/share/python-wheels/'", "PGO and LTO by Debian"),
+        (None, "neither PGO nor LTO"),
+    ],
+)
+def test_the_build_of_the_interpreter_is_named(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, named: str
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", {"CONFIG_ARGS": asked}.get)
+    assert interpreter() == f"{platform.python_version()} ({named})"
+
+
+def test_go_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    built.cache_clear()
+    assert missing("go") == "Go is not on the PATH"
+    built.cache_clear()
 
 
 def test_the_same_results_are_drawn_alike(tmp_path: Path) -> None:

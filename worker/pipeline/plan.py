@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from penstock.schemas.event import Event
-from penstock.schemas.event_type import EventType, Group, State
+from penstock.schemas.event_type import EventType, Group, State, Touch
 from penstock.worker.pipeline.folds import Cell, Changes, Folded, Key, fold
 from penstock.worker.pipeline.ports import DeadLetter, KvTouch
 
@@ -150,7 +150,7 @@ def find_afterwards(
     events: Sequence[Event],
 ) -> tuple[dict[KvTouch, list[Key]], dict[str, list[Key]]]:
     """The rows to hydrate, and the keys of what is to be derived, each once."""
-    touched: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+    touched: dict[Touch, set[Key]] = defaultdict(set)
     due: dict[str, set[Key]] = defaultdict(set)
     for kind, same in by_type(events):
         for rule, key in kind.touches:
