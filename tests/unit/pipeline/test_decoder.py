@@ -154,8 +154,8 @@ def test_what_cannot_be_an_event_is_a_letter_with_its_reason(body: bytes, expect
 def test_a_wrong_message_leaves_its_neighbours_alone() -> None:
     decoder = Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=10_000)
     sent = [message(changed(id="1")), message(b"hello"), message(changed(id="2"))]
-    kinds = [type(found) for found in decoder.decode(sent)]
-    assert kinds == [Event, DeadLetter, Event]
+    kinds = [isinstance(found, Event) for found in decoder.decode(sent)]
+    assert kinds == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_fields_that_a_type_does_not_have_are_told_once_a_second() -> None:
     )
     odd = {**DATA, "assignedTo": "a-1", "mood": {}}
     found = decoder.decode([message(changed()), *[message(changed(data=odd))] * 3])
-    assert [type(one) for one in found] == [Event] * 4
+    assert all(isinstance(one, Event) for one in found)
     assert told == [("tasks.updated", ["assignedTo", "mood"])]
 
 
