@@ -3,12 +3,13 @@
 `penstock.schemas.catalogue` holds all of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from penstock.schemas.cells import Cell, Cells
 from penstock.schemas.event import Event
 from penstock.schemas.fields import field_types, floats, free_fields, labels, moments, value_kind
 from penstock.schemas.mapping import (
@@ -23,7 +24,6 @@ from penstock.schemas.mapping import (
 )
 from penstock.schemas.rows import (
     LOG_COLUMNS,
-    Cells,
     MappingError,
     RowCompiler,
     log_row,
@@ -195,10 +195,12 @@ def _audit(spec: EventSpec, history: AuditLog) -> tuple[tuple[str, ...], Cells]:
     header = log_row(spec.name, Log(history.resource_type))
     verb = spec.verb
 
-    def row(e: Event, item: Any) -> tuple[Any, ...]:
-        return (*header(e, item)[1:], "event", verb, history.resource_type, e.entity)
+    def rows(events: Iterable[Event], items: Iterable[Any]) -> list[Cell]:
+        audited = ("event", verb, history.resource_type)
+        pairs = zip(header.rows(events, items), events, strict=True)
+        return [(*cells[1:], *audited, e.entity) for cells, e in pairs]
 
-    return (*LOG_COLUMNS[1:], "origin", "action", "resource_type", "resource_id"), row
+    return (*LOG_COLUMNS[1:], "origin", "action", "resource_type", "resource_id"), Cells(rows)
 
 
 def _state(spec: EventSpec, upsert: Upsert, compiler: RowCompiler) -> State:

@@ -4,7 +4,7 @@ Rows are made once per event, so the functions are generated as source text, as 
 library's dataclasses are: one expression per column, no dispatch while they run.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, get_type_hints
@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import NODEFAULT, Raw, inspect
 
+from penstock.schemas.cells import Cell, Cells, compile_cells
 from penstock.schemas.event import Event, EventData
 from penstock.schemas.fields import (
     extra,
@@ -22,11 +23,8 @@ from penstock.schemas.fields import (
     is_optional,
     struct_fields,
 )
-from penstock.schemas.identity import entity_uuid
+from penstock.schemas.identity import canonical, entity_uuid
 from penstock.schemas.mapping import Attribute, Field, Log
-
-Cells = Callable[[Event, Any], tuple[Any, ...]]
-"""Makes the cells of a row from an event and, for a fan-out, the element of its list."""
 
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 """The ends of the calendar. Runtimes write them where they mean that there is no time (Go's zero
@@ -43,7 +41,7 @@ class MappingError(Exception):
 
 def key_text(entity: str) -> str | None:
     """The text a key was made from, or None if the text is the key."""
-    return None if entity_uuid("any", entity) == entity.lower() else entity
+    return None if canonical(entity.lower()) else entity
 
 
 def raw_json(value: Raw) -> bytes | None:
@@ -138,11 +136,7 @@ class RowCompiler:
         """
         names = dict(_NAMES)
         parts = [self._expression(column, values, names, optional=optional) for column in columns]
-        row = "".join(f"{part}, " for part in parts)
-        source = f"def cells(e, item):\n    d = e.data\n    return ({row})"
-        exec(source, names)  # noqa: S102  (the text is made of the declarations, never of input)
-        made: Cells = names["cells"]
-        return made
+        return compile_cells(parts, names)
 
     def key_cells(self, columns: Sequence[str]) -> Cells:
         """A function of (event, item) that gives a key to look rows up by, which has no NULL.
@@ -214,20 +208,23 @@ def log_row(event_type: str, log: Log) -> Cells:
     """The row function of the generic history."""
     domain, limit, keep = log.domain, log.data_limit, log.keep
 
-    def row(e: Event, _item: Any) -> tuple[Any, ...]:
-        return (
-            domain,
-            e.id,
-            e.time,
-            event_type,
-            e.entity,
-            e.version,
-            e.actor,
-            e.source,
-            None if e.project is None else entity_uuid("project", e.project),
-            e.corr,
-            e.cause,
-            e.raw if limit is None else clipped(e.raw, limit, keep),
-        )
+    def rows(events: Iterable[Event], _items: Iterable[Any]) -> list[Cell]:
+        return [
+            (
+                domain,
+                e.id,
+                e.time,
+                event_type,
+                e.entity,
+                e.version,
+                e.actor,
+                e.source,
+                None if e.project is None else entity_uuid("project", e.project),
+                e.corr,
+                e.cause,
+                e.raw if limit is None else clipped(e.raw, limit, keep),
+            )
+            for e in events
+        ]
 
-    return row
+    return Cells(rows)

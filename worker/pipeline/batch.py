@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import zip_longest
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
@@ -61,6 +61,8 @@ class Batch:
     @cached_property
     def plan(self) -> Plan:
         """What it writes; computed once."""
+        if not self.letters:
+            return make_plan(cast("Sequence[Event]", self.outcomes))
         events = [outcome for outcome in self.outcomes if isinstance(outcome, Event)]
         return make_plan(events, self.letters)
 

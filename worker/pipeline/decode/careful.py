@@ -118,13 +118,15 @@ class CarefulDecoder:
         kind, sent = reading.kind, envelope.data
         raw = sent if isinstance(sent, Raw) else data_of(envelope)
         data = self._data(reading, raw)
-        documents += _with_numbers(reading.free, data, raw)
+        if reading.free:
+            documents += _with_numbers(reading.free, data, raw)
         if len(raw) > self._small:
             check_large(raw, self._max_bytes)
         _check_subject(message.subject, kind, envelope.subject)
         span = reading.earliest, reading.latest
         inside(kind.name, envelope.time, span)
-        check_times(kind, data, span)
+        if reading.has_times:
+            check_times(kind, data, span)
         version = sequence_of(envelope.sequence, kind)
         if not message.plain or raw is not sent or _escaped(message.body):
             _check_text(envelope, raw)
