@@ -23,6 +23,9 @@ from penstock.worker.pipeline.decode.records import restate
 
 _BACKSLASH = 0x5C
 _nul = re.compile(rb"\\u0000").search
+_CACHED_BYTES = 65_536
+"""Bodies that are larger together are looked at one by one, where they are."""
+
 _UUID = b"00000000-0000-0000-0000-000000000000"
 _SHAPE = bytes(0x30 if byte in b"0123456789abcdef" else byte for byte in range(256))
 """Makes a zero of every digit that a canonical UUID may have."""
@@ -36,13 +39,14 @@ def check_bodies(bodies: Sequence[bytes], small: int, limit: int) -> None:
     """All are UTF-8, without NUL, and no larger with their numbers written out than ``limit``,
     which no body of up to ``small`` bytes can be.
     """
-    text = b"\n".join(bodies)
-    if not text.isascii():
-        text.decode()
-    if _BACKSLASH in text and _nul(text):
-        raise Odd
-    if len(max(bodies, key=len)) > small:
-        for body in bodies:  # no smaller than its data
+    together = sum(map(len, bodies)) <= _CACHED_BYTES
+    for text in (b"\n".join(bodies),) if together else bodies:
+        if not text.isascii():
+            text.decode()
+        if _BACKSLASH in text and _nul(text):
+            raise Odd
+    for body in bodies:
+        if len(body) > small:  # its data is no larger
             check_large(Raw(body), limit)
 
 
