@@ -12,8 +12,8 @@ import msgspec
 
 from penstock.schemas.event import EventData
 from penstock.schemas.event_type import EventType, Group, State, compile_type
-from penstock.schemas.mapping import EventSpec, Field, Upsert
 from penstock.schemas.recall import check_sums
+from penstock.schemas.references import parents_of
 from penstock.schemas.rows import MappingError
 from penstock.schemas.streams import STREAMS
 
@@ -44,7 +44,8 @@ class Catalogue:
     ``types`` maps a CloudEvents type to its `EventType`; ``streams`` a stream to the subjects that
     it captures; ``keys`` a state table to its key columns; ``hydrated`` is every view that a bucket
     mirrors, by name; ``depths`` a state table to the length of the longest chain of references from
-    it, so that parents have less than their children.
+    it, so that parents have less than their children; ``made`` the tables whose rows one event
+    makes and none changes.
     """
 
     def __init__(self, structs: Sequence[type[EventData]]) -> None:
@@ -61,6 +62,7 @@ class Catalogue:
         self._check_references()
         check_sums(self.types.values())
         self.depths = self._depths()
+        self.made = self._made()
         self.streams = self._subjects()
         self.hydrated = self._hydrated()
 
@@ -89,6 +91,12 @@ class Catalogue:
                     f"not {state.key_columns}"
                 )
         return keys
+
+    def _made(self) -> frozenset[str]:
+        upserts = [upsert for kind in self.types.values() for upsert in kind.spec.states]
+        changing = {upsert.table for upsert in upserts if not upsert.made}
+        parents = {ref.table for kind in self.types.values() for ref in kind.spec.refs}
+        return frozenset(self.keys) - changing - parents
 
     def _check_histories(self) -> None:
         """All rows of a table go in by one COPY, so they must have the same columns."""
@@ -132,10 +140,11 @@ class Catalogue:
 
     def _check_references(self) -> None:
         for kind in self.types.values():
-            for table, _ in kind.references:
-                if len(self.keys.get(table, ())) != 1:
+            for ref in kind.spec.refs:
+                if len(self.keys.get(ref.table, ())) != 1:
                     raise MappingError(
-                        f"{kind.name}: Ref to {table}, which no event writes by a single key column"
+                        f"{kind.name}: Ref to {ref.table}, which no event writes by a single key "
+                        "column"
                     )
 
     def _hydrated(self) -> dict[str, HydratedView]:
@@ -198,14 +207,6 @@ def describe(group: Group) -> str:
     if group.kind == "rank":
         return f"rank {group.order}"
     return f"{group.kind} by {group.guard[0]}" if group.guard else group.kind
-
-
-def parents_of(spec: EventSpec, upsert: Upsert) -> Iterator[str]:
-    """The other tables that a row of the upsert refers to, as far as it is declared."""
-    sources = [upsert.source(column) for _, column in upsert.placed]
-    for ref in spec.refs:
-        if ref.table != upsert.table and Field(ref.field) in sources:
-            yield ref.table
 
 
 def declared_in(module: ModuleType) -> list[type[EventData]]:

@@ -4,16 +4,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import inspect
 
 from penstock.schemas.event_type import EventType
-from penstock.schemas.fields import field_types, value_kind
+from penstock.schemas.fields import value_kind
+from penstock.schemas.generic import LOG_COLUMNS, audit_sources
 from penstock.schemas.mapping import Attribute, AuditLog, EventSpec, Field, History, Log, Upsert
+from penstock.schemas.policies import source_type
 
 _ATTRIBUTES: Mapping[Attribute, str] = {
     Attribute.OCCURRED_AT: "moment",
     Attribute.EVENT_ID: "id",
     Attribute.VERSION: "integer",
+    Attribute.PROJECT: "id",
+    Attribute.OCCURRED_DAY: "day",
+    Attribute.INDEX: "integer",
 }
 _CONSTANTS: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number"}
 _GUARD = {"version": "integer", "at": "moment", "event": "id"}
@@ -30,8 +34,8 @@ class Written(msgspec.Struct, frozen=True):
     """A column that events of one type write.
 
     ``policy`` is one of `penstock.schemas.mapping`, or "history", "key" or "guard"; ``kind`` is
-    what values are: text, id, json, integer, number, boolean, moment, bytes, or None if that cannot
-    be told or all are NULL.
+    what values are: text, id, json, integer, number, boolean, moment, day, bytes, or None if that
+    cannot be told or all are NULL.
     """
 
     table: str
@@ -49,45 +53,30 @@ def written(kind: EventType) -> Iterator[Written]:
             yield Written(kind.history.table, column, "history", found)
     for upsert, state in zip(spec.states, kind.states, strict=True):
         for policy, column in upsert.placed:
-            found = source_kind(spec, upsert, upsert.source(column))
+            found = source_kind(spec, upsert, column, upsert.source(column))
             yield Written(state.table, column, policy, found)
         for group, _ in state.groups:
             for column in group.guard:
                 yield Written(state.table, column, "guard", _GUARD[column.rpartition("_")[2]])
 
 
-def source_kind(spec: EventSpec, upsert: Upsert | None, source: Any) -> str | None:
+def source_kind(spec: EventSpec, upsert: Upsert | None, column: str, source: Any) -> str | None:
     """What kind of value ``source``, which is given as in ``values``, has."""
-    fields = field_types(spec.struct)
-    if isinstance(source, Field):
-        return value_kind(fields[source.name]) if source.name in fields else None
-    if source is Attribute.ITEM:
-        items = fields.get((upsert.each if upsert else None) or "")
-        return None if items is None else value_kind(_item(items))
+    kind = source_type(spec, upsert, column, source)
+    if kind is not None:
+        return value_kind(kind)
     if isinstance(source, Attribute):
         return _ATTRIBUTES.get(source, "text")
     return "text" if isinstance(source, str) else _CONSTANTS.get(type(source))
 
 
-def _item(kind: inspect.Type) -> inspect.Type:
-    """Of an element of the list."""
-    if isinstance(kind, inspect.UnionType):
-        return next((_item(part) for part in kind.types if _has_items(part)), kind)
-    if isinstance(kind, inspect.Metadata):
-        return _item(kind.type)
-    return kind.item_type if isinstance(kind, inspect.ListType) else kind
-
-
-def _has_items(kind: inspect.Type) -> bool:
-    inner = kind.type if isinstance(kind, inspect.Metadata) else kind
-    return isinstance(inner, inspect.ListType)
-
-
 def _logged(spec: EventSpec, column: str) -> str | None:
     history = spec.history
+    if isinstance(history, AuditLog) and column not in LOG_COLUMNS:
+        return source_kind(spec, None, column, audit_sources(spec, history)[column])
     if isinstance(history, Log | AuditLog):
         return _LOGGED.get(column, "text")
     assert isinstance(history, History)  # noqa: S101  (for mypy: there are three)
     own = {"event_id": Attribute.EVENT_ID, "occurred_at": Attribute.OCCURRED_AT}
     source = history.values.get(column, own.get(column, Field(column)))
-    return source_kind(spec, None, source)
+    return source_kind(spec, None, column, source)

@@ -36,6 +36,19 @@ Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Big = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A non-negative number that fits PostgreSQL's bigint: milliseconds, bytes, versions."""
 
+_BYTE = r"(25[0-5]|2[0-4]\d|1?\d?\d)"
+_IPV4 = rf"{_BYTE}(\.{_BYTE}){{3}}"
+
+Address = Annotated[
+    str,
+    Meta(
+        pattern=rf"^({_IPV4}|[0-9a-fA-F]{{0,4}}(:[0-9a-fA-F]{{0,4}}){{2,7}}|[0-9a-fA-F:]*:{_IPV4})$",
+        max_length=45,
+        extra={"sql": "inet"},
+    ),
+]
+"""An IPv4 or IPv6 address; its column is an inet."""
+
 
 class EventData(msgspec.Struct, frozen=True, kw_only=True):
     """The data of one event type. Subclass it and decorate it with `penstock.schemas.event`.

@@ -3,15 +3,16 @@
 `penstock.schemas.catalogue` holds all of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from penstock.schemas.cells import Cell, Cells
+from penstock.schemas.cells import Cells
 from penstock.schemas.event import Event
-from penstock.schemas.fields import field_types, floats, free_fields, labels, moments, value_kind
+from penstock.schemas.fields import field_types, floats, free_fields, moments
+from penstock.schemas.generic import AUDIT_COLUMNS, LOG_COLUMNS, audit_row, log_row
 from penstock.schemas.mapping import (
     EVENT_ID,
     OCCURRED_AT,
@@ -22,15 +23,11 @@ from penstock.schemas.mapping import (
     Log,
     Upsert,
 )
-from penstock.schemas.rows import (
-    LOG_COLUMNS,
-    MappingError,
-    RowCompiler,
-    log_row,
-    strict,
-    wire_struct,
-)
+from penstock.schemas.policies import check_upsert
+from penstock.schemas.references import One, Several, compile_references
+from penstock.schemas.rows import MappingError, RowCompiler
 from penstock.schemas.streams import STREAM_OF
+from penstock.schemas.wire import check_rule, strict, wire_struct
 
 
 class Group(msgspec.Struct, frozen=True, cache_hash=True):
@@ -76,10 +73,11 @@ class EventType(msgspec.Struct, frozen=True):
 
     ``decode`` reads its data and ignores fields that it does not have; ``decode_known`` refuses
     them. ``prefix`` + key + ``suffix`` is its subject. ``references`` gives for each parent table
-    the parent's key and text; ``touches`` the rows to hydrate; ``partition_fields`` the times,
-    beside ``occurred_at``, that pick a partition. ``fields`` are those it knows, ``moments`` the
-    times among them, ``required_moments`` those that cannot be absent. ``free`` are any JSON, which
-    is stored as sent; with ``keeps_raw`` the whole data is. ``floats`` are or hold some.
+    the parent's key and text, ``listed_references`` those that a list names; ``touches`` the rows
+    to hydrate; ``partition_fields`` the times, beside ``occurred_at``, that pick a partition.
+    ``fields`` are those it knows, ``moments`` the times among them, ``required_moments`` those that
+    cannot be absent. ``free`` are any JSON, which is stored as sent; with ``keeps_raw`` the whole
+    data is. ``floats`` are or hold some.
     """
 
     name: str
@@ -91,7 +89,8 @@ class EventType(msgspec.Struct, frozen=True):
     stream: str
     history: Rows | None
     states: tuple[State, ...]
-    references: tuple[tuple[str, Callable[[Event], tuple[str, str] | None]], ...]
+    references: tuple[tuple[str, One], ...]
+    listed_references: tuple[tuple[str, Several], ...]
     touches: tuple[tuple[tuple[str, tuple[str, ...]], Cells], ...]
     partition_fields: tuple[str, ...]
     requires_sequence: bool
@@ -120,7 +119,9 @@ class EventType(msgspec.Struct, frozen=True):
 def compile_type(spec: EventSpec) -> EventType:
     """Compile one declaration. Raises MappingError."""
     compiler = RowCompiler(spec.name, spec.struct, spec.key)
+    check_rule(spec.name, spec.struct, spec.key)
     wire = wire_struct(spec.struct, spec.key)
+    references, listed = compile_references(spec)
     states = tuple(_state(spec, upsert, compiler) for upsert in spec.states)
     return EventType(
         name=spec.name,
@@ -132,7 +133,8 @@ def compile_type(spec: EventSpec) -> EventType:
         stream=_stream(spec),
         history=_history(spec, compiler),
         states=states,
-        references=tuple((ref.table, compiler.id_and_text(ref.field)) for ref in spec.refs),
+        references=references,
+        listed_references=listed,
         touches=tuple(
             ((rule.view, rule.columns), compiler.key_cells(rule.columns)) for rule in spec.kv
         ),
@@ -161,9 +163,8 @@ def _stream(spec: EventSpec) -> str:
 
 def _time_keys(spec: EventSpec, wire: type[msgspec.Struct]) -> tuple[str, ...]:
     """Key columns that are times sent in the data: they pick a partition of a state table."""
-    names = {
-        column for upsert in spec.states for column in upsert.key if column not in upsert.values
-    }
+    sources = [upsert.source(column) for upsert in spec.states for column in upsert.key]
+    names = {source.name for source in sources if isinstance(source, Field)}
     return tuple(
         name
         for name, kind in field_types(wire).items()
@@ -185,28 +186,17 @@ def _row(
     if isinstance(history, Log):
         return LOG_COLUMNS, log_row(spec.name, history)
     if isinstance(history, AuditLog):
-        return _audit(spec, history)
+        return AUDIT_COLUMNS, audit_row(spec, history, compiler)
     columns = ("event_id", "occurred_at", *history.columns)
     values = {"event_id": EVENT_ID, "occurred_at": OCCURRED_AT, **history.values}
     return columns, compiler.cells(columns, values)
 
 
-def _audit(spec: EventSpec, history: AuditLog) -> tuple[tuple[str, ...], Cells]:
-    header = log_row(spec.name, Log(history.resource_type))
-    verb = spec.verb
-
-    def rows(events: Iterable[Event], items: Iterable[Any]) -> list[Cell]:
-        audited = ("event", verb, history.resource_type)
-        pairs = zip(header.rows(events, items), events, strict=True)
-        return [(*cells[1:], *audited, e.entity) for cells, e in pairs]
-
-    return (*LOG_COLUMNS[1:], "origin", "action", "resource_type", "resource_id"), Cells(rows)
-
-
 def _state(spec: EventSpec, upsert: Upsert, compiler: RowCompiler) -> State:
     def cells(columns: Sequence[str], *, optional: bool = False) -> Cells:
-        return compiler.cells(columns, upsert.values, optional=optional)
+        return compiler.state_cells(upsert, columns, optional=optional)
 
+    check_upsert(spec, upsert)
     groups: list[tuple[Group, Cells]] = []
     if upsert.last:
         group = Group(upsert.table, "last", upsert.last, _guard(upsert.guard))
@@ -221,48 +211,17 @@ def _state(spec: EventSpec, upsert: Upsert, compiler: RowCompiler) -> State:
         groups.append((Group(upsert.table, "rank", (column,), order=order), cells((column,))))
     if upsert.once:
         groups.append((Group(upsert.table, "once", upsert.once), cells(upsert.once)))
-    _check_upsert(spec, upsert)
+    items = compiler.items(upsert)
     return State(
-        upsert.table, upsert.key, cells(upsert.key), tuple(groups), _items(spec, upsert.each)
+        table=upsert.table,
+        key_columns=upsert.key,
+        key=cells(upsert.key),
+        groups=tuple(groups),
+        items=None if items is None else items.of,
     )
-
-
-def _check_upsert(spec: EventSpec, upsert: Upsert) -> None:
-    """Raise MappingError for what cannot converge, or fails on some events."""
-    if upsert.add and spec.history is None:
-        raise MappingError(f"{spec.name}: add needs a history that tells which events are new")
-    fields = field_types(spec.struct)
-    for policy, column in upsert.placed:
-        source = upsert.source(column)
-        field = fields.get(source.name) if isinstance(source, Field) else None
-        if policy == "rank":
-            order, values = upsert.rank[column], (source,) if field is None else labels(field)
-            if not set(values) <= set(order):
-                raise MappingError(
-                    f"{spec.name}: {column!r} has no rank for some values; a rank needs a required "
-                    f"field of an enumeration, and its values are {', '.join(map(str, values))}"
-                )
-        elif field is not None and (problem := _UNFIT.get((policy, value_kind(field)))):
-            raise MappingError(f"{spec.name}: {column!r}: {problem}")
-
-
-_UNFIT: Mapping[tuple[str, str | None], str] = {
-    ("add", "number"): "the sum of floats depends on their order; send integers, such as cents",
-    ("max", "json"): "max needs a number, a time or a text",
-    ("min", "json"): "min needs a number, a time or a text",
-}
-"""Policies and kinds of values that do not go together."""
 
 
 def _guard(prefix: str) -> tuple[str, str, str]:
     if prefix:
         return f"{prefix}_version", f"{prefix}_at", f"{prefix}_event"
     return "version", "version_at", "version_event"
-
-
-def _items(spec: EventSpec, each: str | None) -> Callable[[Event], Sequence[Any]] | None:
-    if each is None:
-        return None
-    if each not in spec.struct.__struct_fields__:
-        raise MappingError(f"{spec.name}: each={each!r} is not a field")
-    return lambda e: getattr(e.data, each) or ()

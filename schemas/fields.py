@@ -36,6 +36,24 @@ def is_container(kind: inspect.Type) -> bool:
     return isinstance(kind, inspect.CollectionType | inspect.DictType | inspect.StructType)
 
 
+def element(kind: inspect.Type) -> inspect.Type | None:
+    """The type of a list's elements; None if it is no list."""
+    if isinstance(kind, inspect.Metadata):
+        return element(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return next((found for part in kind.types if (found := element(part))), None)
+    return kind.item_type if isinstance(kind, inspect.CollectionType) else None
+
+
+def members(kind: inspect.Type) -> dict[str, inspect.Type]:
+    """The fields of a type that is a struct; none if it is another one."""
+    if isinstance(kind, inspect.Metadata):
+        return members(kind.type)
+    if not isinstance(kind, inspect.StructType):
+        return {}
+    return {field.name: field.type for field in kind.fields}
+
+
 _KINDS: Mapping[type[inspect.Type], str] = {
     inspect.StrType: "text",
     inspect.EnumType: "text",
@@ -44,13 +62,15 @@ _KINDS: Mapping[type[inspect.Type], str] = {
     inspect.DecimalType: "decimal",
     inspect.BoolType: "boolean",
     inspect.DateTimeType: "moment",
+    inspect.DateType: "day",
     inspect.BytesType: "bytes",
 }
 
 
 def value_kind(kind: inspect.Type) -> str | None:
     """What cells made of a field of this type are: ``id``, ``json``, ``text``, ``integer``,
-    ``number``, ``decimal``, ``boolean``, ``moment``, ``bytes``; None if they may be several things.
+    ``number``, ``decimal``, ``boolean``, ``moment``, ``day``, ``bytes``; None if they may be
+    several things.
     """
     if is_json(kind) or is_container(kind):
         return "json"

@@ -35,7 +35,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from penstock.schemas.event import EventData
+from penstock.schemas.event import Event, EventData
 
 Data = TypeVar("Data", bound=EventData)
 
@@ -51,7 +51,11 @@ class Attribute(Enum):
     CORR = "e.corr"
     CAUSE = "e.cause"
     KEY_TEXT = "key_text(e.entity)"
+    PROJECT = "(None if e.project is None else entity_uuid('project', e.project))"
+    OCCURRED_DAY = "day(e.time)"
+    ENTITY = "e.entity"
     ITEM = "item"
+    INDEX = "item[0]"
 
 
 OCCURRED_AT = Attribute.OCCURRED_AT
@@ -63,8 +67,14 @@ CORR = Attribute.CORR
 CAUSE = Attribute.CAUSE
 KEY_TEXT = Attribute.KEY_TEXT
 """The text the key was made from; NULL if it is a UUID itself."""
+PROJECT = Attribute.PROJECT
+"""The key of the project that the envelope names; NULL if it names none."""
+OCCURRED_DAY = Attribute.OCCURRED_DAY
+"""The day on which it occurred, in UTC."""
 ITEM = Attribute.ITEM
-"""The element of the list that ``each`` names."""
+"""The element of the list that ``each`` names: an id as its key, a struct or a list as jsonb."""
+INDEX = Attribute.INDEX
+"""The place of the element in that list, from 0."""
 
 
 AGENT_STATE = "AGENT_STATE"
@@ -75,6 +85,22 @@ class Field(msgspec.Struct, frozen=True):
     """A value that comes from the field of another name than the column."""
 
     name: str
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A value that comes from this field of the element of the list that ``each`` names."""
+
+    name: str
+
+
+class Computed(msgspec.Struct, frozen=True):
+    """A value that ``make`` computes of the event, and of nothing else: no clock, no state.
+
+    What it returns is stored as a field of the annotated type would be, so ``make`` states one. The
+    fields are in ``event.data``, but for the key, which is ``event.entity``.
+    """
+
+    make: Callable[[Event], Any]
 
 
 class History(msgspec.Struct, frozen=True):
@@ -113,9 +139,15 @@ class Log(msgspec.Struct, frozen=True):
 
 
 class AuditLog(msgspec.Struct, frozen=True):
-    """The generic history of administrative events, ``audit.log``."""
+    """The generic history of administrative events, ``audit.log``.
 
-    resource_type: str
+    ``values`` say where more of its columns come from: ``action`` (else the verb), ``resource_id``
+    (else the key), ``old_values``, ``new_values``, ``changed``, ``ip``, ``user_agent``,
+    ``session_id``.
+    """
+
+    resource_type: str | Field
+    values: Mapping[str, Any] = {}
     table: str = "audit.log"
 
     @property
@@ -130,7 +162,8 @@ class Upsert(msgspec.Struct, frozen=True):
     ``guard`` prefixes the columns of the ``last`` group's guard: ``<guard>_version``,
     ``<guard>_at``, ``<guard>_event``; without one they are ``version``, ``version_at``,
     ``version_event``. The ``first`` group's guard is ``created_at``, ``created_event``. All events
-    that state a group of a table must list the same columns for it.
+    that state a group of a table must list the same columns for it. Rows that state nothing but
+    ``once``, under a key with `EVENT_ID`, are made by one event and never change.
     """
 
     table: str
@@ -152,15 +185,24 @@ class Upsert(msgspec.Struct, frozen=True):
         return [(policy, column) for policy in _POLICIES for column in getattr(self, policy)]
 
     def source(self, column: str) -> Any:
-        """Where its value comes from: `Field`, `Attribute`, or the value itself."""
+        """Where its value comes from: `Field`, `Item`, `Attribute`, `Computed`, or the value."""
         return self.values.get(column, Field(column))
+
+    @property
+    def made(self) -> bool:
+        """True if one event alone makes the row."""
+        sources = map(self.source, self.key)
+        return Attribute.EVENT_ID in sources and {p for p, _ in self.placed} == {"key", "once"}
 
 
 _POLICIES = ("key", "last", "first", "max", "min", "rank", "add", "once")
 
 
 class Ref(msgspec.Struct, frozen=True):
-    """``field`` names a row of ``table``. If that row is not there yet, a stub is made for it."""
+    """``field`` names a row of ``table``. If that row is not there yet, a stub is made for it.
+
+    A list of ids names several, and ``ranking.agent_id`` those in a field of a list's elements.
+    """
 
     field: str
     table: str

@@ -10,7 +10,16 @@ import msgspec
 
 from penstock.schemas.event_type import EventType
 from penstock.schemas.fields import field_types, struct_fields
-from penstock.schemas.mapping import Attribute, AuditLog, EventSpec, Field, History, Log, Upsert
+from penstock.schemas.mapping import (
+    Attribute,
+    AuditLog,
+    Computed,
+    EventSpec,
+    Field,
+    History,
+    Log,
+    Upsert,
+)
 from penstock.schemas.rows import MappingError
 
 _HEADER: Mapping[Attribute, str] = {
@@ -22,7 +31,11 @@ _HEADER: Mapping[Attribute, str] = {
     Attribute.CORR: "corr",
     Attribute.CAUSE: "cause",
     Attribute.KEY_TEXT: "entity_id",
+    Attribute.ENTITY: "entity_id",
+    Attribute.PROJECT: "project_id",
 }
+_ALWAYS = (Attribute.ITEM, Attribute.INDEX, Attribute.OCCURRED_DAY)
+"""Told by what is kept anyway: the list of the elements, and the time."""
 
 
 class Recall(msgspec.Struct, frozen=True):
@@ -31,7 +44,8 @@ class Recall(msgspec.Struct, frozen=True):
     ``marks`` are the values of columns by which rows of this type are told from others of the
     table. ``attributes`` and ``fields`` name the column of each part that has one; where the data
     is ``whole``, every field is in the column ``data``, unless it is above ``limit`` bytes. ``key``
-    is the column of the key field, None if there is none.
+    is the column of the key field, None if there is none. ``complete`` is True if every row keeps
+    every field.
     """
 
     table: str
@@ -40,6 +54,7 @@ class Recall(msgspec.Struct, frozen=True):
     fields: Mapping[str, str]
     key: str | None
     whole: bool
+    complete: bool
     limit: int | None = None
 
     def keeps(self, source: Any, key: str) -> bool:
@@ -50,8 +65,10 @@ class Recall(msgspec.Struct, frozen=True):
             if source.name == key:
                 return self.key is not None
             return (self.whole and self.limit is None) or source.name in self.fields
-        if isinstance(source, Attribute) and source is not Attribute.ITEM:
+        if isinstance(source, Attribute) and source not in _ALWAYS:
             return source in self.attributes
+        if isinstance(source, Computed):
+            return self.complete
         return True
 
     def mistaken_for(self, other: "Recall") -> bool:
@@ -68,6 +85,7 @@ def recall(spec: EventSpec) -> Recall | None:
     if isinstance(history, History):
         return _of_columns(spec, history)
     own = {"domain": history.domain} if isinstance(history, Log) else {}
+    limit = None if isinstance(history, AuditLog) else history.data_limit
     return Recall(
         table=history.table,
         marks={**own, "event_type": spec.name},
@@ -75,7 +93,8 @@ def recall(spec: EventSpec) -> Recall | None:
         fields={},
         key="entity_id",
         whole=True,
-        limit=None if isinstance(history, AuditLog) else history.data_limit,
+        complete=limit is None,
+        limit=limit,
     )
 
 
@@ -89,10 +108,11 @@ def _of_columns(spec: EventSpec, history: History) -> Recall:
             fields[source.name] = column
         elif isinstance(source, Attribute):
             attributes[source] = column
-        elif source is not None:
+        elif source is not None and not isinstance(source, Computed):
             marks[column] = source
+    complete = set(field_types(spec.struct)) <= set(fields)
     key = fields.pop(spec.key, None)
-    return Recall(history.table, marks, attributes, fields, key, whole=False)
+    return Recall(history.table, marks, attributes, fields, key, whole=False, complete=complete)
 
 
 def check_sums(types: Collection[EventType]) -> None:
@@ -109,7 +129,7 @@ def _check_sum(spec: EventSpec, upsert: Upsert, kept: Mapping[str, Recall]) -> N
     for column, source in _needed(upsert):
         if not own.keeps(source, spec.key):
             clipped = own.whole and own.limit is not None
-            remedy = "drop its data_limit" if clipped else "give it a column for that"
+            remedy = "drop its data_limit" if clipped else _remedy(source)
             raise MappingError(
                 f"{spec.name}: add needs {column!r} in the history {own.table}, to compute the sum "
                 f"again if it is ever lost; {remedy}"
@@ -123,11 +143,26 @@ def _check_sum(spec: EventSpec, upsert: Upsert, kept: Mapping[str, Recall]) -> N
             )
 
 
+def _remedy(source: Any) -> str:
+    every = isinstance(source, Computed)
+    return "give it columns for all fields, or use Log" if every else "give it a column for that"
+
+
 def _needed(upsert: Upsert) -> Iterator[tuple[str, Any]]:
     for column in (*upsert.key, *upsert.add):
         yield column, upsert.source(column)
     if upsert.each is not None:
         yield upsert.each, Field(upsert.each)
+
+
+def fields_of(spec: EventSpec, upsert: Upsert, columns: Collection[str]) -> set[str]:
+    """The fields that these columns are made of."""
+    known = set(field_types(spec.struct))
+    sources = [upsert.source(column) for column in columns]
+    if any(isinstance(source, Computed) for source in sources):
+        return known
+    names = {source.name for source in sources if isinstance(source, Field)} & known
+    return names if upsert.each is None else {*names, upsert.each}
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -161,17 +196,23 @@ def losses(spec: EventSpec) -> Iterator[Loss]:
             yield Loss(spec.name, _WHAT.get(source, source.name.lower()))
         elif isinstance(source, Field) and source.name in gone and kept.limit is None:
             yield Loss(spec.name, source.name)
+        elif isinstance(source, Computed) and gone and kept.limit is None:
+            what = f"what {source.make.__name__} makes of {', '.join(gone)}"
+            yield Loss(spec.name, what)
 
 
 _WHAT: Mapping[Attribute, str] = {
     Attribute.KEY_TEXT: "the text that its key was made from, unless the state says it",
     Attribute.VERSION: "the sequence, which decides what is newer",
+    Attribute.PROJECT: "the project",
 }
 
 
 def _stated(upsert: Upsert) -> Iterator[Any]:
     for _, column in upsert.placed:
         yield upsert.source(column)
+    if upsert.each is not None:
+        yield Field(upsert.each)
     if upsert.last:
         yield Attribute.VERSION
 

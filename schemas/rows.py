@@ -4,27 +4,27 @@ Rows are made once per event, so the functions are generated as source text, as 
 library's dataclasses are: one expression per column, no dispatch while they run.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Any, get_type_hints
 
 import msgspec
-from msgspec import NODEFAULT, Raw, inspect
+from msgspec import Raw, inspect
 
-from penstock.schemas.cells import Cell, Cells, compile_cells
+from penstock.schemas.cells import Cells, compile_cells
 from penstock.schemas.event import Event, EventData
 from penstock.schemas.fields import (
+    element,
     extra,
     field_types,
     is_container,
     is_json,
     is_moment,
     is_optional,
-    struct_fields,
+    members,
 )
 from penstock.schemas.identity import canonical, entity_uuid
-from penstock.schemas.mapping import Attribute, Field, Log
+from penstock.schemas.mapping import Attribute, Computed, Field, Item, Upsert
 
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 """The ends of the calendar. Runtimes write them where they mean that there is no time (Go's zero
@@ -50,17 +50,19 @@ def raw_json(value: Raw) -> bytes | None:
     return None if text == _NULL or not text else text
 
 
-def clipped(raw: Raw, limit: int, keep: tuple[str, ...]) -> Raw | bytes:
-    """``raw``, or above ``limit`` bytes only its fields ``keep`` with the size and checksum."""
-    if len(raw) <= limit:
-        return raw
-    fields = msgspec.json.decode(raw, type=dict[str, Raw])
-    kept: dict[str, Any] = {name: fields[name] for name in keep if name in fields}
-    kept["omitted"] = {"bytes": len(raw), "sha256": sha256(raw).hexdigest()}
-    return msgspec.json.encode(kept)
+def encoded(value: Any) -> bytes | None:
+    """Any JSON that was decoded within a list; ``None`` becomes SQL's NULL."""
+    return None if value is None else msgspec.json.encode(value)
+
+
+def day(moment: datetime) -> date:
+    """The day in UTC."""
+    return moment.astimezone(UTC).date()
 
 
 _NAMES: dict[str, Any] = {
+    "day": day,
+    "encoded": encoded,
     "FIRST": FIRST,
     "LAST": LAST,
     "entity_uuid": entity_uuid,
@@ -70,53 +72,55 @@ _NAMES: dict[str, Any] = {
 }
 
 
-def wire_struct(
-    struct: type[EventData], key: str, only: Collection[str] | None = None
-) -> type[msgspec.Struct]:
-    """The struct as it travels: without the key field, JSON documents left undecoded; with ``only``
-    without the other fields too.
+class Items(msgspec.Struct, frozen=True):
+    """What a fan-out goes over: the elements of the list ``field``, whose type is ``kind``; with
+    ``indexed`` each comes as the pair of its place and itself.
     """
-    hints = get_type_hints(struct, include_extras=True)
-    fields: list[Any] = []
-    for field in struct_fields(struct):
-        if field.name == key or (only is not None and field.name not in only):
-            continue
-        annotation = Raw if is_json(field.type) else hints[field.name]
-        if field.default is not NODEFAULT:
-            default = Raw(_NULL) if annotation is Raw else field.default
-            fields.append((field.name, annotation, default))
-        elif field.default_factory is not NODEFAULT:
-            fields.append(
-                (field.name, annotation, msgspec.field(default_factory=field.default_factory))
-            )
-        else:
-            fields.append((field.name, annotation))
-    return msgspec.defstruct(
-        f"{struct.__name__}Data", fields, frozen=True, kw_only=True, module=struct.__module__
-    )
+
+    field: str
+    kind: inspect.Type
+    indexed: bool
+
+    @property
+    def access(self) -> str:
+        """The element, in the text of a row function."""
+        return "item[1]" if self.indexed else "item"
+
+    def of(self, e: Event) -> Sequence[Any]:
+        """The elements that an event has; none where the list is not there."""
+        found: Sequence[Any] = getattr(e.data, self.field) or ()
+        return list(enumerate(found)) if self.indexed else found
 
 
-def strict(wire: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """The same, but a field that it does not have is an error."""
-    return msgspec.defstruct(
-        wire.__name__, [], bases=(wire,), frozen=True, kw_only=True, forbid_unknown_fields=True
-    )
-
-
-def _field_expression(name: str, kind: inspect.Type, *, key: bool) -> str:
-    access = "e.entity" if key else f"d.{name}"
+def _made(access: str, kind: inspect.Type) -> str:
+    """The cell for a value of this type, JSON documents aside."""
     id_kind = extra(kind, "id")
-    if is_json(kind):
-        return f"raw_json({access})"
     if id_kind is not None:
         made = f"entity_uuid({id_kind!r}, {access})"
     elif is_container(kind):
-        made = f"encode({access})"
+        made = _list_of_ids(access, kind) or f"encode({access})"
     elif is_moment(kind) and is_optional(kind):
         return f"(m if (m := {access}) is None or FIRST < m < LAST else None)"
     else:
         return access
     return f"(None if {access} is None else {made})" if is_optional(kind) else made
+
+
+def _list_of_ids(access: str, kind: inspect.Type) -> str | None:
+    """A list of ids as that of their keys."""
+    inner = element(kind)
+    id_kind = None if inner is None else extra(inner, "id")
+    if id_kind is None:
+        return None
+    keys = f"entity_uuid({id_kind!r}, i)"
+    if inner is not None and is_optional(inner):
+        keys = f"None if i is None else {keys}"
+    return f"encode([{keys} for i in {access}])"
+
+
+def _within(access: str, kind: inspect.Type) -> str:
+    """The cell for a value within a list, or a computed one, where JSON is decoded."""
+    return f"encoded({access})" if is_json(kind) else _made(access, kind)
 
 
 class RowCompiler:
@@ -128,15 +132,42 @@ class RowCompiler:
         self._fields = field_types(struct)
 
     def cells(
-        self, columns: Sequence[str], values: Mapping[str, Any], *, optional: bool = False
+        self,
+        columns: Sequence[str],
+        values: Mapping[str, Any],
+        *,
+        items: Items | None = None,
+        optional: bool = False,
     ) -> Cells:
         """A function of (event, item) that gives the cells of ``columns``.
 
         With ``optional`` a column without a source is stated as NULL. Raises MappingError.
         """
         names = dict(_NAMES)
-        parts = [self._expression(column, values, names, optional=optional) for column in columns]
+        parts = [
+            self._expression(column, values.get(column, Field(column)), names, items)
+            or self._without(column, optional=optional)
+            for column in columns
+        ]
         return compile_cells(parts, names)
+
+    def state_cells(
+        self, upsert: Upsert, columns: Sequence[str], *, optional: bool = False
+    ) -> Cells:
+        """`cells` for columns of a row that the event changes. Raises MappingError."""
+        items = self.items(upsert)
+        return self.cells(columns, upsert.values, items=items, optional=optional)
+
+    def items(self, upsert: Upsert) -> Items | None:
+        """What the upsert fans out over, if it does. Raises MappingError."""
+        if upsert.each is None:
+            return None
+        if upsert.each not in self._fields or upsert.each == self._key:
+            raise MappingError(f"{self._type}: each={upsert.each!r} is not a field of the data")
+        kind = element(self._fields[upsert.each])
+        if kind is None:
+            raise MappingError(f"{self._type}: each={upsert.each!r} is not a list")
+        return Items(upsert.each, kind, Attribute.INDEX in upsert.values.values())
 
     def key_cells(self, columns: Sequence[str]) -> Cells:
         """A function of (event, item) that gives a key to look rows up by, which has no NULL.
@@ -152,20 +183,53 @@ class RowCompiler:
         return self.cells(columns, {})
 
     def _expression(
-        self, column: str, values: Mapping[str, Any], names: dict[str, Any], *, optional: bool
-    ) -> str:
-        value = values.get(column, Field(column))
+        self, column: str, value: Any, names: dict[str, Any], items: Items | None
+    ) -> str | None:
+        """The cell of ``column``; None if its field is none of the struct's."""
+        if value is Attribute.ITEM or value is Attribute.INDEX or isinstance(value, Item):
+            return self._of_item(column, value, items)
         if isinstance(value, Attribute):
             return str(value.value)
+        if isinstance(value, Computed):
+            return self._computed(column, value, names)
         if isinstance(value, Field):
-            return self._field(column, value.name, optional=optional)
+            return self._field(value.name)
         constant = f"constant_{column}"
         names[constant] = value
         return constant
 
-    def _field(self, column: str, name: str, *, optional: bool) -> str:
-        if name in self._fields:
-            return _field_expression(name, self._fields[name], key=name == self._key)
+    def _of_item(self, column: str, value: Attribute | Item, items: Items | None) -> str:
+        if items is None:
+            raise MappingError(
+                f"{self._type}: column {column!r} comes from the elements of a list; name the list "
+                "with each=, in an Upsert"
+            )
+        if isinstance(value, Item):
+            fields = members(items.kind)
+            if value.name not in fields:
+                raise MappingError(
+                    f"{self._type}: column {column!r} is Item({value.name!r}), which the elements "
+                    f"of {items.field!r} do not have; they have {', '.join(fields) or 'no fields'}"
+                )
+            return _within(f"{items.access}.{value.name}", fields[value.name])
+        return str(value.value) if value is Attribute.INDEX else _within(items.access, items.kind)
+
+    def _computed(self, column: str, value: Computed, names: dict[str, Any]) -> str:
+        kind, made = returned(self._type, column, value), f"computed_{column}"
+        names[made] = value.make
+        plain = _within("c", kind)
+        if plain == "c":
+            return f"{made}(e)"
+        names[f"cell_{column}"] = eval(f"lambda c: {plain}", names)  # noqa: S307  (as in cells)
+        return f"cell_{column}({made}(e))"
+
+    def _field(self, name: str) -> str | None:
+        if name not in self._fields:
+            return None
+        access, kind = "e.entity" if name == self._key else f"d.{name}", self._fields[name]
+        return f"raw_json({access})" if is_json(kind) else _made(access, kind)
+
+    def _without(self, column: str, *, optional: bool) -> str:
         if optional:
             return "None"
         raise MappingError(
@@ -173,58 +237,15 @@ class RowCompiler:
             f"{', '.join(self._fields)}; name one with values={{{column!r}: Field(...)}}"
         )
 
-    def id_and_text(self, name: str) -> Callable[[Event], tuple[str, str] | None]:
-        """A function that gives the key and the text of the id field ``name``, None if unset."""
-        if name not in self._fields:
-            raise MappingError(f"{self._type}: Ref names {name!r}, which is not a field")
-        kind = extra(self._fields[name], "id")
-        if kind is None:
-            raise MappingError(f"{self._type}: Ref names {name!r}, whose type is not an id")
 
-        def pair(e: Event) -> tuple[str, str] | None:
-            text = e.entity if name == self._key else getattr(e.data, name)
-            return None if text is None else (entity_uuid(kind, text), text)
-
-        return pair
-
-
-LOG_COLUMNS = (
-    "domain",
-    "event_id",
-    "occurred_at",
-    "event_type",
-    "entity_id",
-    "version",
-    "actor",
-    "source",
-    "project_id",
-    "corr",
-    "cause",
-    "data",
-)
-
-
-def log_row(event_type: str, log: Log) -> Cells:
-    """The row function of the generic history."""
-    domain, limit, keep = log.domain, log.data_limit, log.keep
-
-    def rows(events: Iterable[Event], _items: Iterable[Any]) -> list[Cell]:
-        return [
-            (
-                domain,
-                e.id,
-                e.time,
-                event_type,
-                e.entity,
-                e.version,
-                e.actor,
-                e.source,
-                None if e.project is None else entity_uuid("project", e.project),
-                e.corr,
-                e.cause,
-                e.raw if limit is None else clipped(e.raw, limit, keep),
-            )
-            for e in events
-        ]
-
-    return Cells(rows)
+def returned(event_type: str, column: str, value: Computed) -> inspect.Type:
+    """The type that a computed value is annotated with. Raises MappingError."""
+    make = value.make
+    try:
+        found = get_type_hints(make, include_extras=True)["return"]
+    except (KeyError, TypeError, NameError) as exc:
+        raise MappingError(
+            f"{event_type}: column {column!r} is Computed by {make!r}, which does not say what it "
+            "returns; annotate it, as a field of the struct would be"
+        ) from exc
+    return inspect.type_info(found)

@@ -22,11 +22,12 @@ from tests.support.generated import EventMaker
 from tests.support.roles import migrated_by_its_owner
 from tests.support.rows import clear, snapshot
 
-CATALOGUE = Catalogue.load(("shop_events",))
-"""The built-in events, and with the example's also sums."""
+PACKAGES = ("shop_events", "league_events")
+CATALOGUE = Catalogue.load(PACKAGES)
+"""The built-in events, and with the examples' also all that the mapping language can say."""
 
 NAMES = ["a-1", "a-1", str(UUID(int=3))]
-NAMES += [entity_uuid(kind, "a-1") for kind in ("agent", "task", "vote_session", "order")]
+NAMES += [entity_uuid(kind, "a-1") for kind in ("agent", "task", "vote_session", "order", "match")]
 """An entity by its text, and by the UUID that is made from it, and another one."""
 
 VIEWS = ("collab.ballot_counted", "agents.v_active", "agents.kv_status")
@@ -82,7 +83,7 @@ def disturbed(draw: st.DrawFn, sent: list[Delivered]) -> list[list[Delivered]]:
 
 def test_state_does_not_depend_on_delivery(database: str) -> None:
     with asyncio.Runner() as runner:
-        runner.run(migrated_by_its_owner(database, ("shop_events",)))
+        runner.run(migrated_by_its_owner(database, PACKAGES))
         pool = runner.run(
             open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="")
         )

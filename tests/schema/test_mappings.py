@@ -1,6 +1,6 @@
 """The catalogue against the migrated database: what is written has a column that can hold it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import asyncpg
@@ -8,7 +8,7 @@ import pytest
 from msgspec import inspect
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.schemas.fields import field_types
+from penstock.schemas.generic import LOG_COLUMNS, audit_sources
 from penstock.schemas.mapping import (
     Attribute,
     AuditLog,
@@ -19,7 +19,8 @@ from penstock.schemas.mapping import (
     Ref,
     Upsert,
 )
-from penstock.schemas.rows import LOG_COLUMNS
+from penstock.schemas.policies import source_type
+from penstock.schemas.references import named
 from penstock.schemas.vocabulary import DOMAINS
 
 CATALOGUE = Catalogue.load()
@@ -29,6 +30,14 @@ ATTRIBUTES = {
     Attribute.OCCURRED_AT: "timestamp with time zone",
     Attribute.EVENT_ID: "uuid",
     Attribute.VERSION: "bigint",
+    Attribute.PROJECT: "uuid",
+    Attribute.OCCURRED_DAY: "date",
+    Attribute.INDEX: "integer",
+}
+CONSTANTS: Mapping[type, Collection[str]] = {
+    bool: {"boolean"},
+    int: INTEGERS,
+    str: {"text"},
 }
 GUARD = {"version": "bigint", "at": "timestamp with time zone", "event": "uuid"}
 DOMAIN_OF: Mapping[type, str] = {words: f"vocab.{name}" for name, words in DOMAINS.items()}
@@ -64,8 +73,9 @@ class Schema:
             parts = [part for part in kind.types if not isinstance(part, inspect.NoneType)]
             return all(self.holds(column_type, part) for part in parts)
         if isinstance(kind, inspect.Metadata):
-            named = {"id": "uuid", "json": "jsonb"}.get(next(iter(kind.extra or {}), ""))
-            return column_type == named if named else self.holds(column_type, kind.type)
+            extra = kind.extra or {}
+            stated = {"id": "uuid", "json": "jsonb"}.get(next(iter(extra), ""), extra.get("sql"))
+            return column_type == stated if stated else self.holds(column_type, kind.type)
         if isinstance(kind, inspect.EnumType):
             return column_type == DOMAIN_OF[kind.cls]
         if isinstance(kind, inspect.IntType):
@@ -78,12 +88,13 @@ SCALARS: Mapping[type, str] = {
     inspect.FloatType: "double precision",
     inspect.BoolType: "boolean",
     inspect.DateTimeType: "timestamp with time zone",
+    inspect.DateType: "date",
 }
 
 
 def _fits(kind: inspect.IntType, biggest: int) -> bool:
     high = kind.le if kind.le is not None else (kind.lt or 2**64) - 1
-    return kind.ge is not None and kind.ge >= 0 and high <= biggest
+    return kind.ge is not None and kind.ge >= -biggest - 1 and high <= biggest
 
 
 @pytest.fixture
@@ -94,53 +105,48 @@ async def schema(database: str) -> Schema:
     return Schema(rows)
 
 
-def written(spec: EventSpec) -> Iterator[tuple[str, str, Any]]:
-    """Every (table, column, source) that an event writes; source is as in ``values``."""
+def written(spec: EventSpec) -> Iterator[tuple[str, str, Upsert | None, Any]]:
+    """Every (table, column, upsert, source) that an event writes; source is as in ``values``."""
     history = spec.history
     if isinstance(history, History):
         for column in history.columns:
-            yield history.table, column, history.values.get(column, Field(column))
+            yield history.table, column, None, history.values.get(column, Field(column))
+    if isinstance(history, AuditLog):
+        for column, source in audit_sources(spec, history).items():
+            yield history.table, column, None, source
     for upsert in spec.states:
-        for column in columns_of(upsert):
-            yield upsert.table, column, upsert.values.get(column, Field(column))
+        for _, column in upsert.placed:
+            yield upsert.table, column, upsert, upsert.source(column)
 
 
-def columns_of(upsert: Upsert) -> tuple[str, ...]:
-    policies = (upsert.last, upsert.first, upsert.max, upsert.min, upsert.add, upsert.once)
-    return (*upsert.key, *(c for policy in policies for c in policy), *upsert.rank)
-
-
-def item_type(spec: EventSpec) -> inspect.Type:
-    """The type of an element of the list that a fan-out goes over."""
-    (each,) = {upsert.each for upsert in spec.states if upsert.each}
-    found = field_types(spec.struct)[each]
-    if isinstance(found, inspect.UnionType):
-        found = next(part for part in found.types if isinstance(part, inspect.ListType))
-    assert isinstance(found, inspect.ListType)
-    return found.item_type
-
-
-def fits(schema: Schema, spec: EventSpec, column_type: str, source: Any) -> bool:
-    fields = field_types(spec.struct)
-    if isinstance(source, Field):
-        # A group's column that the struct does not have is stated as NULL.
-        return source.name not in fields or schema.holds(column_type, fields[source.name])
-    if source is Attribute.ITEM:
-        return schema.holds(column_type, item_type(spec))
+def fits(
+    schema: Schema,
+    spec: EventSpec,
+    column: str,
+    column_type: str,
+    upsert: Upsert | None,
+    source: Any,
+) -> bool:
+    kind = source_type(spec, upsert, column, source)
+    if kind is not None:
+        return schema.holds(column_type, kind)
+    if source is None or isinstance(source, Field):
+        return True  # a group's column that the struct does not have is stated as NULL
     if isinstance(source, Attribute):
         return column_type == ATTRIBUTES.get(source, "text")
     if isinstance(source, tuple(DOMAINS.values())):
         return column_type == DOMAIN_OF[type(source)]
-    return {bool: "boolean", int: "integer", str: "text"}[type(source)] == column_type
+    return column_type in CONSTANTS[type(source)]
 
 
 async def test_every_column_exists_and_can_hold_its_values(schema: Schema) -> None:
     assert len(TYPES) > 30
     for kind in TYPES:
-        for table, column, source in written(kind.spec):
-            assert column in schema.tables[table], f"{kind.name} writes {table}.{column}"
+        for table, column, upsert, source in written(kind.spec):
+            place = f"{kind.name}: {table}.{column}"
+            assert column in schema.tables[table], place
             found = schema.tables[table][column]
-            assert fits(schema, kind.spec, found, source), f"{kind.name}: {table}.{column} {found}"
+            assert fits(schema, kind.spec, column, found, upsert, source), f"{place} {found}"
 
 
 async def test_every_guard_has_its_columns(schema: Schema) -> None:
@@ -160,10 +166,13 @@ async def test_the_generic_histories_have_their_columns(schema: Schema) -> None:
 
 async def test_a_column_that_no_event_writes_is_a_clock_a_mark_or_derived(schema: Schema) -> None:
     own = {"is_stub", "updated_at", "recorded_at", "event_id", "occurred_at"}
-    derived = {"collab.vote_session": {"results", "winner"}}
+    derived = {
+        "collab.vote_session": {"results", "winner"},
+        "audit.log": {"db_user", "txid", *LOG_COLUMNS[3:]},
+    }
     used: dict[str, set[str]] = {}
     for kind in TYPES:
-        for table, column, _ in written(kind.spec):
+        for table, column, _, _ in written(kind.spec):
             used.setdefault(table, set()).add(column)
         for state in kind.states:
             for group, _ in state.groups:
@@ -189,10 +198,12 @@ async def test_every_reference_of_the_database_is_declared(database: str) -> Non
     for child, field, parent, on_delete in found:
         assert on_delete == "r", f"{child}.{field} deletes more than it says"
         for kind in TYPES:
-            sources = {s for t, c, s in written(kind.spec) if (t, c) == (child, field)}
-            stated = {s.name for s in sources if isinstance(s, Field)}
-            for name in stated & set(field_types(kind.spec.struct)):
-                assert Ref(name, parent) in kind.spec.refs, f"{kind.name}: {name} -> {parent}"
+            for table, column, upsert, source in written(kind.spec):
+                if upsert is None or (table, column) != (child, field):
+                    continue
+                name = named(upsert, source)
+                absent = isinstance(source, Field) and source.name not in kind.fields
+                assert absent or Ref(name or "", parent) in kind.spec.refs, f"{kind.name}: {parent}"
 
 
 async def test_parents_keep_the_text_of_their_key(schema: Schema) -> None:

@@ -4,6 +4,7 @@ Every declared type is covered, including a user's own. All choices come from on
 Hypothesis may control.
 """
 
+import contextlib
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,9 +18,14 @@ from penstock.schemas.event_type import EventType
 from penstock.schemas.fields import field_types
 from penstock.schemas.identity import escape
 from penstock.worker.pipeline.ports import Message
+from tests.support.patterns import matching
 
 WORDS = ("alpha", "beta", "a b", "gämma", "=2E", "x.y", "*", ">", "..")
 DOCUMENTS: tuple[Any, ...] = (None, 1, "text", [1, 2], {"a": {"b": [True, None]}}, {"ü": 1.5})
+
+ADDRESSES = ("192.0.2.7", "::1", "2001:db8::a", "::ffff:192.0.2.7")
+_WITH_PROJECT = 0.3
+_TRIES = 200
 
 
 class EventMaker:
@@ -37,7 +43,6 @@ class EventMaker:
     def message(self, kind: EventType, number: int) -> Message:
         """A message with a valid event of type ``kind``; ``number`` makes its id unique."""
         entity = self._rng.choice(self._entities)
-        types = field_types(kind.spec.struct)
         body = {
             "specversion": "1.0",
             "id": str(UUID(int=(self._rng.randrange(8) << 64) + number)),
@@ -46,10 +51,22 @@ class EventMaker:
             "subject": entity,
             "time": self._moment(),
             "sequence": self._rng.randint(1, 4),
-            "data": {n: self._value(t) for n, t in types.items() if n != kind.spec.key},
+            "data": self._data(kind),
         }
+        if self._rng.random() < _WITH_PROJECT:
+            body["project"] = self._rng.choice(self._entities)
         subject = f"{kind.prefix}{escape(entity)}{kind.suffix}"
         return Message(subject=subject, body=msgspec.json.encode(body))
+
+    def _data(self, kind: EventType) -> dict[str, Any]:
+        """Data that the type takes, its own rules included."""
+        types = field_types(kind.spec.struct)
+        for _ in range(_TRIES):
+            data = {n: self._value(t) for n, t in types.items() if n != kind.spec.key}
+            with contextlib.suppress(msgspec.ValidationError):
+                kind.decode(msgspec.json.encode(data))
+                return data
+        raise AssertionError(f"{kind.name}: no data found that its rule takes")
 
     def _moment(self) -> str:
         return (self._start + timedelta(seconds=self._rng.randrange(self._seconds))).isoformat()
@@ -61,12 +78,14 @@ class EventMaker:
                 return self._rng.choice(DOCUMENTS)
             if "id" in extra:
                 return self._rng.choice(self._entities)
+            if extra.get("sql") == "inet":
+                return self._rng.choice(ADDRESSES)
             return self._value(kind.type)
         if isinstance(kind, inspect.UnionType):
             return self._value(self._rng.choice(kind.types))
         return self._plain(kind)
 
-    def _plain(self, kind: inspect.Type) -> Any:  # noqa: PLR0911  (a table of cases)
+    def _plain(self, kind: inspect.Type) -> Any:  # noqa: C901, PLR0911  (a table of cases)
         match kind:
             case inspect.NoneType():
                 return None
@@ -77,18 +96,27 @@ class EventMaker:
             case inspect.DateTimeType():
                 return self._moment()
             case inspect.IntType():
-                low = -5 if kind.ge is None else kind.ge
+                low = max(-5, -5 if kind.ge is None else kind.ge)
                 return self._rng.randint(low, min(low + 7, low + 7 if kind.le is None else kind.le))
             case inspect.FloatType():
                 return self._rng.choice([0.0, 0.25, 1.0])
             case inspect.StrType():
-                return "worker" if kind.pattern else self._rng.choice(WORDS)
+                return self._text(kind)
             case inspect.ListType():
-                made = [self._value(kind.item_type) for _ in range(self._rng.randrange(3))]
-                return list(dict.fromkeys(made))
+                least = kind.min_length or 0
+                return self._list(kind.item_type, self._rng.randint(least, least + 2))
+            case inspect.StructType():
+                return {field.encode_name: self._value(field.type) for field in kind.fields}
             case inspect.DictType():
                 return {
                     self._value(kind.key_type): self._value(kind.value_type)
                     for _ in range(self._rng.randrange(3))
                 }
         raise AssertionError(f"no value for {kind}")
+
+    def _text(self, kind: inspect.StrType) -> str:
+        return matching(kind.pattern, self._rng) if kind.pattern else self._rng.choice(WORDS)
+
+    def _list(self, kind: inspect.Type, length: int) -> list[Any]:
+        made = [self._value(kind) for _ in range(length)]
+        return made if isinstance(kind, inspect.StructType) else list(dict.fromkeys(made))

@@ -11,7 +11,7 @@ _TABLES = """
 SELECT n.nspname || '.' || c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND n.nspname IN ('events', 'agents', 'tasks', 'messages', 'collab', 'audit', 'shop')
+  AND n.nspname IN ('events', 'agents', 'tasks', 'messages', 'collab', 'audit', 'shop', 'league')
 ORDER BY 1
 """
 

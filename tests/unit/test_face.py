@@ -34,7 +34,6 @@ INTERNAL = {
     "AGENT_STATE",
     "DOMAINS",
     "Envelope",
-    "Event",
     "STATUS_KEY",
     "canonical",
     "escape",

@@ -1,5 +1,6 @@
 """The catalogue for people and tools: a table, Markdown, or JSON Schema."""
 
+import inspect
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import msgspec
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import EventType
+from penstock.schemas.wire import rule
 from penstock.worker.commands.columns import columns
 
 _TITLES = ("type", "subject", "stream", "history", "state", "what it says")
@@ -68,6 +70,8 @@ def event_schema(kind: EventType) -> dict[str, Any]:
     )
     data = _resolved(found, parts)
     subject = data["properties"].pop(kind.spec.key)
+    if checked := inspect.getdoc(rule(kind.spec.struct)):
+        data["description"] = f"{data.get('description', '')} {checked}".strip()
     data["required"] = [name for name in data.get("required", []) if name != kind.spec.key]
     return {
         "type": "object",

@@ -8,7 +8,7 @@ transactions never deadlock.
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from itertools import repeat
+from itertools import chain, repeat
 from operator import add, itemgetter
 from typing import Any
 
@@ -144,6 +144,8 @@ def find_stubs(kinds: ByType) -> dict[str, list[tuple[str, str]]]:
     for kind, same in kinds:
         for table, reference in kind.references:
             found[table].update([pair for e in same if (pair := reference(e)) is not None])
+        for table, listed in kind.listed_references:
+            found[table].update(chain.from_iterable(map(listed, same)))
     return {table: sorted(pairs) for table, pairs in sorted(found.items()) if pairs}
 
 

@@ -13,8 +13,8 @@ from penstock.schemas.cells import Cells
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import EventType, Group, State
 from penstock.schemas.fields import field_types, value_kind
-from penstock.schemas.mapping import ITEM, Field, Upsert
-from penstock.schemas.recall import Recall, recall
+from penstock.schemas.mapping import Field, Upsert
+from penstock.schemas.recall import Recall, fields_of, recall
 from penstock.schemas.rows import RowCompiler
 from penstock.worker.pipeline.folds import Changes, Folded, fold
 from penstock.worker.pipeline.plan import changes_of
@@ -86,16 +86,13 @@ class _Saying:
         self._cells = {group: self._cells_of(names) for group, names in self.kept.items()}
 
     def _cells_of(self, names: Sequence[str]) -> Cells:
-        return self._compiler.cells(names, self._upsert.values, optional=True)
+        return self._compiler.state_cells(self._upsert, names, optional=True)
 
     def past(self, since: datetime | None) -> "_Legible":
         """The events, with the fields that are needed here."""
         columns = [*self._upsert.key, *chain.from_iterable(self.kept.values())]
-        known = field_types(self._kind.spec.struct)
-        sources = [self._upsert.source(column) for column in columns]
-        names = {one.name for one in sources if isinstance(one, Field) and one.name in known}
-        each = {self._upsert.each} if self._upsert.each else set()
-        return _Legible(self._kind, names | each, since)
+        names = fields_of(self._kind.spec, self._upsert, columns)
+        return _Legible(self._kind, names, since)
 
     def rows(
         self, events: Sequence[Event], oldest: tuple[str, datetime] | None
@@ -156,8 +153,14 @@ def _sayings(catalogue: Catalogue, table: str) -> Iterator[_Saying]:
         if own is None or any(own.mistaken_for(other) for other in others):
             continue
         for upsert, state in zip(kind.spec.states, kind.states, strict=True):
-            if upsert.table == table and all(_keeps(kind, upsert, c, own) for c in upsert.key):
+            if upsert.table == table and _legible(kind, upsert, own):
                 yield _Saying(kind, upsert, state, own)
+
+
+def _legible(kind: EventType, upsert: Upsert, own: Recall) -> bool:
+    """Whether the history tells which rows the events are about."""
+    listed = upsert.each is None or own.whole or upsert.each in own.fields
+    return listed and all(_keeps(kind, upsert, column, own) for column in upsert.key)
 
 
 def _kept(kind: EventType, upsert: Upsert, group: Group, own: Recall) -> tuple[str, ...]:
@@ -168,7 +171,7 @@ def _keeps(kind: EventType, upsert: Upsert, column: str, own: Recall) -> bool:
     """Whether the history keeps what the event says about the column."""
     source = upsert.source(column)
     if not isinstance(source, Field) or source.name == kind.spec.key:
-        return own.keeps(source, kind.spec.key) or source is ITEM
+        return own.whole or own.keeps(source, kind.spec.key)
     known = field_types(kind.spec.struct)
     if source.name not in known or own.whole:
         return True

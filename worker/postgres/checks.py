@@ -233,7 +233,7 @@ def of_tables(pool: asyncpg.Pool, catalogue: Catalogue, since: datetime | None) 
     """All of them, those first that others build on."""
     tables = sorted(catalogue.keys, key=lambda table: (catalogue.depths[table], table))
     histories = [table for table in catalogue.tables if table not in catalogue.keys]
-    parents = {table for kind in catalogue.types.values() for table, _ in kind.references}
+    parents = {ref.table for kind in catalogue.types.values() for ref in kind.spec.refs}
     return [
         PartitionCheck(pool),
         *(StateCheck(pool, catalogue, table, since) for table in tables),

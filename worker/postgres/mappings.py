@@ -28,6 +28,7 @@ _TAKES = {
     "decimal": {"numeric"},
     "boolean": {"boolean"},
     "moment": {"timestamp with time zone", "date"},
+    "day": {"date"},
     "bytes": {"bytea"},
 }
 """Which columns a kind of value fits into, as asyncpg encodes it."""
@@ -40,6 +41,7 @@ _EXACT = {
     "decimal": {"numeric"},
     "boolean": {"boolean"},
     "moment": {"timestamp with time zone"},
+    "day": {"date"},
 }
 """Where two values are equal and in order only if they are so here: for keys, max and min."""
 

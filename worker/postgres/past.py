@@ -1,9 +1,9 @@
 """Events read back from their history, as far as it keeps them."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import asyncpg
 import msgspec
@@ -11,13 +11,14 @@ from msgspec import Raw
 
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import EventType
-from penstock.schemas.fields import field_types, value_kind
+from penstock.schemas.fields import field_types, is_json, value_kind
 from penstock.schemas.mapping import Attribute
 from penstock.schemas.recall import recall
-from penstock.schemas.rows import wire_struct
+from penstock.schemas.wire import wire_struct
 from penstock.worker.postgres.statements import quoted
 
 _NOTHING = Raw(b"null")
+_KEYS = (Attribute.KEY_TEXT, Attribute.ENTITY)
 
 
 class Past:
@@ -62,7 +63,7 @@ class Past:
 
     @property
     def _attributes(self) -> Sequence[Attribute]:
-        return [one for one in self._recall.attributes if one is not Attribute.KEY_TEXT]
+        return [one for one in self._recall.attributes if one not in _KEYS]
 
     def _field(self, name: str) -> str:
         column = quoted(self._recall.fields[name])
@@ -81,7 +82,7 @@ class Past:
             held.get(Attribute.VERSION) or 0,
             held.get(Attribute.SOURCE) or "",
             held.get(Attribute.ACTOR),
-            None,
+            held.get(Attribute.PROJECT) and str(held[Attribute.PROJECT]),
             held.get(Attribute.CORR),
             held.get(Attribute.CAUSE),
             self._read(cells[len(held) :]),
@@ -95,19 +96,29 @@ class Past:
         return lambda cells: decode(cells[0])
 
     def _columns(self) -> Callable[[Sequence[Any]], Any]:
-        kinds = field_types(self._kind.spec.struct)
-        listed = {name for name in self._wanted if value_kind(kinds[name]) == "json"}
+        """Of columns: documents undecoded, lists with their elements, as the decoder gives them."""
+        struct = self._kind.spec.struct
+        kinds, hints = field_types(struct), get_type_hints(struct, include_extras=True)
+        readers = [
+            Raw
+            if is_json(kinds[name])
+            else msgspec.json.Decoder(hints[name]).decode
+            if value_kind(kinds[name]) == "json"
+            else _as_it_is
+            for name in self._wanted
+        ]
 
         def read(cells: Sequence[Any]) -> Any:
-            found: Mapping[str, Any] = dict(zip(self._wanted, cells, strict=True))
+            found = zip(self._wanted, readers, cells, strict=True)
             return SimpleNamespace(
-                **{
-                    name: msgspec.json.decode(cell) if name in listed and cell else cell
-                    for name, cell in found.items()
-                }
+                **{name: None if cell is None else made(cell) for name, made, cell in found}
             )
 
         return read
+
+
+def _as_it_is(cell: Any) -> Any:
+    return cell
 
 
 def _text(mark: Any) -> str:

@@ -26,6 +26,7 @@ _HEADER: Mapping[Attribute, str] = {
     Attribute.ACTOR: "actor",
     Attribute.CORR: "correlationid",
     Attribute.CAUSE: "causationid",
+    Attribute.PROJECT: "project",
 }
 _NOWHERE = "/penstock/history"
 """The source of an event whose history does not keep it; no row needs it then."""
@@ -89,8 +90,6 @@ class Recalled:
             for one, name in _HEADER.items()
             if one in kept.attributes and row[kept.attributes[one]] is not None
         }
-        if kept.whole and row["project_id"] is not None:
-            attributes["project"] = row["project_id"]
         envelope = {
             "specversion": "1.0",
             "id": row["event_id"],

@@ -160,9 +160,12 @@ def _again(kind: EventType, tables: Collection[str]) -> EventType:
         for state in kind.states
         if state.table in tables
     ]
-    references = kind.references if states else ()
     return msgspec.structs.replace(
-        kind, name=f"{kind.name} again", states=tuple(states), references=references
+        kind,
+        name=f"{kind.name} again",
+        states=tuple(states),
+        references=kind.references if states else (),
+        listed_references=kind.listed_references if states else (),
     )
 
 

@@ -3,7 +3,8 @@
 Tables come by the depth of their references, parents before children, then by name, each in one
 pass over its keys in their order, so that two transactions never wait for each other in a circle.
 An upsert does for any rows. Where a batch says of every row how it began (a message that was sent,
-a task that was created), the rows are probably not there yet, and COPY costs a third of it.
+a task that was created), or no other event may change it, the rows are probably not there yet, and
+COPY costs a third of it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +14,7 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import Group
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.plan import Plan, StateRows
-from penstock.worker.postgres import statements
+from penstock.worker.postgres import made_rows, statements
 from penstock.worker.postgres.copy import FEW_ROWS, OptimisticCopy, Rows
 from penstock.worker.postgres.parts import Part
 from penstock.worker.postgres.transaction import SAVEPOINT, Connection
@@ -43,6 +44,7 @@ class StateWriter:
         self._types = types
         self._keys = catalogue.keys
         self._depths = catalogue.depths
+        self._made = catalogue.made
         self._copying = OptimisticCopy()
         self._upserts: dict[tuple[str, tuple[Group, ...]], str] = {}
         self._stubs: dict[str, tuple[str, str]] = {}
@@ -121,7 +123,8 @@ class StateWriter:
 
     async def _copied(self, connection: Connection, state: StateRows, rows: Rows) -> bool:
         """Whether the rows were new and are in."""
-        if not state.begun or len(state.rows) <= FEW_ROWS:
+        begun = state.begun or state.table in self._made
+        if not begun or len(state.rows) <= FEW_ROWS:
             return False
         if self._copying.worth_trying([state.table]):
             await connection.execute(SAVEPOINT)
@@ -132,14 +135,15 @@ class StateWriter:
     def _upsert(self, state: StateRows) -> str:
         shape = (state.table, state.groups)
         if shape not in self._upserts:
-            self._upserts[shape] = statements.upsert(
-                state.table,
-                self._keys[state.table],
-                state.groups,
-                self._types[state.table],
-                restate=state.table in self._restated,
-            )
+            self._upserts[shape] = self._statement(*shape)
         return self._upserts[shape]
+
+    def _statement(self, table: str, groups: tuple[Group, ...]) -> str:
+        key, types, restate = self._keys[table], self._types[table], table in self._restated
+        if table in self._made:
+            columns = statements.state_columns(key, groups, types)
+            return made_rows.insert(table, key, columns, types, restate=restate)
+        return statements.upsert(table, key, groups, types, restate=restate)
 
     def _stub(self, table: str) -> tuple[str, str]:
         """The statements that make parents, and that complete those which are there."""

@@ -15,7 +15,7 @@ import msgspec
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import EventType, State
-from penstock.schemas.mapping import Field
+from penstock.schemas.recall import fields_of
 from penstock.worker.errors import SinkUnavailable
 from penstock.worker.pipeline.folds import Folded, fold
 from penstock.worker.pipeline.plan import changes_of
@@ -164,9 +164,7 @@ def _needed(kind: EventType, table: str) -> set[str]:
     names: set[str] = set()
     for upsert in kind.spec.states:
         if upsert.table == table and upsert.add:
-            sources = [upsert.source(column) for column in (*upsert.key, *upsert.add)]
-            names |= {source.name for source in sources if isinstance(source, Field)}
-            names |= {upsert.each} if upsert.each else set()
+            names |= fields_of(kind.spec, upsert, (*upsert.key, *upsert.add))
     return names
 
 

@@ -151,6 +151,18 @@ def test_what_cannot_be_an_event_is_a_letter_with_its_reason(body: bytes, expect
     assert reason(message(body)) == expected
 
 
+def test_what_breaks_a_rule_of_the_struct_is_a_letter_with_the_words_of_the_rule() -> None:
+    catalogue = Catalogue.load(("league_events",))
+    decoder = Decoder(catalogue, Window(catalogue, {}, past="unlimited"), max_bytes=10_000)
+    times = {"started_at": "2026-03-01T12:00:00Z", "finished_at": "2026-03-01T11:00:00Z"}
+    data = {"season_id": "s", "ranking": [{"agent_id": "a", "place": 1}], **times}
+    body = changed(type="matches.played", subject="m-1", data=data)
+    (found,) = decoder.decode([message(body, "matches.m-1.played")])
+    assert isinstance(found, DeadLetter)
+    assert found.reason == "invalid_data"
+    assert found.error.startswith("finished_at 2026-03-01 11:00:00+00:00 is before 2026-03-01 12")
+
+
 def test_a_wrong_message_leaves_its_neighbours_alone() -> None:
     decoder = Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=10_000)
     sent = [message(changed(id="1")), message(b"hello"), message(changed(id="2"))]

@@ -80,6 +80,8 @@ def diagnose(message: Message, error: Exception) -> tuple[str, str]:
         return "too_deep", "the body nests deeper than can be read"
     if isinstance(error, UnicodeError):
         return "bad_utf8", text
+    if isinstance(error.__cause__, ValueError | TypeError):  # what a struct's own rule said
+        return "invalid_data", text
     if isinstance(error, msgspec.ValidationError):
         return _diagnose_validation(message, text)
     if _has_lone_surrogate(message.body):

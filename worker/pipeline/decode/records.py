@@ -14,7 +14,7 @@ from msgspec import NODEFAULT, Meta, Raw
 
 from penstock.schemas.event import UNKEPT, Envelope, Event
 from penstock.schemas.event_type import EventType
-from penstock.schemas.rows import strict, wire_struct
+from penstock.schemas.wire import strict, wire_struct
 
 Read = Callable[[bytes], Event]
 """Reads a body. Raises ValueError or RecursionError."""
