@@ -84,17 +84,13 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     datacontenttype: Annotated[str, Meta(max_length=255)] | None = None
 
 
-UNKEPT = Raw(b"")
-"""The raw data of an event whose history does not keep it."""
-
-
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One decoded fact.
 
     ``id`` is the canonical UUID that `penstock.schemas.identity.event_uuid` gives, ``entity`` the
     CloudEvents subject as sent, ``version`` the ``sequence`` (0 when absent), ``data`` what
     ``kind.decode`` gives and ``raw`` the JSON of the data as sent, unknown fields included: a view
-    into the message, which asyncpg and hashlib take like bytes; `UNKEPT` where no row has it.
+    into the message, which asyncpg and hashlib take like bytes; empty where no row has it.
     """
 
     kind: "EventType"

@@ -8,7 +8,7 @@ import pytest
 from penstock.schemas.catalogue import Catalogue
 from tests.support.two_ways import compare
 
-CATALOGUE = Catalogue.load(("shop_events",))
+CATALOGUE = Catalogue.load(("shop_events", "league_events"))
 
 
 def test_both_ways_of_decoding_say_the_same() -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from msgspec import Raw, ValidationError
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.schemas.event import UNKEPT, Envelope, Event
+from penstock.schemas.event import Envelope, Event
 from penstock.schemas.event_type import EventType
 from penstock.schemas.identity import escape, event_uuid
 from penstock.worker.pipeline.decode.bounds import (
@@ -25,7 +25,7 @@ from penstock.worker.pipeline.decode.bounds import (
 from penstock.worker.pipeline.decode.diagnosis import dead_letter, diagnose
 from penstock.worker.pipeline.decode.modes import data_of, other_mode, structured
 from penstock.worker.pipeline.decode.moments import check_times, decode_last_ticks, inside
-from penstock.worker.pipeline.decode.reading import Reading, reading_of
+from penstock.worker.pipeline.decode.reading import UNKEPT, Reading, reading_of
 from penstock.worker.pipeline.decode.reasons import Reject
 from penstock.worker.pipeline.decode.window import Window
 from penstock.worker.pipeline.ports import DeadLetter, Message

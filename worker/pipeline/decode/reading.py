@@ -9,6 +9,9 @@ from msgspec import Raw
 from penstock.schemas.event_type import EventType
 from penstock.worker.pipeline.decode.moments import Span
 
+UNKEPT = Raw(b"")
+"""The raw data of an event whose history does not keep it."""
+
 
 class Reading(NamedTuple):
     """How the events of one type are read just now."""

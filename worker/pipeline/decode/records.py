@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import NODEFAULT, Meta, Raw
 
-from penstock.schemas.event import UNKEPT, Envelope, Event
+from penstock.schemas.event import Envelope, Event
 from penstock.schemas.event_type import EventType
 from penstock.schemas.wire import strict, wire_struct
+from penstock.worker.pipeline.decode.reading import UNKEPT
 
 Read = Callable[[bytes], Event]
 """Reads a body. Raises ValueError or RecursionError."""
