@@ -14,7 +14,7 @@ class Unsettled:
 
     def __init__(self) -> None:
         self._batches: dict[int, Sequence[bytes]] = {}
-        self._single: dict[bytes, None] = {}
+        self._single: dict[bytes, bool] = {}
 
     def __iter__(self) -> Iterator[bytes]:
         return chain(*self._batches.values(), self._single)
@@ -28,16 +28,14 @@ class Unsettled:
         were out: others belong to an older epoch.
         """
         if isinstance(messages, JetStreamMessages):
-            found = self._batches.pop(id(messages.replies), None)
-            if found is not None:
-                return found
-        self._single.update(dict.fromkeys(chain(*self._batches.values())))
+            replies: Sequence[bytes] = messages.replies
+            if self._batches.pop(id(replies), None) is not None:
+                return replies
+        else:
+            replies = [one.reply for one in messages if isinstance(one, JetStreamMessage)]
+        self._single.update(dict.fromkeys(chain(*self._batches.values()), True))
         self._batches.clear()
-        replies = [one.reply for one in messages if isinstance(one, JetStreamMessage)]
-        found = [reply for reply in replies if reply in self._single]
-        for reply in found:
-            del self._single[reply]
-        return found
+        return [reply for reply in replies if self._single.pop(reply, False)]
 
     def clear(self) -> None:
         """Forget all of them: their stream or consumer is another one now."""

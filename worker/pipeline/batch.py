@@ -62,7 +62,7 @@ class Batch:
     def plan(self) -> Plan:
         """What it writes; computed once."""
         if not self.letters:
-            return make_plan(cast("Sequence[Event]", self.outcomes))
+            return make_plan(cast("Sequence[Event]", self.outcomes), self.letters)
         events = [outcome for outcome in self.outcomes if isinstance(outcome, Event)]
         return make_plan(events, self.letters)
 
