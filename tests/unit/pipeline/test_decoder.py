@@ -163,6 +163,13 @@ def test_what_breaks_a_rule_of_the_struct_is_a_letter_with_the_words_of_the_rule
     assert found.error.startswith("finished_at 2026-03-01 11:00:00+00:00 is before 2026-03-01 12")
 
 
+@pytest.mark.parametrize(
+    "subject", ["", ".", "tasks", "tasks.updated", "\n", "tasks.t-1.updated\n"]
+)
+def test_a_batch_may_begin_with_a_subject_of_any_form(subject: str) -> None:
+    assert reason(message(changed(), subject)) == "subject_mismatch"
+
+
 def test_a_wrong_message_leaves_its_neighbours_alone() -> None:
     decoder = Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=10_000)
     sent = [message(changed(id="1")), message(b"hello"), message(changed(id="2"))]

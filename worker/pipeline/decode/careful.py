@@ -79,11 +79,11 @@ class CarefulDecoder:
 
         For the rest of the second the type's unknown fields are ignored at no cost.
         """
-        if kind.keeps_raw:
-            check_numbers(raw)
         try:
             data = kind.decode(raw)
         except ValidationError as again:
+            if kind.keeps_raw:
+                check_numbers(raw)
             return decode_last_ticks(kind, raw, again)
         if self._on_unknown is not None and (unknown := kind.unknown_fields(raw)):
             self._on_unknown(kind.name, unknown)
@@ -117,9 +117,9 @@ class CarefulDecoder:
         reading = self.readings.get(envelope.type) or _unknown_type(envelope.type, self.readings)
         kind, sent = reading.kind, envelope.data
         raw = sent if isinstance(sent, Raw) else data_of(envelope)
-        data = self._data(reading, raw)
-        if reading.free:
-            documents += _with_numbers(reading.free, data, raw)
+        data, free = self._data(reading, raw)
+        if free:
+            documents += _with_numbers(free, data, raw)
         if len(raw) > self._small:
             check_large(raw, self._max_bytes)
         _check_subject(message.subject, kind, envelope.subject)
@@ -132,11 +132,15 @@ class CarefulDecoder:
             _check_text(envelope, raw)
         return _event_of(kind, envelope, version, data, raw)
 
-    def _data(self, reading: Reading, raw: Raw) -> Any:
+    def _data(self, reading: Reading, raw: Raw) -> tuple[Any, Sequence[str]]:
+        """The data, and its fields that may hold a number as it was sent: these are looked at last,
+        so that the reason of a message does not depend on those before it.
+        """
         try:
-            return reading.decode(raw)
+            return reading.decode(raw), reading.free
         except ValidationError:
-            return self._decode_again(reading.kind, raw)
+            data = self._decode_again(reading.kind, raw)
+            return data, _WHOLE if reading.kind.keeps_raw else reading.free
 
 
 def _event_of(kind: EventType, envelope: Envelope, version: int, data: Any, raw: Raw) -> Event:

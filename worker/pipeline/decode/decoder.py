@@ -144,7 +144,8 @@ def grouped(messages: Messages) -> Iterator[tuple[str, Sequence[int]]]:
 def _all_of(subjects: Sequence[str]) -> str | None:
     """The type that all subjects name, if they name one."""
     text, others = "\n".join(subjects), len(subjects) - 1
-    domain, *_, verb = subjects[0].split(".")
+    tokens = subjects[0].split(".")
+    domain, verb = tokens[0], tokens[-1]
     same = text.count(f".{verb}\n") >= others and text.count(f"\n{domain}.") >= others
     return f"{domain}.{verb}" if same else None
 
