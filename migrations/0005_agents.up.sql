@@ -171,6 +171,7 @@ CREATE TABLE agents.checkpoint (
     event_id      uuid NOT NULL,
     occurred_at   timestamptz NOT NULL,
     agent_id      uuid NOT NULL,
+    part          integer NOT NULL,
     checkpoint_id uuid NOT NULL,
     name          text,
     trigger       text,

@@ -78,13 +78,14 @@ FROM (
     SELECT DISTINCT ON (b.session_id, b.agent_id) b.*
     FROM collab.ballot AS b
     JOIN collab.vote_session AS s ON s.session_id = b.session_id
-    WHERE s.closed_at IS NULL OR b.version_at <= s.closed_at
+    -- least() passes over NULL: a vote may have neither end, or one.
+    WHERE coalesce(b.version_at <= least(s.closed_at, s.deadline), true)
     ORDER BY b.session_id, b.agent_id, b.version DESC, b.version_at DESC, b.version_event DESC
 ) AS last
 WHERE NOT last.retracted;
 COMMENT ON VIEW collab.ballot_counted IS
-    'The ballots that count: of each agent the last one that was cast before the vote was closed, '
-    'unless it was retracted by then';
+    'The ballots that count: of each agent the last one that was cast before the vote was closed and '
+    'before its deadline, unless it was retracted by then';
 
 CREATE VIEW collab.vote_audit_trail AS
 SELECT

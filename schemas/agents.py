@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from penstock.schemas.event import Big, Count, EventData, Json, Moment, Share, Text
+from penstock.schemas.event import Big, Count, EventData, Json, Moment, Name, Share, Text
 from penstock.schemas.identity import AgentId, CheckpointId, ConnectionId, InstanceId, ProjectId
 from penstock.schemas.mapping import (
     CORR,
@@ -32,9 +32,8 @@ from penstock.schemas.vocabulary import (
 Load = Annotated[float, Meta(ge=0.0)]
 """How busy an agent is; 1 is one unit of work at full time, more is a queue."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Part = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
-StateKey = Annotated[str, Meta(min_length=1, max_length=255)]
 
 PROFILE = (
     "name",
@@ -63,6 +62,7 @@ INSTANCE = (
 )
 CONNECTION = ("host", "port", "database", "pool_size", "max_connections", "is_active")
 STATE = ("value", "checksum", "expires_at", "deleted_at")
+CHECKPOINT = ("checkpoint_id", "name", "trigger", "snapshot", "kv_revision")
 
 AGENT = ("agent_id",)
 IDENTITY = {"external_id": KEY_TEXT}
@@ -367,7 +367,7 @@ class AgentStateSet(EventData, frozen=True, kw_only=True):
     requires_sequence: ClassVar[bool] = True
 
     agent_id: AgentId
-    state_key: StateKey
+    state_key: Name
     value: Json
     expires_at: Moment | None = None
     checksum: Text | None = None
@@ -393,7 +393,7 @@ class AgentStateDeleted(EventData, frozen=True, kw_only=True):
     requires_sequence: ClassVar[bool] = True
 
     agent_id: AgentId
-    state_key: StateKey
+    state_key: Name
 
 
 @event(
@@ -401,15 +401,28 @@ class AgentStateDeleted(EventData, frozen=True, kw_only=True):
     key="agent_id",
     history=History(
         "agents.checkpoint",
-        ("agent_id", "checkpoint_id", "name", "trigger", "snapshot", "kv_revision", "corr"),
+        ("agent_id", "part", *CHECKPOINT, "corr"),
         values={"corr": CORR},
     ),
+    states=(
+        Upsert(
+            table="agents.last_checkpoint",
+            key=("agent_id", "part"),
+            last=(*CHECKPOINT, "taken_at"),
+            values={"taken_at": OCCURRED_AT},
+        ),
+    ),
+    refs=(OF_AGENT,),
 )
 class AgentCheckpointed(EventData, frozen=True, kw_only=True):
-    """An agent's state was saved as a whole, to go back to."""
+    """An agent's state was saved as a whole, to go back to.
+
+    One that is too large for an event comes in several, numbered by ``part``.
+    """
 
     agent_id: AgentId
     checkpoint_id: CheckpointId
+    part: Part = 1
     name: Text | None = None
     trigger: Text | None = None
     snapshot: Json = None

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import msgspec
 
+from penstock.schemas.derive import functions_of
 from penstock.schemas.event import EventData
 from penstock.schemas.event_type import EventType, Group, State, compile_type
 from penstock.schemas.recall import check_sums
@@ -22,6 +23,11 @@ BUILT_IN = (
     "penstock.schemas.tasks",
     "penstock.schemas.messages",
     "penstock.schemas.votes",
+    "penstock.schemas.workflows",
+    "penstock.schemas.ideas",
+    "penstock.schemas.mentorships",
+    "penstock.schemas.knowledge",
+    "penstock.schemas.learning",
 )
 
 
@@ -43,7 +49,8 @@ class Catalogue:
 
     ``types`` maps a CloudEvents type to its `EventType`; ``streams`` a stream to the subjects that
     it captures; ``keys`` a state table to its key columns; ``hydrated`` is every view that a bucket
-    mirrors, by name; ``depths`` a state table to the length of the longest chain of references from
+    mirrors, by name; ``derived`` maps every function that works out what follows to the number of
+    arrays it takes; ``depths`` a state table to the length of the longest chain of references from
     it, so that parents have less than their children; ``made`` the tables whose rows one event
     makes and none changes.
     """
@@ -65,6 +72,7 @@ class Catalogue:
         self.made = self._made()
         self.streams = self._subjects()
         self.hydrated = self._hydrated()
+        self.derived = functions_of(kind.spec for kind in self.types.values())
 
     @classmethod
     def load(cls, packages: Sequence[str] = ()) -> "Catalogue":

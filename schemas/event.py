@@ -21,6 +21,9 @@ Moment = Annotated[datetime, Meta(tz=True)]
 Text = Annotated[str, Meta(max_length=255)]
 """A short text: a name, a label, a kind."""
 
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+"""A text that is part of a key or tells things apart; never empty."""
+
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 """A number from 0 to 1: confidence, trust, proficiency, load."""
 

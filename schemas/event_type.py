@@ -74,10 +74,11 @@ class EventType(msgspec.Struct, frozen=True):
     ``decode`` reads its data and ignores fields that it does not have; ``decode_known`` refuses
     them. ``prefix`` + key + ``suffix`` is its subject. ``references`` gives for each parent table
     the parent's key and text, ``listed_references`` those that a list names; ``touches`` the rows
-    to hydrate; ``partition_fields`` the times, beside ``occurred_at``, that pick a partition.
-    ``fields`` are those it knows, ``moments`` the times among them, ``required_moments`` those that
-    cannot be absent. ``free`` are any JSON, which is stored as sent; with ``keeps_raw`` the whole
-    data is. ``floats`` are or hold some.
+    to hydrate; ``derives`` the functions that work out what follows, with their keys;
+    ``partition_fields`` the times, beside ``occurred_at``, that pick a partition. ``fields`` are
+    those it knows, ``moments`` the times among them, ``required_moments`` those that cannot be
+    absent. ``free`` are any JSON, which is stored as sent; with ``keeps_raw`` the whole data is.
+    ``floats`` are or hold some.
     """
 
     name: str
@@ -92,6 +93,7 @@ class EventType(msgspec.Struct, frozen=True):
     references: tuple[tuple[str, One], ...]
     listed_references: tuple[tuple[str, Several], ...]
     touches: tuple[tuple[tuple[str, tuple[str, ...]], Cells], ...]
+    derives: tuple[tuple[str, Cells], ...]
     partition_fields: tuple[str, ...]
     requires_sequence: bool
     fields: frozenset[str]
@@ -138,6 +140,7 @@ def compile_type(spec: EventSpec) -> EventType:
         touches=tuple(
             ((rule.view, rule.columns), compiler.key_cells(rule.columns)) for rule in spec.kv
         ),
+        derives=tuple((one.function, compiler.key_cells(one.columns)) for one in spec.derive),
         partition_fields=_time_keys(spec, wire),
         requires_sequence=bool(getattr(spec.struct, "requires_sequence", False)),
         fields=frozenset(field_types(spec.struct)),

@@ -221,6 +221,18 @@ class Hydrate(msgspec.Struct, frozen=True):
     bucket: str = AGENT_STATE
 
 
+class Derive(msgspec.Struct, frozen=True):
+    """After the commit, have ``function`` work out anew what follows from the event's rows.
+
+    The function belongs to the database, and is named with its schema. It takes an array for each
+    of ``columns``, fields that every event of the type has, and returns the names of what it
+    changed. What it must promise is in docs/derived-values.md.
+    """
+
+    function: str
+    columns: tuple[str, ...]
+
+
 class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the catalogue. Built by `event`; completed by `penstock.schemas.catalogue`."""
 
@@ -231,6 +243,7 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     states: tuple[Upsert, ...]
     refs: tuple[Ref, ...]
     kv: tuple[Hydrate, ...]
+    derive: tuple[Derive, ...]
     stream: str | None
 
     @property
@@ -257,6 +270,7 @@ def event(
     states: tuple[Upsert, ...] = (),
     refs: tuple[Ref, ...] = (),
     kv: tuple[Hydrate, ...] = (),
+    derive: tuple[Derive, ...] = (),
     stream: str | None = None,
 ) -> Callable[[type[Data]], type[Data]]:
     """Make a struct the data of the event type ``name``, which is ``domain.verb``.
@@ -274,6 +288,7 @@ def event(
             states=states,
             refs=refs,
             kv=kv,
+            derive=derive,
             stream=stream,
         )
         return struct

@@ -177,8 +177,8 @@ class RowCompiler:
         for column in columns:
             if column in self._fields and is_optional(self._fields[column]):
                 raise MappingError(
-                    f"{self._type}: Hydrate names {column!r}, which may be missing; name fields "
-                    "that every event of the type has"
+                    f"{self._type}: Hydrate or Derive names {column!r}, which may be missing; name "
+                    "fields that every event of the type has"
                 )
         return self.cells(columns, {})
 

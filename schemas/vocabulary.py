@@ -209,6 +209,45 @@ class VoteSessionStatus(Vocabulary):
     CANCELLED = "cancelled"
 
 
+class WorkflowStatus(Vocabulary):
+    """Whether a workflow may be run."""
+
+    DRAFT = "draft"
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+
+
+class IdeaTarget(Vocabulary):
+    """What a vote in a brainstorming session is about."""
+
+    IDEA = "idea"
+    COMBINATION = "combination"
+
+
+class PairingStatus(Vocabulary):
+    """How a mentor and a mentee stand."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+
+
+class EmbeddingOwner(Vocabulary):
+    """What an embedding was made of."""
+
+    ITEM = "item"
+    FACT = "fact"
+
+
+class TransferMode(Vocabulary):
+    """How knowledge of one domain is taken to another."""
+
+    ADAPTIVE = "adaptive"
+    DIRECT = "direct"
+    GRADUAL = "gradual"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -225,5 +264,10 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "queue_discipline": QueueDiscipline,
     "voting_algorithm": VotingAlgorithm,
     "vote_session_status": VoteSessionStatus,
+    "workflow_status": WorkflowStatus,
+    "idea_target": IdeaTarget,
+    "pairing_status": PairingStatus,
+    "embedding_owner": EmbeddingOwner,
+    "transfer_mode": TransferMode,
 }
 """The database's domain of each enumeration."""

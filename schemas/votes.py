@@ -4,9 +4,19 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from penstock.schemas.event import Big, Count, EventData, Moment, Share, Text
+from penstock.schemas.event import Big, Count, EventData, Json, Moment, Share, Text
 from penstock.schemas.identity import AgentId, VoteSessionId
-from penstock.schemas.mapping import EVENT_ID, KEY_TEXT, OCCURRED_AT, Field, Log, Ref, Upsert, event
+from penstock.schemas.mapping import (
+    EVENT_ID,
+    KEY_TEXT,
+    OCCURRED_AT,
+    Derive,
+    Field,
+    Log,
+    Ref,
+    Upsert,
+    event,
+)
 from penstock.schemas.vocabulary import LongText, Title, VoteSessionStatus, VotingAlgorithm
 
 Options = Annotated[list[Text], Meta(max_length=1000)]
@@ -46,6 +56,7 @@ ENDING = {
     "closed_by": Field("by"),
     "close_reason": Field("reason"),
 }
+RESULT = (Derive("collab.settle", SESSION),)
 VOTER = (Ref("session_id", "collab.vote_session"), Ref("agent_id", "agents.agent"))
 
 
@@ -64,6 +75,7 @@ VOTER = (Ref("session_id", "collab.vote_session"), Ref("agent_id", "agents.agent
             values={**IDENTITY, "status": VoteSessionStatus.OPEN},
         ),
     ),
+    derive=RESULT,
 )
 class VoteOpened(EventData, frozen=True, kw_only=True):
     """A question was put to the vote."""
@@ -94,6 +106,7 @@ class VoteOpened(EventData, frozen=True, kw_only=True):
         ),
     ),
     refs=VOTER,
+    derive=RESULT,
 )
 class VoteCast(EventData, frozen=True, kw_only=True):
     """An agent voted; the last ballot before the vote is closed counts."""
@@ -122,6 +135,7 @@ class VoteCast(EventData, frozen=True, kw_only=True):
         ),
     ),
     refs=VOTER,
+    derive=RESULT,
 )
 class VoteRetracted(EventData, frozen=True, kw_only=True):
     """An agent took its ballot back."""
@@ -152,6 +166,7 @@ class Ending(EventData, frozen=True, kw_only=True):
             values={**ENDING, "status": VoteSessionStatus.CLOSED},
         ),
     ),
+    derive=RESULT,
 )
 class VoteClosed(Ending, frozen=True, kw_only=True):
     """No more ballots are taken; the result can be counted."""
@@ -171,6 +186,17 @@ class VoteClosed(Ending, frozen=True, kw_only=True):
             values={**ENDING, "status": VoteSessionStatus.CANCELLED},
         ),
     ),
+    derive=RESULT,
 )
 class VoteCancelled(Ending, frozen=True, kw_only=True):
     """A vote was called off; nothing will be counted."""
+
+
+@event("votes.tallied", key="session_id", history=Log("collab"))
+class VoteTallied(EventData, frozen=True, kw_only=True):
+    """Penstock counted a closed vote, for the first time or with another result."""
+
+    session_id: VoteSessionId
+    outcome: Text
+    winner: Text | None = None
+    results: Json = None

@@ -26,6 +26,7 @@ from penstock.worker.outbox.relay import relaying
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.derive import Deriver, keep_jobs
 from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.mirror import Mirror
@@ -93,6 +94,7 @@ class Worker:
         self._catalogue = Catalogue.load(settings.event_packages)
         store = opened(settings, self._catalogue)
         self.store = await self._stack.enter_async_context(store)
+        self._deriver = Deriver(self.store.due, self._catalogue.derived, self._metrics)
         self._scope = await self._stack.enter_async_context(
             Scope(settings, self._catalogue, reconnected=self._reconcile.set, lost=self._lost)
         )
@@ -172,12 +174,8 @@ class Worker:
             self._stopping.set()
 
     def _decoder(self) -> Decoder:
-        return Decoder(
-            self._catalogue,
-            self._window,
-            max_bytes=self.settings.max_event_bytes,
-            on_unknown=self._unknown_fields.seen,
-        )
+        size, seen = self.settings.max_event_bytes, self._unknown_fields.seen
+        return Decoder(self._catalogue, self._window, max_bytes=size, on_unknown=seen)
 
     async def _drain(self, broker: Broker, found: GivenUp) -> None:
         """Keep what a broker gave up as dead letters, if it lets us read that."""
@@ -212,6 +210,7 @@ class Worker:
             poison=self._poison(source.transport, stream),
             nack_delay=settings.nack_delay,
             progress=progress,
+            deriver=self._deriver,
         )
         self.watched.append(Read(pipeline, source, lent.share))
         return pipeline
@@ -251,6 +250,8 @@ class Worker:
             self._spawn(keep_partitions(self.store.upkeep, self._window.keep), "partitions"),
             self._spawn(keep_present(replicas, self.pipelines), "presence"),
             self._spawn(watch_letters(PostgresLetters(self.store.pool), self._metrics), "letters"),
+            self._spawn(self._deriver.sweep(), "derive"),
+            self._spawn(keep_jobs(self.store.jobs, self._metrics), "jobs"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
             *(self._spawn(work(), name) for name, work in self._relaying.items()),
         ]
@@ -291,5 +292,6 @@ class Worker:
             self._stopping.set()
 
     async def _stop_when_idle(self, seconds: float) -> None:
+        await self._deriver.swept.wait()
         await wait_until_idle(self.watched, seconds)
         self._stopping.set()

@@ -18,12 +18,14 @@ from penstock.worker.errors import PenstockError
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer, Sink
 from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.derive import Deriver
 from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.source import Log
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
+from penstock.worker.postgres.due import PostgresDue
 from penstock.worker.postgres.history_log import UNKNOWN, HistoryDecoder, HistoryLog
 from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.pool import borrowed, database
@@ -235,6 +237,7 @@ class Replayer:
                 markers, watch_after=target.watch_after, max_crashes=target.max_crashes
             ),
             nack_delay=target.nack_delay,
+            deriver=self._deriver(),
         )
 
     def _decoder(self, window: Window) -> Any:
@@ -242,6 +245,11 @@ class Replayer:
         if self._asked.source != POSTGRES:
             return Decoder(self._catalogue, window, max_bytes=size)
         return HistoryDecoder(Decoder(self._catalogue, window, max_bytes=size * _RENDERED))
+
+    def _deriver(self) -> Deriver | None:
+        if self._dry_run:
+            return None
+        return Deriver(PostgresDue(self._pool), self._catalogue.derived, self._metrics)
 
     async def _hydrator(self) -> Hydrator | NotMirrored:
         """The bucket belongs to the database of the settings: no other one is mirrored there."""

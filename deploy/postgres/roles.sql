@@ -96,15 +96,27 @@ $$;
 
 -- Penstock's own records. Partitions and positions are tended by functions that act as the owner.
 DO $$
+DECLARE
+    found record;
 BEGIN
     IF to_regclass('bus.crash_marker') IS NOT NULL THEN
-        GRANT DELETE ON bus.crash_marker, bus.replica TO penstock_ingest, penstock_operator;
+        GRANT DELETE ON bus.crash_marker, bus.replica, bus.due TO penstock_ingest, penstock_operator;
         GRANT UPDATE, DELETE ON bus.outbox TO penstock_ingest, penstock_operator;
         GRANT UPDATE ON bus.dead_letter TO penstock_operator;
         REVOKE INSERT ON bus.dead_letter_change FROM penstock_ingest;
         GRANT INSERT, UPDATE, DELETE ON partitions.policy TO penstock_operator;
         -- By the triggers of tasks.task: a row of nothing goes.
         GRANT DELETE ON agents.stats TO penstock_ingest;
+        -- What derived values depend on, and when they are worked out, people say.
+        REVOKE INSERT, UPDATE ON config.band, config.parameter FROM penstock_ingest;
+        REVOKE INSERT ON bus.job FROM penstock_ingest;
+        GRANT INSERT, UPDATE, DELETE ON config.band, config.parameter TO penstock_operator;
+        GRANT UPDATE ON bus.job, bus.due TO penstock_operator;
+        FOR found IN SELECT j.call FROM bus.job AS j LOOP
+            EXECUTE format(
+                'GRANT EXECUTE ON FUNCTION %s TO penstock_ingest, penstock_operator', found.call
+            );
+        END LOOP;
         GRANT EXECUTE ON FUNCTION
             bus.compact_positions(interval),
             bus.forget_letters(interval, integer),

@@ -15,7 +15,7 @@ from penstock.schemas.event_type import EventType
 from penstock.worker.cli import main
 from penstock.worker.commands import events as catalogue_view
 from penstock.worker.pipeline.decode import REASONS
-from penstock.worker.pipeline.metrics import FAMILIES
+from penstock.worker.pipeline.families import FAMILIES
 from penstock.worker.settings import text as config_text
 from tests.docs.fields import fields
 

@@ -5,7 +5,10 @@ PENSTOCK_TEST_REPLAY_EVENTS says how many events.
 
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 import pytest
@@ -15,6 +18,7 @@ from penstock.worker.commands.provision import provision
 from penstock.worker.commands.publish import publish_file
 from penstock.worker.commands.replay import Report, read_again
 from penstock.worker.embedded import EmbeddedNats, EmbeddedPostgres
+from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.replay.asked import Asked
 from penstock.worker.settings.keys import Settings
 from tests.support.mirror import bucket, expected_bucket
@@ -64,3 +68,76 @@ async def test_a_large_database_comes_back_as_it_was(tmp_path: Path) -> None:
         assert await consumers(bus.url) == readers
         print(f"{COUNT} events: drained {drained:.0f}/s, replayed {rate:.0f}/s, ", end="")
         print(f"compared {compared:.0f}/s")
+
+
+class Bench(NamedTuple):
+    """A database that was filled from a broker, and an empty one."""
+
+    live: Settings
+    later: Settings
+    dsn: str
+    other: str
+
+
+@asynccontextmanager
+async def two_databases(source: str) -> AsyncIterator[Bench]:
+    """RabbitMQ with stream queues carries the events if it is the source, else NATS."""
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(EmbeddedNats(sync_always=False))
+        postgres = await stack.enter_async_context(EmbeddedPostgres())
+        carried = {}
+        if source == "rabbitmq":
+            rabbit = await stack.enter_async_context(EmbeddedRabbit())
+            carried = {"brokers": source, "rabbitmq_url": rabbit.url}
+            carried["rabbitmq_queue_type"] = "stream"
+        dsn = await postgres.create_database("first")
+        other = await postgres.create_database("second")
+        for database in (dsn, other):
+            await migrated_by_its_owner(database)
+        live, later = (settings_for(bus.url, at, **carried) for at in (dsn, other))
+        yield Bench(live, later, dsn, other)
+
+
+async def from_source(bench: Bench, source: str, file: Path) -> list[Report]:
+    """Read all that there is into the other database."""
+    if source == "postgres":
+        asked = Asked(source=source, stream="")
+        return [await read_again(bench.live, asked, into=bench.other)]
+    names = STREAMS if source == "rabbitmq" else [str(file)]
+    return [await read_again(bench.later, Asked(source=source, stream=name)) for name in names]
+
+
+LEFT_OUT = {"rabbitmq": [], "file": ["letters"], "postgres": ["letters", "messages.message"]}
+"""Letters of a file name the file, and a history has neither them nor what keeps no history."""
+
+
+@pytest.mark.parametrize("source", LEFT_OUT)
+async def test_it_comes_back_from_other_sources(source: str, tmp_path: Path) -> None:
+    async with two_databases(source) as bench:
+        await provision(bench.live, dry_run=False)
+        file = write(tmp_path / "e", events(COUNT))
+        assert await publish_file(bench.live, str(file), None) == 0
+        assert await run(bench.live, until_idle=1.0) == 0
+        before, mirrored = await held(bench.dsn), await bucket(bench.live.nats_url)
+        reports = await from_source(bench, source, file)
+        after = await held(bench.other)
+        assert sorted(name for name in before if before[name] != after[name]) == LEFT_OUT[source]
+        assert await bucket(bench.live.nats_url) == mirrored
+        inserted, present, differing, rejected = totals(reports)
+        cannot = sorted(one.type for report in reports for one in report.cannot)
+        assert differing == 0
+        if source == "postgres":
+            assert "messages.sent" in cannot
+        else:
+            letters = len(before["letters"])
+            assert (inserted + present, rejected, cannot) == (COUNT - letters, letters, [])
+        again = await from_source(bench, source, file)
+        assert totals(again)[::2] == (0, 0)
+        print(
+            f"{source}: {inserted} inserted, {rejected} rejected, {rate(reports):.0f}/s, ", end=""
+        )
+        print(f"compared {rate(again):.0f}/s; not rebuilt: {', '.join(cannot) or 'nothing'}")
+
+
+def rate(reports: list[Report]) -> float:
+    return sum(one.read for one in reports) / sum(one.seconds for one in reports)

@@ -105,7 +105,7 @@ async def test_maintain_covers_the_last_and_the_coming_periods(
         " FROM partitions.policy p JOIN partitions.partition q USING (schema_name, table_name)"
         " GROUP BY p.schema_name, p.table_name"
     )
-    assert len(rows) == 9
+    assert len(rows) == await connection.fetchval("SELECT count(*) FROM partitions.policy") > 10
     for row in rows:
         assert row["made"] == row["premake"] + 2, row["table_name"]
         assert row["back"], row["table_name"]

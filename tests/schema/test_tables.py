@@ -129,6 +129,7 @@ async def test_state_is_unique_by_its_key_alone(connection: asyncpg.Connection) 
 
 
 async def indexes(connection: asyncpg.Connection) -> list[dict[str, Any]]:
+    """Those of columns alone."""
     rows = await connection.fetch(
         "SELECT i.indrelid, i.indrelid::regclass::text AS table, c.relname AS name,"
         " i.indisunique, am.amname, i.indpred IS NOT NULL AS partial,"
@@ -137,6 +138,7 @@ async def indexes(connection: asyncpg.Connection) -> list[dict[str, Any]]:
         " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam"
         " JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace"
         " WHERE NOT t.relispartition AND n.nspname <> ALL ('{pg_catalog,pg_toast}')"
+        " AND i.indexprs IS NULL"
     )
     return [dict(row) for row in rows]
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from asyncio.subprocess import Process
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -20,18 +21,35 @@ async def typed(settings: Settings, *words: str, answer: str = "") -> Result:
 
 async def outside(settings: Settings, *words: str) -> int | None:
     """Run ``penstock WORDS`` as a process, for commands that listen to signals. Its exit code."""
-    process = await asyncio.create_subprocess_exec(
+    process = await _begun(settings, *words)
+    return await process.wait()
+
+
+async def _begun(settings: Settings, *words: str, stdout: int | None = None) -> Process:
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "penstock", *words, *_where(settings)),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=stdout,
     )
-    return await process.wait()
 
 
 async def said(settings: Settings, *words: str, code: int = 0) -> Any:
     """What a command with ``--json`` says on its last line, which must be one object."""
     result = await typed(settings, *words, "--json")
     assert result.exit_code == code, (result.output, result.exception)
-    lines = result.stdout.splitlines()
+    return _last(result.stdout)
+
+
+async def said_outside(settings: Settings, *words: str, code: int = 0) -> Any:
+    """The same of a process, beside which this one has time for other things."""
+    process = await _begun(settings, *words, "--json", stdout=asyncio.subprocess.PIPE)
+    text, _ = await process.communicate()
+    assert process.returncode == code, text.decode()
+    return _last(text.decode())
+
+
+def _last(text: str) -> Any:
+    lines = text.splitlines()
     assert lines, "it said nothing"
     found: dict[str, Any] = json.loads(lines[-1])
     return found
@@ -39,6 +57,10 @@ async def said(settings: Settings, *words: str, code: int = 0) -> Any:
 
 def _where(settings: Settings) -> list[str]:
     """The servers of the settings, and the events, as flags."""
-    servers = ["--nats-url", settings.nats_url, "--postgres-dsn", settings.postgres_dsn]
-    packages = ["--event-packages", ",".join(settings.event_packages)]
-    return servers + (packages if settings.event_packages else [])
+    where = ["--nats-url", settings.nats_url, "--postgres-dsn", settings.postgres_dsn]
+    if "rabbitmq" in settings.brokers:
+        where += ["--brokers", ",".join(settings.brokers), "--rabbitmq-url", settings.rabbitmq_url]
+        where += ["--rabbitmq-queue-type", settings.rabbitmq_queue_type]
+    if settings.event_packages:
+        where += ["--event-packages", ",".join(settings.event_packages)]
+    return where

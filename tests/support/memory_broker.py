@@ -169,6 +169,7 @@ class MemoryBroker:
     """The streams that the settings and the catalogue ask for."""
 
     transport = MemorySource.transport
+    keeps = False
 
     def __init__(self, settings: Settings, streams: Mapping[str, Sequence[str]]) -> None:
         self._settings = settings

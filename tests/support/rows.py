@@ -11,7 +11,9 @@ _TABLES = """
 SELECT n.nspname || '.' || c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND n.nspname IN ('events', 'agents', 'tasks', 'messages', 'collab', 'audit', 'shop', 'league')
+  AND (n.nspname !~ '^pg_' AND n.nspname NOT IN
+         ('information_schema', 'public', 'bus', 'partitions', 'archive')
+       OR n.nspname || '.' || c.relname = 'bus.due')
 ORDER BY 1
 """
 

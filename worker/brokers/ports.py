@@ -85,9 +85,14 @@ class GivenUp(msgspec.Struct, frozen=True):
 
 
 class Broker(Protocol):
-    """A connected broker. ``transport`` is its name in rows, logs and metrics."""
+    """A connected broker. ``transport`` is its name in rows, logs and metrics. ``keeps`` says that
+    what was read stays there, and that `log` can read it again.
+    """
 
     transport: str
+
+    @property
+    def keeps(self) -> bool: ...
 
     async def provision(self, *, dry_run: bool) -> list[Difference]:
         """Create what is missing, and correct what can be corrected without losing anything.
@@ -147,6 +152,9 @@ class Contents(Protocol):
 
     def entries(self) -> AsyncGenerator[KvEntry]:
         """Every key that is there; the last entry of a key counts."""
+
+    async def size(self) -> int:
+        """How many keys there are, deleted ones too. Raises StateStoreUnavailable."""
 
     async def revisions(self, keys: Sequence[str]) -> Mapping[str, int]:
         """The revisions of keys, deleted ones too; 0 where there is none."""

@@ -38,6 +38,9 @@ class Contents(Protocol):
     def entries(self) -> AsyncGenerator[KvEntry]:
         """Every key that is there; the last entry of a key counts. Raises StateStoreUnavailable."""
 
+    async def size(self) -> int:
+        """About how many keys there are. Raises StateStoreUnavailable."""
+
     async def revisions(self, keys: Sequence[str]) -> Mapping[str, int]:
         """The revisions of keys, deleted ones too; 0 where there is none."""
 
@@ -56,6 +59,7 @@ class BucketCheck:
     """
 
     steady = False
+    seen = 0
 
     def __init__(
         self,
@@ -73,14 +77,16 @@ class BucketCheck:
         self._views = views
         self._mirror = mirror
 
+    async def size(self) -> int:
+        """Every key, and the row of each."""
+        return 2 * await self._contents.size()
+
     async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         self._unshown.clear()
-        held = {
-            entry.key: _Held(entry.revision, entry.guard, _digest(entry.value))
-            async for entry in self._contents.entries()
-        }
+        held = await self._held()
         async with aclosing(self._views.whole()) as pieces:
             async for rows in pieces:
+                self.seen += len(rows)
                 for row in rows:
                     found = self._of_row(row, held.pop(row.key, None))
                     if found is not None and (among is None or row.key in among):
@@ -88,6 +94,13 @@ class BucketCheck:
         for key, entry in held.items():
             if not self._unshown and (among is None or key in among):
                 yield self._suspect(key, _NOBODYS, entry.revision)
+
+    async def _held(self) -> dict[str, "_Held"]:
+        self.seen, held = 0, dict[str, _Held]()
+        async for entry in self._contents.entries():
+            self.seen += 1
+            held[entry.key] = _Held(entry.revision, entry.guard, _digest(entry.value))
+        return held
 
     def _of_row(self, row: KvRow, entry: "_Held | None") -> Suspect | None:
         if entry is None:

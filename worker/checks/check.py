@@ -1,7 +1,7 @@
 """A check, and the things that it suspects."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -44,3 +44,13 @@ class Check(Protocol):
 
     async def mend(self, wrong: Suspects) -> None:
         """Mend what is mendable. What cannot be mended stays as it is. Raises Unavailable."""
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A check whose look takes long: ``seen`` is how much the present one has gone through."""
+
+    seen: int
+
+    async def size(self) -> int:
+        """About how much a look goes through. Raises Unavailable."""

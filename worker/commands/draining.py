@@ -7,12 +7,14 @@ from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.pipeline.commit import Committer
 from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.derive import Deriver
 from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.source import Source
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
+from penstock.worker.postgres.due import PostgresDue
 from penstock.worker.postgres.pool import Pool
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.views import HydratedViews
@@ -46,6 +48,7 @@ class Drain:
             in_flight=1,
             poison=self._poison(source),
             nack_delay=settings.nack_delay,
+            deriver=Deriver(PostgresDue(self._pool), self._catalogue.derived, self._metrics),
         )
         await pipeline.run()
 

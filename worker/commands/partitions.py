@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.worker import migrate
 from penstock.worker.archive import manifest as manifests
 from penstock.worker.commands.partition_lines import Meter, as_one, line, table, told
-from penstock.worker.errors import MigrationError, PenstockError
+from penstock.worker.errors import PenstockError
 from penstock.worker.postgres.importing import check, restore
 from penstock.worker.postgres.life import Action, Ages, Life, Place, lives
 from penstock.worker.postgres.making import Missing, make, missing, partitioned
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.retention import Keeper, Taken, turn
 from penstock.worker.postgres.stream_ages import stream_ages, too_short
+from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
 Span = tuple[datetime | None, datetime | None]
@@ -107,9 +108,7 @@ async def bring_back(
 async def _prepared(settings: Settings) -> Ages:
     """How long streams keep messages, by table. Raises MigrationError if the schema is older."""
     dsn = settings.postgres_owner_dsn or settings.postgres_dsn
-    if pending := await migrate.check(dsn, settings.event_packages):
-        lacking = "; ".join(map(str, pending))
-        raise MigrationError(f"{lacking}; run `penstock migrate up` first")
+    await check_schema(msgspec.structs.replace(settings, postgres_dsn=dsn), "partitions")
     return stream_ages(settings, Catalogue.load(settings.event_packages))
 
 

@@ -106,6 +106,7 @@ def _parts(
                 agent_id=state.agent,
                 checkpoint_id=checkpoint_id,
                 name=name,
+                part=part.part,
                 trigger="penstock state checkpoint",
                 snapshot=part,
             ),

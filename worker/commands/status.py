@@ -1,5 +1,6 @@
 """``penstock status``: how a running deployment does, from PostgreSQL and the brokers alone."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from penstock.worker.brokers.ports import Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.commands.columns import columns
 from penstock.worker.ops.presence import BEAT_SECONDS
+from penstock.worker.postgres.jobs import derive_problems
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.overview import Overview, Reader, Replica, Upcoming, overview
 from penstock.worker.postgres.pool import database
@@ -21,6 +23,8 @@ from penstock.worker.settings.keys import Settings
 _SILENT_SECONDS = 3 * BEAT_SECONDS
 _STALLED_SECONDS = 60.0
 """Something waits, and nothing was stored for this long: it is stalled."""
+_SECOND_LOOK_SECONDS = 2.0
+"""Where nobody tells how old a message is, it has to wait for so long before our eyes."""
 
 
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +73,13 @@ async def look(settings: Settings) -> Status:
                 found = await broker.waiting(stream, offsets)
                 waiting[broker.transport, stream] = found
         known = await overview(pool)
-    sources = tuple(_source(key, found, known) for key, found in waiting.items())
-    problems = tuple(_problems(sources, known))
+        derived = [f"{text}; {remedy}" for text, remedy in await derive_problems(pool)]
+        sources = tuple(_source(key, found, known) for key, found in waiting.items())
+        if any(_stalled(one) and one.oldest_seconds is None for one in sources):
+            await asyncio.sleep(_SECOND_LOOK_SECONDS)  # it may have come this very moment
+            known = await overview(pool)
+            sources = tuple(_source(key, found, known) for key, found in waiting.items())
+    problems = (*_problems(sources, known), *derived)
     return Status(problems, sources, known.replicas, known.letters, known.partitions)
 
 

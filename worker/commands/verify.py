@@ -2,9 +2,8 @@
 
 import asyncio
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Self
@@ -16,14 +15,18 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.checks.bucket import BucketCheck
-from penstock.worker.checks.check import Check
+from penstock.worker.checks.check import Check, Sized
 from penstock.worker.checks.runner import examine
 from penstock.worker.checks.sequences import SequenceCheck
+from penstock.worker.commands.advancing import advancing
 from penstock.worker.commands.doctor import tell
 from penstock.worker.commands.draining import Drain
+from penstock.worker.commands.said import said
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.postgres.checks import StateCheck, of_tables, rebuild
+from penstock.worker.postgres.derived_check import DerivedCheck
+from penstock.worker.postgres.jobs import known_jobs
 from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
@@ -32,6 +35,7 @@ from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
 _CLEAR_LINE = "\r\x1b[K"
+_LINE_BEFORE = "\x1b[1A"
 _PATIENCE = 24 * 3600.0
 """Seconds for a statement: some read a whole history."""
 
@@ -83,9 +87,9 @@ class Examination:
 
     async def findings(self, *, repair: bool, pause: float) -> AsyncIterator[Finding]:
         """What every check finds, in order: first what others build on, the buckets last."""
-        for checks in (self._sequences(), self._tables(), self._buckets()):
+        for checks in (self._sequences(), self._tables(), self._derived(), self._buckets()):
             async for check in checks:
-                with _said(check.name):
+                async with _said(check):
                     found = await examine(check, repair=repair, pause=pause)
                 if isinstance(check, StateCheck) and any(f.verdict is Verdict.BAD for f in found):
                     self._damaged.append(check.table)
@@ -103,8 +107,19 @@ class Examination:
                 yield SequenceCheck(broker, stream, records, drain, self._since)
 
     async def _tables(self) -> AsyncIterator[Check]:
-        for check in of_tables(self._pool, self._catalogue, self._since):
+        sources = await self._sources()
+        for check in of_tables(self._pool, self._catalogue, self._since, sources):
             yield check
+
+    async def _derived(self) -> AsyncIterator[Check]:
+        for job in await known_jobs(self._pool):
+            yield DerivedCheck(self._settings, job)
+
+    async def _sources(self) -> Sequence[str]:
+        """The brokers, if all that ever came can be read again there."""
+        names = self._settings.brokers
+        kept = [(await self._scope.broker(name)).keeps for name in names]
+        return names if all(kept) else ()
 
     async def _buckets(self) -> AsyncIterator[Check]:
         if not self._settings.kv:
@@ -117,7 +132,8 @@ class Examination:
             views = HydratedViews(self._pool, own, partial(_note, unshown))
             await views.prepare()
             wrong = [table for table in self._damaged if table in self._tables_of(declared)]
-            waits_for = ", ".join(rebuild(self._catalogue, table) for table in wrong)
+            sources = await self._sources()
+            waits_for = ", ".join(rebuild(self._catalogue, table, sources) for table in wrong)
             yield BucketCheck(bucket.name, contents, views, mirror, unshown, waits_for)
 
     def _tables_of(self, bucket: str) -> set[str]:
@@ -130,17 +146,21 @@ class Examination:
         }
 
 
-@contextmanager
-def _said(name: str) -> Iterator[None]:
-    """On a terminal, what is being looked at, and since when; nothing stays of it."""
-    if not sys.stderr.isatty():
-        yield
+@asynccontextmanager
+async def _said(check: Check) -> AsyncIterator[None]:
+    """On a terminal, what is being looked at: since when, or how far, how fast and how much longer.
+    Nothing stays of it.
+    """
+    size = await check.size() if isinstance(check, Sized) and sys.stderr.isatty() else 0
+    if not (isinstance(check, Sized) and size):
+        with said(check.name):
+            yield
         return
-    click.echo(f"{time.strftime('%H:%M:%S')} {name} ...", nl=False, err=True)
     try:
-        yield
+        async with advancing(check.name, size, lambda: min(check.seen, size)):
+            yield
     finally:
-        click.echo(_CLEAR_LINE, nl=False, err=True)
+        click.echo(_LINE_BEFORE + _CLEAR_LINE, nl=False, err=True)
 
 
 def _note(unshown: dict[str, str], _bucket: str, key: str, why: str) -> None:

@@ -41,6 +41,7 @@ class NatsBroker:
     """A `Broker` over a connection that the caller owns."""
 
     transport = JetStreamSource.transport
+    keeps = True
 
     def __init__(self, nc: Client, settings: Settings, plans: list[StreamPlan]) -> None:
         self._nc = nc

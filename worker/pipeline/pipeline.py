@@ -1,4 +1,4 @@
-"""The path of one source's batches: fetch, decode, plan, write, hydrate, ack.
+"""The path of one source's batches: fetch, decode, plan, write, derive, hydrate, ack.
 
 Batches overlap: while one is written, the next is fetched and decoded. At most ``in_flight``
 batches are between fetch and ack; that bound is the back-pressure. The acknowledgement comes last,
@@ -15,6 +15,7 @@ import structlog
 from penstock.worker.errors import NoRoomForLetters, SourceUnavailable, Unavailable
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.commit import Committer
+from penstock.worker.pipeline.derive import Deriver, NotDerived
 from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.own_faults import OwnFaults
@@ -50,6 +51,7 @@ class Pipeline:
         poison: PoisonWatch,
         nack_delay: float,
         progress: Progress | None = None,
+        deriver: Deriver | NotDerived | None = None,
     ) -> None:
         self.source = source
         self.name = name
@@ -59,6 +61,7 @@ class Pipeline:
         self.settled_at: float | None = None
         self._judge = judge
         self._committer = committer
+        self._deriver = deriver or NotDerived()
         self._hydrator = hydrator
         self._metrics = metrics
         self._slots = asyncio.Semaphore(in_flight)
@@ -133,6 +136,9 @@ class Pipeline:
                 stages.end("plan")
                 written = await self._committer.commit(batch)
                 stages.end("write")
+            if due := batch.plan.due:
+                await self._deriver.derive(due)
+                stages.end("derive")
             await self._hydrator.hydrate(touched)
             stages.end("kv")
             await batch.ack()

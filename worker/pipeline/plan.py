@@ -48,7 +48,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What a batch writes to PostgreSQL, and which rows it hydrates afterwards.
 
     ``stubs`` maps a parent table to the referenced keys, each with the text it was made from;
-    ``letters`` is what is kept of messages that are no events.
+    ``due`` a function to the keys of what it has to work out anew; ``letters`` is what is kept of
+    messages that are no events.
     """
 
     events: Sequence[Event]
@@ -56,6 +57,7 @@ class Plan(msgspec.Struct, frozen=True):
     states: list[StateRows]
     stubs: dict[str, list[tuple[str, str]]]
     touched: dict[KvTouch, list[Key]]
+    due: dict[str, list[Key]]
     letters: Sequence[DeadLetter] = ()
 
     def only(self, new: Collection[tuple[str, datetime]]) -> "Plan":
@@ -92,12 +94,14 @@ def make_plan(events: Sequence[Event], letters: Sequence[DeadLetter] = ()) -> Pl
     """Plan a batch. An event that is in it twice counts once."""
     distinct = unique(events)
     kinds = by_type(distinct)
+    touched, due = find_afterwards(kinds)
     return Plan(
         events=distinct,
         history=group_history(kinds),
         states=fold_states(kinds),
         stubs=find_stubs(kinds),
-        touched=find_touched(kinds),
+        touched=touched,
+        due=due,
         letters=letters,
     )
 
@@ -149,13 +153,19 @@ def find_stubs(kinds: ByType) -> dict[str, list[tuple[str, str]]]:
     return {table: sorted(pairs) for table, pairs in sorted(found.items()) if pairs}
 
 
-def find_touched(kinds: ByType) -> dict[KvTouch, list[Key]]:
-    """The rows to hydrate, each once."""
-    found: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+def find_afterwards(kinds: ByType) -> tuple[dict[KvTouch, list[Key]], dict[str, list[Key]]]:
+    """The rows to hydrate, and the keys of what is to be derived, each once."""
+    touched: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+    due: dict[str, set[Key]] = defaultdict(set)
     for kind, same in kinds:
         for rule, key in kind.touches:
-            found[rule].update(key.rows(same, NO_ITEMS))
-    return {KvTouch(*rule): _in_order(keys) for rule, keys in found.items()}
+            touched[rule].update(key.rows(same, NO_ITEMS))
+        for function, key in kind.derives:
+            due[function].update(key.rows(same, NO_ITEMS))
+    return (
+        {KvTouch(*rule): _in_order(keys) for rule, keys in touched.items()},
+        {function: _in_order(keys) for function, keys in due.items()},
+    )
 
 
 def fold_states(kinds: ByType) -> list[StateRows]:

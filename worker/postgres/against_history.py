@@ -1,6 +1,6 @@
 """State rows against the history of the events that made them, in one snapshot."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -41,11 +41,16 @@ class Contradiction(msgspec.Struct, frozen=True):
 
 
 async def contradictions(
-    connection: Connection, catalogue: Catalogue, table: str, since: datetime | None
+    connection: Connection,
+    catalogue: Catalogue,
+    table: str,
+    since: datetime | None,
+    read: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[Contradiction]:
     """The rows of ``table`` that are not as far as the events of their histories, one by one, maybe
     more than once. Of events since ``since``, if given. Within a transaction of the caller's, whose
-    snapshot is compared. Raises the driver's errors.
+    snapshot is compared. ``read`` is told of how many events more were read. Raises the driver's
+    errors.
     """
     found = await connection.fetch(statements.COLUMNS, [table])
     types = {name: kind for _, name, kind in found}
@@ -54,10 +59,15 @@ async def contradictions(
         query = contradicted(table, saying.state.key_columns, saying.kept, types)
         async for events in saying.past(since).chunks(connection, _CHUNK):
             rows = saying.rows(events, oldest)
-            if rows:
-                arrays = list(zip(*rows, strict=True))
-                for row in await connection.fetch(query, *arrays):
-                    yield saying.contradiction(row)
+            arrays = list(zip(*rows, strict=True))
+            for row in await connection.fetch(query, *arrays) if rows else ():
+                yield saying.contradiction(row)
+            read(len(events))
+
+
+def read_for(catalogue: Catalogue, table: str) -> set[str]:
+    """The histories whose events `contradictions` reads."""
+    return {saying.history for saying in _sayings(catalogue, table)}
 
 
 async def _oldest(connection: Connection, table: str) -> tuple[str, datetime] | None:
@@ -87,6 +97,12 @@ class _Saying:
 
     def _cells_of(self, names: Sequence[str]) -> Cells:
         return self._compiler.state_cells(self._upsert, names, optional=True)
+
+    @property
+    def history(self) -> str:
+        """The relation that has the events."""
+        assert self._kind.history is not None  # noqa: S101  (else there were nothing to recall)
+        return self._kind.history.relation
 
     def past(self, since: datetime | None) -> "_Legible":
         """The events, with the fields that are needed here."""

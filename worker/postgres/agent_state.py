@@ -38,16 +38,35 @@ WHERE l.domain = 'agents' AND l.entity_id = ANY($1::text[])
 ORDER BY l.occurred_at DESC, l.event_id DESC
 LIMIT $3
 """
-_CHECKPOINTS = """
-SELECT c.checkpoint_id::text, c.name, c.trigger, min(c.occurred_at)
-FROM agents.checkpoint AS c
-WHERE c.agent_id = $1
-GROUP BY c.checkpoint_id, c.name, c.trigger
-ORDER BY min(c.occurred_at) DESC
+_KEPT = """
+WITH kept AS (
+    SELECT c.checkpoint_id, c.name, c.trigger, c.occurred_at AS taken_at, c.snapshot
+    FROM agents.checkpoint AS c
+    WHERE c.agent_id = $1
+    UNION ALL
+    SELECT l.checkpoint_id, l.name, l.trigger, l.taken_at, l.snapshot
+    FROM agents.last_checkpoint AS l
+    WHERE l.agent_id = $1 AND l.checkpoint_id = (
+        SELECT newest.checkpoint_id FROM agents.last_checkpoint AS newest
+        WHERE newest.agent_id = $1
+        ORDER BY newest.version DESC, newest.version_at DESC, newest.version_event DESC
+        LIMIT 1
+    ) AND NOT EXISTS (
+        SELECT FROM agents.checkpoint AS c
+        WHERE c.event_id = l.version_event AND c.occurred_at = l.version_at
+    )
+)
 """
-_PARTS = """
-SELECT c.snapshot FROM agents.checkpoint AS c
-WHERE c.agent_id = $1 AND c.checkpoint_id = $2 AND c.snapshot IS NOT NULL
+"""The history, and what it no longer has of the latest one, which outlives it."""
+
+_CHECKPOINTS = f"""{_KEPT}
+SELECT k.checkpoint_id::text, k.name, k.trigger, min(k.taken_at)
+FROM kept AS k
+GROUP BY k.checkpoint_id, k.name, k.trigger
+ORDER BY min(k.taken_at) DESC
+"""
+_PARTS = f"""{_KEPT}
+SELECT k.snapshot FROM kept AS k WHERE k.checkpoint_id = $2 AND k.snapshot IS NOT NULL
 """
 
 

@@ -1,6 +1,6 @@
 """What `penstock verify` asks of PostgreSQL alone."""
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -10,12 +10,13 @@ from penstock.worker.checks.check import Check, Suspect, Suspects
 from penstock.worker.errors import SinkUnavailable
 from penstock.worker.finding import Verdict
 from penstock.worker.postgres import agent_stats
-from penstock.worker.postgres.against_history import Contradiction, contradictions
+from penstock.worker.postgres.against_history import Contradiction, contradictions, read_for
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.overview import overview
 from penstock.worker.postgres.pool import borrowed
 from penstock.worker.postgres.statements import quoted
-from penstock.worker.postgres.sums import expected_sums, mend_sums, sum_columns
+from penstock.worker.postgres.sums import expected_sums, mend_sums, sum_columns, summed_for
+from penstock.worker.postgres.tables import rows_about
 
 _STUBS = """
 SELECT t.{key}::text FROM {table} AS t
@@ -31,11 +32,18 @@ GROUP BY h.event_id HAVING min(h.occurred_at) <> max(h.occurred_at)
 """
 
 
-def rebuild(catalogue: Catalogue, table: str) -> str:
-    """The commands that make the rows of a table again: one for each stream of their events."""
+def rebuild(catalogue: Catalogue, table: str, sources: Sequence[str]) -> str:
+    """The commands that make the rows of a table again: one for each stream of their events, from
+    ``sources``, which are brokers that keep what was read, or from the histories if there is none.
+    """
     kinds = [kind for kind in catalogue.types.values() if table in kind.tables]
     streams = sorted({kind.stream for kind in kinds})
-    commands = [f"`penstock replay --stream {stream} --rebuild {table}`" for stream in streams]
+    named = [f"--source {source} " for source in sources] if len(sources) > 1 else [""]
+    parts = [f"{source}--stream {stream}" for source in named for stream in streams]
+    commands = [
+        f"`penstock replay {part} --rebuild {table}`"
+        for part in (parts if sources else ["--source postgres"])
+    ]
     return " and ".join(commands)
 
 
@@ -43,36 +51,51 @@ class StateCheck:
     """Rows are as far as the events of their history; see `postgres.against_history`."""
 
     steady = True
+    seen = 0
 
     def __init__(
-        self, pool: asyncpg.Pool, catalogue: Catalogue, table: str, since: datetime | None
+        self,
+        pool: asyncpg.Pool,
+        catalogue: Catalogue,
+        table: str,
+        since: datetime | None,
+        sources: Sequence[str],
     ) -> None:
         self.name = f"rows of {table}"
         self.table = table
         self._pool = pool
         self._catalogue = catalogue
         self._since = since
+        self._sources = sources
+
+    async def size(self) -> int:
+        if self._since is not None:  # nobody knows how many that are
+            return 0
+        return await _rows(self._pool, read_for(self._catalogue, self.table))
 
     async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
-        named = set[str]()
+        self.seen, named = 0, set[str]()
         with translated():
             async with (
                 borrowed(self._pool) as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 async for one in contradictions(
-                    connection, self._catalogue, self.table, self._since
+                    connection, self._catalogue, self.table, self._since, self._count
                 ):
                     if one.key not in named and (among is None or one.key in among):
                         named.add(one.key)
                         yield self._suspect(one)
+
+    def _count(self, events: int) -> None:
+        self.seen += events
 
     def _suspect(self, found: Contradiction) -> Suspect:
         if found.columns is None:
             what = "are missing, and their events are stored"
         else:
             what = f"do not say what their events said: {', '.join(found.columns)}"
-        how = rebuild(self._catalogue, self.table)
+        how = rebuild(self._catalogue, self.table, self._sources)
         return Suspect(found.key, what, f"{how} makes them from their events")
 
     async def mend(self, wrong: Suspects) -> None:
@@ -83,6 +106,7 @@ class SumCheck:
     """Columns under ``add`` are the sums of their events."""
 
     steady = True
+    seen = 0
 
     def __init__(self, pool: asyncpg.Pool, catalogue: Catalogue, table: str) -> None:
         self.name = f"sums of {table}"
@@ -91,11 +115,20 @@ class SumCheck:
         self._catalogue = catalogue
         self._keys: dict[str, tuple[str, ...]] = {}
 
+    async def size(self) -> int:
+        return await _rows(self._pool, summed_for(self._catalogue, self.table))
+
+    def _count(self, events: int) -> None:
+        self.seen += events
+
     async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
+        self.seen = 0
         keys = None if among is None else [self._keys[name] for name in among]
         async with borrowed(self._pool) as connection:
             try:
-                found = await expected_sums(connection, self._catalogue, self.table, keys)
+                found = await expected_sums(
+                    connection, self._catalogue, self.table, keys, self._count
+                )
             except SinkUnavailable as error:  # a part of the history is no longer there
                 what, _, remedy = str(error).partition("; ")
                 yield Suspect(self.table, what, remedy, verdict=Verdict.NOTE)
@@ -229,14 +262,21 @@ class StubCheck:
         """Only their own events can."""
 
 
-def of_tables(pool: asyncpg.Pool, catalogue: Catalogue, since: datetime | None) -> Sequence[Check]:
-    """All of them, those first that others build on."""
+async def _rows(pool: asyncpg.Pool, tables: Iterable[str]) -> int:
+    with translated():
+        return await rows_about(pool, [quoted(table) for table in tables])
+
+
+def of_tables(
+    pool: asyncpg.Pool, catalogue: Catalogue, since: datetime | None, sources: Sequence[str]
+) -> Sequence[Check]:
+    """All of them, those first that others build on; ``sources`` as `rebuild` takes them."""
     tables = sorted(catalogue.keys, key=lambda table: (catalogue.depths[table], table))
     histories = [table for table in catalogue.tables if table not in catalogue.keys]
     parents = {ref.table for kind in catalogue.types.values() for ref in kind.spec.refs}
     return [
         PartitionCheck(pool),
-        *(StateCheck(pool, catalogue, table, since) for table in tables),
+        *(StateCheck(pool, catalogue, table, since, sources) for table in tables),
         *(SumCheck(pool, catalogue, table) for table in tables if sum_columns(catalogue, table)),
         StatsCheck(pool),
         *(TwinCheck(pool, table, since) for table in histories),

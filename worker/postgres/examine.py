@@ -8,6 +8,7 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.postgres.errors import translated
+from penstock.worker.postgres.jobs import derive_findings
 from penstock.worker.postgres.letter_box import letter_findings
 from penstock.worker.postgres.mappings import misfits
 from penstock.worker.postgres.outbox import outbox_finding
@@ -71,14 +72,24 @@ async def _schema(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Findi
         missing = missing or finding.verdict is Verdict.BAD
         yield finding
     if not missing:
-        async for finding in letter_findings(pool, settings.letters_max):
+        async for finding in _kept(pool, settings, catalogue):
             yield finding
-        async for finding in unknown_fields(settings):
-            yield finding
-        async for finding in partition_findings(pool, settings, catalogue):
-            yield finding
-        if settings.outbox:
-            yield await outbox_finding(pool, settings)
+
+
+async def _kept(
+    pool: asyncpg.Pool, settings: Settings, catalogue: Catalogue
+) -> AsyncIterator[Finding]:
+    """What waits for somebody, or will soon."""
+    async for finding in letter_findings(pool, settings.letters_max):
+        yield finding
+    async for finding in unknown_fields(settings):
+        yield finding
+    async for finding in partition_findings(pool, settings, catalogue):
+        yield finding
+    for finding in await derive_findings(pool):
+        yield finding
+    if settings.outbox:
+        yield await outbox_finding(pool, settings)
 
 
 async def _rights(pool: asyncpg.Pool, catalogue: Catalogue) -> AsyncIterator[Finding]:

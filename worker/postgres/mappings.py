@@ -50,6 +50,16 @@ _MODIFIED = re.compile(r"\(.*\)")
 _NATURE = {"id": "uuid", "moment": "timestamp with time zone", "integer": "bigint"}
 
 
+_CREATE = "correct the name, or create it in a migration"
+_NO_FUNCTION = """
+SELECT g.name FROM unnest($1::text[]) AS g (name)
+WHERE NOT EXISTS (
+    SELECT FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname || '.' || p.proname = g.name
+)
+"""
+
+
 async def check_mappings(pool: asyncpg.Pool, catalogue: Catalogue) -> None:
     """Raise MigrationError if events could not be stored, and name all that is wrong."""
     if found := await misfits(pool, catalogue):
@@ -63,9 +73,11 @@ async def misfits(pool: asyncpg.Pool, catalogue: Catalogue) -> list[str]:
     names = {*catalogue.tables, *(kind.history.relation for kind in kinds if kind.history)}
     with translated():
         tables = await read_tables(pool, sorted(names))
+        missing = [name for (name,) in await pool.fetch(_NO_FUNCTION, list(catalogue.derived))]
+    found = dict.fromkeys(_all(kinds, tables))
     return [
-        f"{problem} ({_users(kinds, table)})"
-        for table, problem in dict.fromkeys(_all(kinds, tables))
+        *(f"{problem} ({_users(kinds, table)})" for table, problem in found),
+        *(f"{name}: no such function, which a Derive names; {_CREATE}" for name in missing),
     ]
 
 

@@ -15,6 +15,7 @@ from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.plan import HistoryRows, Plan, by_type, find_stubs, fold_states
 from penstock.worker.pipeline.ports import DeadLetter, Written
 from penstock.worker.postgres.comparison import Comparison, Id, Known
+from penstock.worker.postgres.due import DuePart
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.letters import LetterPart, LetterQuota
 from penstock.worker.postgres.parts import Part
@@ -62,6 +63,7 @@ class ReplaySink(PostgresSink):
             self._history.part,
             partial(_KnownPart, comparison=self._comparison, again=self._again),
             self._state.part,
+            DuePart,
             partial(LetterPart, worker_id=worker_id, quota=_ALL),
             partial(_AccountPart, run=run),
         )

@@ -32,6 +32,8 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.replay": ("worker", ("SELECT", "INSERT", "UPDATE")),
     "bus.outbox": ("reason", ("SELECT", "UPDATE", "DELETE")),
     "bus.outbox_domain": ("domain", ("SELECT",)),
+    "bus.due": ("function", ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    "bus.job": ("last_run", ("SELECT", "UPDATE")),
     "partitions.policy": ("table_name", ("SELECT",)),
     "partitions.detached": ("table_name", ("SELECT",)),
     "partitions.life": ("table_name", ("SELECT",)),
@@ -47,6 +49,7 @@ _CALLS = {
         "bus.settle_requeues('{}', '{}', '{}', '')"
     ),
     "bus.utc_text(timestamptz)": "bus.utc_text(now())",
+    "knowledge.search_vector(jsonb)": "knowledge.search_vector('{}')",
     "partitions.ensure_for(text, text, timestamptz)": "partitions.ensure_for('', '', now())",
     "partitions.maintain()": "partitions.maintain()",
     "pg_catalog.pg_advisory_unlock(bigint)": "pg_catalog.pg_advisory_unlock(1)",
@@ -54,6 +57,9 @@ _CALLS = {
     "pg_catalog.pg_try_advisory_xact_lock(bigint)": "pg_catalog.pg_try_advisory_xact_lock(1)",
 }
 """Functions, each with a call that is not carried out, as no row is asked for."""
+
+_NONE = "'{}'"
+"""No keys to work anything out for."""
 
 _FAR = "2200-01-01T00:00:00Z"
 """No partition is there yet, and none stays."""
@@ -128,7 +134,8 @@ def needed(catalogue: Catalogue, role: str, database: str) -> Iterator[Right]:
     for schema, name in places.items():
         grant = f'GRANT USAGE ON SCHEMA {schema} TO "{role}"'
         yield Right(_using(schema), f"SELECT '{name}'::regclass", grant, schema)
-    for function, call in _CALLS.items():  # first: views call them
+    derived = {name: f"{name}({', '.join([_NONE] * n)})" for name, n in catalogue.derived.items()}
+    for function, call in {**_CALLS, **derived}.items():  # first: views call them
         grant = f'GRANT EXECUTE ON FUNCTION {function} TO "{role}"'
         schema = function.partition(".")[0]
         yield Right(f"call {function}", f"SELECT {call} LIMIT 0", grant, schema)
@@ -140,12 +147,14 @@ def needed(catalogue: Catalogue, role: str, database: str) -> Iterator[Right]:
 
 
 def _event_tables(catalogue: Catalogue) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Rows of histories are added, those of state are changed too."""
+    """Rows of histories are added, those of state are changed too, unless one event makes them."""
+    added = ("SELECT", "INSERT")
     state = {
-        table: (keys[0], ("SELECT", "INSERT", "UPDATE")) for table, keys in catalogue.keys.items()
+        table: (keys[0], added if table in catalogue.made else (*added, "UPDATE"))
+        for table, keys in catalogue.keys.items()
     }
     histories = [table for table in catalogue.tables if table not in state]
-    return {**dict.fromkeys(histories, ("event_id", ("SELECT", "INSERT"))), **state}
+    return {**dict.fromkeys(histories, ("event_id", added)), **state}
 
 
 def _on(table: str, verb: str, column: str, role: str) -> Right:

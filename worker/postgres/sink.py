@@ -16,6 +16,7 @@ from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.plan import Plan
 from penstock.worker.pipeline.ports import Written
 from penstock.worker.postgres import statements
+from penstock.worker.postgres.due import DuePart
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.history import HistoryWriter
 from penstock.worker.postgres.letters import LetterPart, LetterQuota
@@ -50,6 +51,7 @@ class PostgresSink:
             partial(PositionPart, worker_id=worker_id),
             self._history.part,
             self._state.part,
+            DuePart,
             partial(LetterPart, worker_id=worker_id, quota=LetterQuota(letters_max)),
         )
 

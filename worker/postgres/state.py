@@ -139,11 +139,11 @@ class StateWriter:
         return self._upserts[shape]
 
     def _statement(self, table: str, groups: tuple[Group, ...]) -> str:
-        key, types, restate = self._keys[table], self._types[table], table in self._restated
+        key, types = self._keys[table], self._types[table]
         if table in self._made:
             columns = statements.state_columns(key, groups, types)
-            return made_rows.insert(table, key, columns, types, restate=restate)
-        return statements.upsert(table, key, groups, types, restate=restate)
+            return made_rows.insert(table, key, columns, types)
+        return statements.upsert(table, key, groups, types, restate=table in self._restated)
 
     def _stub(self, table: str) -> tuple[str, str]:
         """The statements that make parents, and that complete those which are there."""

@@ -9,6 +9,8 @@ import msgspec
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
+from penstock.worker.postgres.due import PostgresDue
+from penstock.worker.postgres.jobs import PostgresJobs
 from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.retention import PostgresRetention
@@ -24,6 +26,8 @@ class Store(msgspec.Struct, frozen=True):
     sink: PostgresSink
     upkeep: PostgresUpkeep
     retention: PostgresRetention
+    due: PostgresDue
+    jobs: PostgresJobs
 
 
 @asynccontextmanager
@@ -52,4 +56,5 @@ async def opened(settings: Settings, catalogue: Catalogue) -> AsyncIterator[Stor
             letters_keep=timedelta(seconds=settings.letters_keep),
         )
         await upkeep.maintain()
-        yield Store(pool, sink, upkeep, retention)
+        due, jobs = PostgresDue(pool), PostgresJobs(pool, settings)
+        yield Store(pool, sink, upkeep, retention, due, jobs)

@@ -4,7 +4,7 @@ An event is folded into a sum once, in the transaction that stored its history. 
 every sum, as long as it is whole: see `expected_sums`.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -64,13 +64,24 @@ def sum_columns(catalogue: Catalogue, table: str) -> tuple[str, ...]:
     return tuple(sorted(groups))
 
 
+def summed_for(catalogue: Catalogue, table: str) -> set[str]:
+    """The histories that `expected_sums` reads."""
+    return {
+        kind.history.relation
+        for kind in catalogue.types.values()
+        if kind.history and any(one.table == table and _adds(one) for one in kind.states)
+    }
+
+
 async def expected_sums(
     connection: Connection,
     catalogue: Catalogue,
     table: str,
     keys: Collection[tuple[str, ...]] | None = None,
+    read: Callable[[int], None] = lambda _: None,
 ) -> list[WrongSum]:
     """The rows of ``table`` whose sums are wrong, sorted by key; of ``keys`` only, if given.
+    ``read`` is told of how many events more were read.
 
     One snapshot is compared, so nothing that is written meanwhile is taken for a difference. The
     connection must be prepared as the pool's are, and in no transaction. Raises SinkUnavailable,
@@ -83,7 +94,7 @@ async def expected_sums(
     with translated():
         async with connection.transaction(isolation="repeatable_read"):
             await connection.execute("SET LOCAL statement_timeout = 0")
-            await _stage(connection, catalogue, table, columns)
+            await _stage(connection, catalogue, table, columns, read)
             found = await connection.fetch(
                 _compared(table, catalogue.keys[table], columns, narrowed=keys is not None),
                 *([] if keys is None else map(list, zip(*keys, strict=True))),
@@ -126,7 +137,11 @@ async def _alone(connection: Connection, table: str) -> AsyncIterator[None]:
 
 
 async def _stage(
-    connection: Connection, catalogue: Catalogue, table: str, columns: Sequence[str]
+    connection: Connection,
+    catalogue: Catalogue,
+    table: str,
+    columns: Sequence[str],
+    read: Callable[[int], None],
 ) -> None:
     """What the events of each chunk add up to, in a temporary table of this transaction."""
     key = catalogue.keys[table]
@@ -142,6 +157,7 @@ async def _stage(
             async for events in past.chunks(connection, _CHUNK):
                 for state in states:
                     await _add(connection, state, columns, events)
+                read(len(events))
 
 
 async def _whole(connection: Connection, kind: EventType) -> None:

@@ -65,6 +65,10 @@ class RabbitMqBroker:
             in_flight=settings.in_flight,
         )
 
+    @property
+    def keeps(self) -> bool:
+        return self._settings.rabbitmq_queue_type == "stream"
+
     async def provision(self, *, dry_run: bool) -> list[Difference]:
         return await topology.provision(self._connection, self._plans, dry_run=dry_run)
 
@@ -77,7 +81,7 @@ class RabbitMqBroker:
 
     async def waiting(self, stream: str, offsets: Offsets) -> Waiting:
         """AMQP does not tell how much other connections hold, nor how old a message is."""
-        if self._settings.rabbitmq_queue_type != "stream":
+        if not self.keeps:
             return Waiting(pending=await pending(self._connection, stream))
         _, committed = await offsets.resume(stream)
         share = Budget(self._settings.memory_limit, 1, self._settings.batch_bytes).share()
@@ -93,7 +97,7 @@ class RabbitMqBroker:
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         if stream == topology.DEAD_QUEUE:
             return self._queue(DeadQueueSource, stream, lent)
-        if self._settings.rabbitmq_queue_type == "stream":
+        if self.keeps:
             return self._log(stream, lent)
         fast = self._settings.source_path == "fast"
         return self._queue(RabbitMqSource if fast else StockRabbitMqSource, stream, lent)
@@ -116,8 +120,8 @@ class RabbitMqBroker:
         )
 
     def log(self, stream: str, span: Span, share: Share) -> AbstractAsyncContextManager[Log]:
-        kind = self._settings.rabbitmq_queue_type
-        if kind != "stream":
+        if not self.keeps:
+            kind = self._settings.rabbitmq_queue_type
             raise TopologyError(
                 f"stream {stream}: rabbitmq_queue_type is {kind}, and only "
                 "a stream keeps what was read; replay from NATS, from a file or --source postgres"
@@ -135,7 +139,7 @@ class RabbitMqBroker:
 
     async def given_up(self) -> GivenUp | None:
         """The queue that the work queues' dead letters go to, unless it is not there."""
-        if self._settings.rabbitmq_queue_type == "stream":
+        if self.keeps:
             return None
         there = await dead_queue.is_there(self._connection)
         return GivenUp(topology.DEAD_QUEUE, dead_queue.Judge()) if there else None

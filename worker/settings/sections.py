@@ -42,7 +42,7 @@ USE_RABBITMQ = Commands(
 USE_POSTGRES = Commands(
     [
         *("run", "hydrate", "doctor", "verify", "status", "replay", "migrate"),
-        *("dlq", "partitions", "state"),
+        *("dlq", "partitions", "state", "derive"),
     ],
 )
 USE_PARTITIONS = Commands(["run", "doctor", "partitions"])
@@ -50,7 +50,7 @@ USE_STREAMS = Commands(["run", "provision", "doctor", "verify", "status"])
 USE_CATALOGUE = Commands(
     [
         *("run", "provision", "doctor", "verify", "status", "replay", "publish", "events"),
-        *("migrate", "dlq", "partitions"),
+        *("migrate", "dlq", "partitions", "derive"),
     ],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor", "verify"])
@@ -70,5 +70,6 @@ ALL = Commands(
         "config",
         "migrate",
         "partitions",
+        "derive",
     ],
 )

@@ -1,11 +1,9 @@
 """Damage of every kind, found and mended while events flow."""
 
-import json
 from typing import Any
 
 import asyncpg
 import pytest
-from nats.aio.client import Client
 from shop_events import OrderPaid
 
 from penstock.schemas.agents import (
@@ -14,13 +12,14 @@ from penstock.schemas.agents import (
     AgentStateSet,
     AgentStatusChanged,
 )
-from penstock.schemas.identity import entity_uuid, kv_key
+from penstock.schemas.identity import entity_uuid
 from penstock.schemas.tasks import TaskUpdated
 from penstock.schemas.vocabulary import AgentStatus, TaskStatus
 from penstock.worker.publisher import Publisher
 from penstock.worker.settings.keys import Settings
 from tests.support.commands import outside, said, typed
 from tests.support.connecting import connected, connection_to
+from tests.support.damage import key_of, spoil_bucket, taken_out
 from tests.support.mirror import bucket, expected_bucket
 from tests.support.roles import migrated_by_its_owner
 from tests.support.running import running, settings_for
@@ -39,7 +38,8 @@ def settings(nats_url: str, database: str) -> Settings:
 
 async def populate(settings: Settings) -> None:
     """Agents with status and state, and tasks that they finished."""
-    async with Publisher(settings.nats_url, source="/tests") as bus:
+    url = settings.rabbitmq_url if settings.brokers == ("rabbitmq",) else settings.nats_url
+    async with Publisher(url, source="/tests") as bus:
         for agent in AGENTS:
             await bus.publish(AgentRegistered(agent_id=agent, name=agent, agent_type="coder"))
             status = AgentStatusChanged(agent_id=agent, status=AgentStatus.BUSY)
@@ -77,28 +77,12 @@ async def verify(settings: Settings, *words: str, code: int) -> dict[str, list[d
     return named
 
 
-def key_of(agent: str, name: str | None = "plan") -> str:
-    return kv_key(entity_uuid("agent", agent), name)
-
-
-async def spoil_bucket(client: Client) -> None:
-    """A value changed under its version, one from the future, one gone, one of nobody."""
-    kv = await client.jetstream().key_value("AGENT_STATE")
-    entry = await kv.get(key_of(AGENTS[0]))
-    document = json.loads(entry.value or b"")
-    await kv.put(key_of(AGENTS[0]), json.dumps({**document, "val": "spoilt"}).encode())
-    document["g"][0] += 1_000
-    await kv.put(key_of(AGENTS[1]), json.dumps(document).encode())
-    await kv.delete(key_of(AGENTS[2]))
-    await kv.put("nobody.plan", b"1")
-
-
 async def test_what_was_changed_in_the_bucket_is_written_again(settings: Settings) -> None:
     url, beats = settings.nats_url, AgentHeartbeat(agent_id=BUSY)
     async with running(settings), traffic(url, beats), connected(url) as nats:
         await populate(settings)
         assert await verify(settings, code=0) == {}
-        await spoil_bucket(nats)
+        await spoil_bucket(nats, AGENTS)
         found = await verify(settings, code=1)
         named = {key for one in found["bucket AGENT_STATE"] for key in one["examples"]}
         assert named == {*map(key_of, AGENTS[:3]), "nobody.plan"}
@@ -144,6 +128,30 @@ async def test_rows_and_statistics_are_compared_with_what_made_them(
         ]
 
 
+@pytest.mark.parametrize("kind", ["quorum", "stream"])
+async def test_it_says_of_rabbitmq_from_where_rows_come_back(
+    nats_url: str, rabbit_url: str, database: str, kind: str
+) -> None:
+    """The bucket is in NATS all the same. Of a queue nothing can be read again."""
+    carried = {"brokers": "rabbitmq", "rabbitmq_url": rabbit_url, "rabbitmq_queue_type": kind}
+    settings = settings_for(nats_url, database, **carried)
+    source = ("--stream", "AGENT_STATE") if kind == "stream" else ("--source", "postgres")
+    rebuild = ("replay", *source, "--rebuild", "agents.agent")
+    async with running(settings), connected(nats_url) as nats:
+        await populate(settings)
+        assert await verify(settings, code=0) == {}
+        async with connection_to(database) as connection:
+            await connection.execute("UPDATE agents.agent SET status = NULL")
+            await connection.execute("UPDATE agents.stats SET tasks_completed = 7")
+        await spoil_bucket(nats, AGENTS)
+        found = await verify(settings, "--repair", code=1)
+        assert " ".join(rebuild) in found["rows of agents.agent"][0]["remedy"]
+        assert found["statistics of agents"][0]["verdict"] == "mended"
+        assert await outside(settings, *rebuild) == 0
+        assert set(await verify(settings, "--repair", code=0)) == {"bucket AGENT_STATE"}
+        assert await verify(settings, code=0) == {}
+
+
 async def test_a_sequence_that_was_never_recorded_is_read_again(
     settings: Settings, database: str
 ) -> None:
@@ -166,25 +174,6 @@ async def test_a_sequence_that_was_never_recorded_is_read_again(
             return confirmed - set(await stored(settings.postgres_dsn)) == {lost}
 
         await until(only_one_is_missing)
-
-
-async def taken_out(database: str, nats: Client, offset: int) -> tuple[int, str]:
-    """Undo what was stored of the traffic's first message from ``offset`` on: as if somebody else
-    had acknowledged it. Returns its offset and its event id.
-    """
-    js = nats.jetstream()
-    while "tasks.t-1." not in ((message := await js.get_msg(STREAM, offset)).subject or ""):
-        offset += 1
-    event_id: str = json.loads(message.data or b"")["id"]
-    async with connection_to(database) as connection:
-        await connection.execute("DELETE FROM events.log WHERE event_id = $1", event_id)
-        await connection.execute(
-            "UPDATE bus.position "
-            "SET seqs = seqs - int8multirange(int8range($2::bigint, $3::bigint)) "
-            "WHERE stream = $1 AND seqs @> $2::bigint",
-            *(STREAM, offset, offset + 1),
-        )
-    return offset, event_id
 
 
 async def test_sums_of_a_package_are_computed_again(nats_url: str, postgres_dsn: str) -> None:

@@ -19,12 +19,17 @@ def test_the_blocks_of_the_page_are_the_files_of_the_example() -> None:
     python = [(EXAMPLE / name).read_text("utf-8") for name in ("__init__.py", "place_orders.py")]
     shown = blocks(PAGE, "python")
     assert shown[:2] == python
-    league = (ROOT / "examples/league_events/__init__.py").read_text("utf-8")
+    league = dense((ROOT / "examples/league_events/__init__.py").read_text("utf-8"))
     assert len(shown) > 8
-    assert [block for block in shown[2:] if block not in league] == []
+    assert [block for block in shown[2:] if dense(block) not in league] == []
     ways = ("up", "down")
     sql = [(EXAMPLE / f"migrations/0001_orders.{way}.sql").read_text("utf-8") for way in ways]
     assert blocks(PAGE, "sql")[:2] == sql
+
+
+def dense(text: str) -> str:
+    """Without spaces and what ends it: a part of a program stands alone on the page."""
+    return "".join(text.split()).rstrip(",")
 
 
 async def test_the_page_does_what_it_says(nats_url: str, postgres_dsn: str) -> None:

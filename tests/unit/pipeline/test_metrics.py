@@ -5,8 +5,9 @@ import time
 import pytest
 
 from penstock.worker.pipeline.budget import Budget
+from penstock.worker.pipeline.families import FAMILIES, NAMES
 from penstock.worker.pipeline.messages import as_columns
-from penstock.worker.pipeline.metrics import FAMILIES, NAMES, Metrics
+from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.ports import Backlog, DeadLetter, Message, Written
 
 UNITS = (
@@ -67,6 +68,9 @@ def use_all(metrics: Metrics) -> None:
     metrics.memory(lambda: 5, 10)
     metrics.outbox_relayed(2, 1)
     metrics.outbox_backlog(waiting=4, refused=1, oldest_age=0.5)
+    metrics.derived("collab.settle", 3)
+    metrics.derive_failed("collab.settle")
+    metrics.job_ran("tally", failed=False)
     metrics.source_healthy("TASKS", healthy=True)
     metrics.server_healthy("postgres", healthy=False)
 
@@ -103,7 +107,7 @@ def test_no_label_is_open_ended() -> None:
         "server",
         "status",
     }
-    assert labels == known | {"server"}
+    assert labels == known | {"function", "job"}
 
 
 def test_a_batch_is_counted() -> None:

@@ -7,7 +7,8 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
-from penstock.worker.errors import StateStoreUnavailable
+from penstock.worker.errors import SourceUnavailable, StateStoreUnavailable
+from penstock.worker.nats.api import ApiRefused, call
 from penstock.worker.nats.kv.entries import bucket_entries
 from penstock.worker.nats.kv.guard import without_value
 from penstock.worker.nats.kv.wire import BucketMissing, BucketWire, Put, Silent
@@ -37,6 +38,14 @@ class BucketContents:
             async with aclosing(found) as entries:
                 async for entry in entries:
                     yield entry
+
+    async def size(self) -> int:
+        """How many keys there are, deleted ones too. Raises StateStoreUnavailable."""
+        try:
+            found = await call(self._nc, f"STREAM.INFO.KV_{self._bucket}")
+        except (ApiRefused, SourceUnavailable) as error:
+            raise StateStoreUnavailable(f"KV bucket {self._bucket!r}: {error}") from error
+        return int(found["state"]["messages"])
 
     async def revisions(self, keys: Sequence[str]) -> Mapping[str, int]:
         """The revisions of keys, deleted ones too; 0 where there is none."""

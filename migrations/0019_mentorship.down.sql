@@ -1,0 +1,7 @@
+DROP VIEW mentorship.v_active;
+DROP TABLE mentorship.progress;
+DROP TABLE mentorship.curriculum;
+DROP TABLE mentorship.session;
+DROP TABLE mentorship.pairing;
+DROP SCHEMA mentorship;
+DROP DOMAIN vocab.pairing_status;

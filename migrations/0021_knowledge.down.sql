@@ -1,0 +1,16 @@
+DROP VIEW knowledge.pattern_usage;
+DROP VIEW knowledge.transfers;
+DROP VIEW knowledge.v_fact;
+DROP VIEW knowledge.v_item;
+DROP TABLE knowledge.learning_session;
+DROP TABLE knowledge.pattern;
+DROP FUNCTION knowledge.index_embeddings;
+DROP TABLE knowledge.embedding;
+DROP TABLE knowledge.fact;
+DROP TABLE knowledge.item;
+DROP FUNCTION knowledge.search_vector;
+DELETE FROM partitions.policy WHERE schema_name = 'events' AND table_name = 'log_knowledge';
+DROP TABLE events.log_knowledge;
+DROP SCHEMA knowledge;
+DROP DOMAIN vocab.transfer_mode;
+DROP DOMAIN vocab.embedding_owner;
