@@ -42,6 +42,7 @@ from penstock.worker.embedded.rabbitmq import EmbeddedRabbit, rabbitmq_programs
 from penstock.worker.rabbitmq.topology import (
     DEAD_QUEUE,
     EXCHANGE,
+    READ_QUEUE,
     RETRY_SECONDS,
     dead_exchange,
     retry_queue,
@@ -264,6 +265,7 @@ async def rabbit_url(rabbit_address: str) -> str:
 async def empty_rabbit(address: str) -> None:
     queues = [
         DEAD_QUEUE,
+        READ_QUEUE,
         *(name for stream in STREAMS for name in (stream, *retry_queues(stream))),
     ]
     async with aiormq.connect(address) as connection:

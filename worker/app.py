@@ -11,6 +11,7 @@ import structlog
 
 from penstock import __version__
 from penstock.schemas.catalogue import Catalogue
+from penstock.worker.answers import open_answers
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.ports import Broker, GivenUp, Lent
 from penstock.worker.brokers.scope import Scope
@@ -107,6 +108,7 @@ class Worker:
         )
         if settings.outbox:
             await self._open_outbox(brokers[0])
+        self._replies = await open_answers(self._stack, settings, self._catalogue, brokers)
         await self._open_readers(brokers)
         self._monitor = await self._watch()
         await self._serve_health()
@@ -211,6 +213,7 @@ class Worker:
             nack_delay=settings.nack_delay,
             progress=progress,
             deriver=self._deriver,
+            replies=self._replies[transport],
         )
         self.watched.append(Read(pipeline, source, lent.share))
         return pipeline

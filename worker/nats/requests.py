@@ -213,7 +213,7 @@ class Inbox:
         for frame in frames:
             name, _, index = frame[0].rpartition(b".")[2].partition(b"-")
             call = self._calls.get(name)
-            if call is not None:  # otherwise its caller has given up
+            if call is not None and index.isdigit():  # otherwise its caller has given up
                 call.take(int(index), frame)
 
 

@@ -55,6 +55,10 @@ class Metrics:
         """Count an event with fields that its type does not have."""
         self._count("penstock_unknown_fields_total", 1, event_type)
 
+    def receipts(self, source: str, outcome: str, messages: int) -> None:
+        """Count receipts."""
+        self._count("penstock_receipts_total", messages, source, outcome)
+
     def redelivered(self, source: str, messages: int) -> None:
         """Count messages that the broker had delivered before."""
         self._count("penstock_redelivered_total", messages, source)

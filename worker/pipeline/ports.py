@@ -175,12 +175,15 @@ class Judge(Protocol):
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     """The result of committing a batch. Each message counts once: as a ``new`` event, as one of
     ``letters``, which are the dead letters that were not kept yet and the requeued ones that were
-    rejected again, or as a ``duplicate`` of either.
+    rejected again, or as a ``duplicate`` of either. ``events`` are the new ones themselves,
+    ``refused`` all dead letters, those kept already too.
     """
 
     new: int
     duplicate: int
     letters: Sequence[DeadLetter]
+    events: Sequence[Event] = ()
+    refused: Sequence[DeadLetter] = ()
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):

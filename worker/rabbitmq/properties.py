@@ -21,6 +21,7 @@ _ADDED = frozenset((DELIVERY_COUNT, STREAM_OFFSET))
 CONTENT_TYPE, HEADERS = 0x8000, 0x2000
 TIMESTAMP: Final = 0x0040
 DELIVERY_MODE, EXPIRATION, MESSAGE_ID, USER_ID = 0x1000, 0x0100, 0x0080, 0x0010
+CORRELATION_ID, REPLY_TO = 0x0400, 0x0200
 _TEXT, _TABLE = -1, -4
 _LAYOUT: tuple[tuple[int, int], ...] = (
     (CONTENT_TYPE, _TEXT),
@@ -28,8 +29,8 @@ _LAYOUT: tuple[tuple[int, int], ...] = (
     (HEADERS, _TABLE),
     (DELIVERY_MODE, 1),
     (0x0800, 1),  # priority
-    (0x0400, _TEXT),  # correlation id
-    (0x0200, _TEXT),  # reply to
+    (CORRELATION_ID, _TEXT),
+    (REPLY_TO, _TEXT),
     (EXPIRATION, _TEXT),
     (MESSAGE_ID, _TEXT),
     (TIMESTAMP, 8),

@@ -53,6 +53,7 @@ def written(new: int, duplicate: int, *reasons: str) -> Written:
 
 def use_all(metrics: Metrics) -> None:
     metrics.redelivered("TASKS", 1)
+    metrics.receipts("TASKS", "stored", 1)
     metrics.unknown_fields("tasks.updated")
     metrics.letters_refused("TASKS", 1)
     metrics.letters("kept", 2)
