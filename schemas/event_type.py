@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from penstock.schemas.cells import Cells
 from penstock.schemas.event import Event
 from penstock.schemas.fields import field_types, floats, free_fields, moments
 from penstock.schemas.generic import AUDIT_COLUMNS, LOG_COLUMNS, audit_row, log_row
@@ -24,7 +25,7 @@ from penstock.schemas.mapping import (
 )
 from penstock.schemas.policies import check_upsert
 from penstock.schemas.references import One, Several, compile_references
-from penstock.schemas.rows import Cells, MappingError, RowCompiler
+from penstock.schemas.rows import MappingError, RowCompiler
 from penstock.schemas.streams import STREAM_OF
 from penstock.schemas.wire import check_rule, strict, wire_struct
 

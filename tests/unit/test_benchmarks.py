@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import workloads
+from benchmarks import stages, workloads
 from benchmarks.go_build import built
 from benchmarks.measure import Figures
 from benchmarks.report import ratios
@@ -131,3 +131,9 @@ def test_the_same_results_are_drawn_alike(tmp_path: Path) -> None:
     (second,) = draw(Results(growth=points), tmp_path / "second")
     assert first.read_bytes() == second.read_bytes()
     assert "60,000" in first.read_text("utf-8")
+
+
+def test_the_stages_of_a_batch_are_measured_in_memory() -> None:
+    found = stages.measure(list(workloads.WORKLOADS["mix"].make(300)), rounds=2, size=100)
+    assert found.keys() == {"messages", "decode", "plan", "settle"}
+    assert all(cost > 0 for cost in found.values())
