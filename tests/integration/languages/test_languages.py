@@ -107,7 +107,7 @@ async def test_a_receipt_in_javascript(
         told = await languages.said(
             [*program, "ask", url, mode], [activity(f"asked-{number}"), wrong]
         )
-        letters = await bus.fetch("SELECT reason, error FROM bus.dead_letter ORDER BY created_at")
+        letters = await bus.fetch("SELECT reason, error FROM bus.dead_letter ORDER BY recorded_at")
         assert told == [{"outcome": "stored"}, {"outcome": "rejected", **letters[number]}]
         assert await languages.said(
             [*program, "ask", url, mode], [activity(f"asked-{number}")]
