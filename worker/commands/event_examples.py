@@ -47,14 +47,8 @@ def _value(name: str, schema: Schema) -> Any:
             return True
         case "array":
             return [_value(name, schema["items"])]
-    return _document(schema)
-
-
-def _document(schema: Schema) -> Any:
-    """What must be there of a nested object; of one that is free, anything."""
-    if "properties" not in schema:
-        return {"line": 42}
-    return {name: _value(name, schema["properties"][name]) for name in schema.get("required", ())}
+    parts = {each: _value(each, schema["properties"][each]) for each in schema.get("required", ())}
+    return parts or {"line": 42}
 
 
 def _text(name: str, schema: Schema) -> str:
