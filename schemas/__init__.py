@@ -196,7 +196,14 @@ from penstock.schemas.vocabulary import (
     VotingAlgorithm,
     WorkflowStatus,
 )
-from penstock.schemas.votes import VoteCancelled, VoteCast, VoteClosed, VoteOpened, VoteRetracted
+from penstock.schemas.votes import (
+    VoteCancelled,
+    VoteCast,
+    VoteClosed,
+    VoteOpened,
+    VoteRetracted,
+    VoteTallied,
+)
 from penstock.schemas.workflows import (
     WorkflowDefined,
     WorkflowExecutionStarted,
@@ -376,6 +383,7 @@ __all__ = [
     "VoteRetracted",
     "VoteSessionId",
     "VoteSessionStatus",
+    "VoteTallied",
     "VotingAlgorithm",
     "WorkflowDefined",
     "WorkflowExecutionStarted",

@@ -76,6 +76,7 @@ OF_AGENT = Ref("agent_id", "agents.agent")
 PARENT = Ref("parent_agent_id", "agents.agent")
 NEEDED = Ref("depends_on", "agents.agent")
 STATUS_KEY = (Hydrate("agents.kv_status", AGENT),)
+SIGN_OF_LIFE = (Hydrate("agents.kv_status", AGENT, lazy=True),)
 STATE_KEY = (Hydrate("agents.kv_state", STATE_OF),)
 ALL_KEYS = (*STATUS_KEY, Hydrate("agents.kv_state", AGENT))
 
@@ -191,7 +192,7 @@ class AgentStatusChanged(EventData, frozen=True, kw_only=True):
             values={**IDENTITY, "last_heartbeat": OCCURRED_AT},
         ),
     ),
-    kv=STATUS_KEY,
+    kv=SIGN_OF_LIFE,
 )
 class AgentHeartbeat(EventData, frozen=True, kw_only=True):
     """An agent is alive."""

@@ -5,7 +5,7 @@ The broker itself is `tests.support.memory_server`.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Self
 
 from penstock.worker.brokers.ports import Copy, GivenUp, Lent, Offsets, Waiting
@@ -17,9 +17,11 @@ from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import Backlog, Message
+from penstock.worker.pipeline.receipts import NoReplies
 from penstock.worker.pipeline.source import WatchedSource
 from penstock.worker.sending.outgoing import Confirmation, PublishRefused
 from penstock.worker.sending.ports import Outlet, Sending
+from penstock.worker.sending.reads import Answering
 from penstock.worker.settings.keys import Settings
 from tests.support.memory_server import MemoryMessage, MemoryServer, Stream
 
@@ -153,7 +155,10 @@ class MemorySource:
 class MemorySender:
     """Every message is confirmed at once."""
 
-    async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
+    async def send(
+        self, subject: str, payload: bytes, msg_id: str, reply_to: str = ""
+    ) -> asyncio.Future[Confirmation]:
+        assert not reply_to
         confirmed = asyncio.get_running_loop().create_future()
         try:
             confirmed.set_result(SERVER.publish(subject, payload, {"Nats-Msg-Id": msg_id}))
@@ -214,6 +219,14 @@ class MemoryBroker:
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[MemorySender]:
         yield MemorySender()
+
+    @asynccontextmanager
+    async def replies(self) -> AsyncIterator[NoReplies]:
+        yield NoReplies()
+
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:  # noqa: ARG002
+        """It carries no reads."""
+        return nullcontext()
 
     async def given_up(self) -> GivenUp | None:
         """It gives up nothing."""

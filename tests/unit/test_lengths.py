@@ -21,7 +21,6 @@ LONG_MODULES = {
 }
 LONG_FUNCTIONS = {
     "worker/nats/wire.py:_cut": "the hot loop, where a call per frame costs",
-    "worker/pipeline/decode/decoder.py:decode": "the hot loop, where a call per message costs",
 }
 
 

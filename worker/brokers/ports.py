@@ -12,8 +12,10 @@ from penstock.worker.finding import Finding
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.mirror import Store
 from penstock.worker.pipeline.ports import Judge, KvEntry, KvRow, Message, Settled
+from penstock.worker.pipeline.receipts import Replies
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
 from penstock.worker.sending.ports import Outlet, Sender, Sending
+from penstock.worker.sending.reads import Answering
 
 if TYPE_CHECKING:
     from penstock.worker.brokers.scope import Scope
@@ -132,6 +134,12 @@ class Broker(Protocol):
 
     def sender(self) -> AbstractAsyncContextManager[Sender]:
         """A sender over this connection. On leaving, what is unconfirmed fails."""
+
+    def replies(self) -> AbstractAsyncContextManager[Replies]:
+        """What answers publishers who ask for receipts. Raises SourceUnavailable on entering."""
+
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:
+        """Answer reads that agents ask over this broker, if it can carry them."""
 
     async def given_up(self) -> GivenUp | None:
         """What the broker itself gave up, if it keeps that; read by `source`."""

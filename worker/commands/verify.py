@@ -134,7 +134,8 @@ class Examination:
             wrong = [table for table in self._damaged if table in self._tables_of(declared)]
             sources = await self._sources()
             waits_for = ", ".join(rebuild(self._catalogue, table, sources) for table in wrong)
-            yield BucketCheck(bucket.name, contents, views, mirror, unshown, waits_for)
+            lag = self._settings.kv_status_interval
+            yield BucketCheck(bucket.name, contents, views, mirror, unshown, waits_for, lag=lag)
 
     def _tables_of(self, bucket: str) -> set[str]:
         """The state tables that a bucket shows: those of the events that change it."""

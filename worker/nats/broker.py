@@ -18,14 +18,17 @@ from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
 from penstock.worker.nats.log import JetStreamLog
 from penstock.worker.nats.options import ReadingOptions
+from penstock.worker.nats.replies import NatsReplies
 from penstock.worker.nats.resend import headers_with, resend
-from penstock.worker.nats.rights import findings, of_stream
+from penstock.worker.nats.rights import findings, of_reads, of_receipts, of_stream
 from penstock.worker.nats.sender import NatsSender
+from penstock.worker.nats.service import serving
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.ports import Message, Settled
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
+from penstock.worker.sending.reads import Answering
 from penstock.worker.settings.keys import Settings
 
 _REPLAY = "penstock-replay"
@@ -62,7 +65,13 @@ class NatsBroker:
     async def examine(self) -> list[Finding]:
         durable = self._consumer.durable
         needed = [subject for plan in self._plans for subject in of_stream(plan.name, durable)]
-        return [version(self._nc), *await findings(self._nc, "reading the streams", needed)]
+        found = [version(self._nc), *await findings(self._nc, "reading the streams", needed)]
+        if self._settings.receipts:
+            inboxes = of_receipts(self._settings.nats_inboxes)
+            found += await findings(self._nc, "sending receipts", inboxes)
+        if self._settings.reads:
+            found += await findings(self._nc, "answering reads", (), heard=of_reads())
+        return found
 
     async def waiting(self, stream: str, offsets: Offsets) -> Waiting:  # noqa: ARG002  (NATS has its own)
         return await Consumer(self._nc, stream, self._consumer.durable).waiting()
@@ -102,6 +111,13 @@ class NatsBroker:
             yield sender
         finally:
             await sender.close()
+
+    @asynccontextmanager
+    async def replies(self) -> AsyncIterator[NatsReplies]:
+        yield NatsReplies(self._nc, self._settings.nats_inboxes)
+
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:
+        return serving(self._nc, reads)
 
     async def given_up(self) -> GivenUp | None:
         """Nothing: without a limit of deliveries, JetStream gives up no message."""

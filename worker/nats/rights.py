@@ -12,6 +12,7 @@ from nats.aio.client import Client
 
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.nats.permissions import denials
+from penstock.worker.sending.reads import SUBJECT as READS
 
 _ANSWER_SECONDS = 5
 _NOT_JSON = b"{"
@@ -54,7 +55,19 @@ def of_bucket(bucket: str) -> Sequence[Subject]:
     ]
 
 
-async def findings(nc: Client, what: str, subjects: Iterable[Subject]) -> list[Finding]:
+def of_receipts(inboxes: Iterable[str]) -> Sequence[Subject]:
+    """What answering publishers needs; nobody listens to the inbox that is tried."""
+    return [Subject(f"{inbox}.penstock-doctor", f"{inbox}.>") for inbox in inboxes]
+
+
+def of_reads() -> Sequence[str]:
+    """What answering reads needs to hear: the requests, and who asks for services."""
+    return [f"{READS}.>", "$SRV.>"]
+
+
+async def findings(
+    nc: Client, what: str, subjects: Iterable[Subject], heard: Sequence[str] = ()
+) -> list[Finding]:
     """One for each right that is missing, else that all for ``what`` are there.
 
     Raises the client's errors.
@@ -62,12 +75,13 @@ async def findings(nc: Client, what: str, subjects: Iterable[Subject]) -> list[F
     begun = time.monotonic()
     tried = list(subjects)
     inbox = nc.new_inbox()
-    listening = await nc.subscribe(inbox)
+    listening = [await nc.subscribe(subject) for subject in (inbox, *heard)]
     for subject in tried:
         await nc.publish(subject.name, subject.body, headers=subject.headers)
     for _ in range(2):  # nats-py's ping may overtake what was published before it
         await nc.flush(_ANSWER_SECONDS)
-    await listening.unsubscribe()
+    for subscription in listening:
+        await subscription.unsubscribe()
     known = denials(nc)
     found = [
         _missing("publish", subject.permission)
@@ -76,6 +90,7 @@ async def findings(nc: Client, what: str, subjects: Iterable[Subject]) -> list[F
     ]
     if known.refused(inbox, begun):
         found.append(_missing("subscribe", f"{inbox.partition('.')[0]}.>"))
+    found += [_missing("subscribe", one) for one in heard if known.refused(one, begun)]
     return found or [Finding(Verdict.GOOD, f"NATS: every right that {what} needs")]
 
 

@@ -16,13 +16,14 @@ from penstock.worker.logger import Logger
 from penstock.worker.nats.client import close
 from penstock.worker.nats.connection import connect, reads, revive
 from penstock.worker.nats.options import NatsOptions
+from penstock.worker.nats.published import STREAM_FULL, malformed, refusal, request_of, size_of
+from penstock.worker.nats.reading import NatsReading
+from penstock.worker.nats.receipts import ReceiptInbox
 from penstock.worker.nats.requests import (
     ATOMIC_DISABLED,
     BATCH_LIMIT,
     Ack,
     Inbox,
-    Refusal,
-    Request,
     ack_of,
     unfit,
 )
@@ -54,7 +55,6 @@ _DEAF = (
     "no answer can be received, so whether it was stored is not known: ask for the permission to "
     "subscribe to the inbox, _INBOX.> or your inbox_prefix"
 )
-_STREAM_FULL = {10077, 10047, 10023}
 _denied = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE).search
 _deafened = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE).search
 
@@ -65,10 +65,12 @@ async def open_sender(server: str | NatsOptions, sending: Sending) -> AsyncItera
     options = NatsOptions(url=server) if isinstance(server, str) else server
     nc = await connect(options, name=sending.name)
     sender = NatsSender(nc, atomic=sending.atomic, **sending.limits)
+    receipts = ReceiptInbox(nc)
     try:
         await sender.open()
-        yield Outlet(sender, BucketReader(nc, sending.bucket))
+        yield Outlet(sender, BucketReader(nc, sending.bucket), receipts, NatsReading(nc))
     finally:
+        receipts.close()
         await sender.close()
         await close(nc)
 
@@ -97,12 +99,14 @@ class NatsSender:
         BatchParser.of(self._nc).on_reset(self, self._inbox.interrupt)
         self._listen_for_denials()
 
-    async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
+    async def send(
+        self, subject: str, payload: bytes, msg_id: str, reply_to: str = ""
+    ) -> asyncio.Future[Confirmation]:
         """Queue a message as soon as there is room; see `Sender.send`."""
-        message = await self._unconfirmed.take(subject, payload, msg_id)
+        message = await self._unconfirmed.take(subject, payload, msg_id, reply_to)
         if message.confirmed.done():  # closed meanwhile
             return message.confirmed
-        reason = _malformed(subject, msg_id)
+        reason = malformed(subject, msg_id)
         if reason is None:
             self._queue(subject.partition(".")[0]).put(message)
         else:
@@ -128,8 +132,7 @@ class NatsSender:
         that is too large fails; the others do not.
         """
         for message in batch:
-            size = len(message.payload) + len(message.msg_id)
-            if reason := unfit(self._nc, message.subject, size):
+            if reason := unfit(self._nc, message.subject, size_of(message)):
                 message.fail(PublishRefused(f"{message.subject!r} cannot be sent: {reason}"))
         return [message for message in batch if not message.confirmed.done()]
 
@@ -188,7 +191,7 @@ class NatsSender:
             _refuse_all(batch, _DEAF)
             return
         if self._atomic and len(batch) > 1 and self._singly.get(domain) != generation:
-            answer = await self._inbox.ask_atomic([_request(message) for message in batch])
+            answer = await self._inbox.ask_atomic([request_of(message) for message in batch])
             if answer is None:
                 await self._recover()
                 return
@@ -199,7 +202,7 @@ class NatsSender:
             if reply.error is None or reply.error.err_code == ATOMIC_DISABLED:
                 # Without a count, an older server took them one by one. Until the next reconnect.
                 self._singly[domain] = generation
-        answers = await self._inbox.ask([_request(message) for message in batch])
+        answers = await self._inbox.ask([request_of(message) for message in batch])
         for index, answer in answers:
             self._settle(batch[index], ack_of(answer))
         if len(answers) < len(batch):
@@ -211,8 +214,8 @@ class NatsSender:
             message.confirm(Confirmation(reply.stream, reply.seq, reply.duplicate))
         elif error.code == 503 and not error.err_code:  # noqa: PLR2004  (no responders)
             self._without_stream(message)
-        elif error.code < 500 or error.err_code in _STREAM_FULL:  # noqa: PLR2004  (as in HTTP)
-            message.fail(_refusal(message, reply, error))
+        elif error.code < 500 or error.err_code in STREAM_FULL:  # noqa: PLR2004  (as in HTTP)
+            message.fail(refusal(message, reply, error))
 
     def _without_stream(self, message: Outgoing) -> None:
         present = asyncio.get_running_loop().time()
@@ -264,18 +267,6 @@ class NatsSender:
         self._inbox.interrupt()
 
 
-def _malformed(subject: str, msg_id: str) -> str | None:
-    if not (subject.isascii() and subject.isprintable() and " " not in subject):
-        return "a subject must be printable ASCII without spaces"
-    if not (msg_id.isascii() and msg_id.isprintable()):
-        return f"a Nats-Msg-Id must be printable ASCII, not {msg_id!r}"
-    return None
-
-
-def _request(message: Outgoing) -> Request:
-    return message.subject, f"Nats-Msg-Id: {message.msg_id}\r\n", message.payload
-
-
 def _unsettled(batch: Sequence[Outgoing]) -> list[Outgoing]:
     return [message for message in batch if not message.confirmed.done()]
 
@@ -289,11 +280,3 @@ def _confirm_all(batch: Sequence[Outgoing], reply: Ack) -> None:
     first = reply.seq - len(batch) + 1
     for sequence, message in enumerate(batch, first):
         message.confirm(Confirmation(reply.stream, sequence))
-
-
-def _refusal(message: Outgoing, reply: Ack, error: Refusal) -> PublishRefused:
-    remedy = ": make room in it or raise its limits" if error.err_code in _STREAM_FULL else ""
-    return PublishRefused(
-        f"stream {reply.stream or '?'} refuses {message.subject!r}, {len(message.payload)} bytes: "
-        f"{error.description} ({error.err_code}){remedy}"
-    )

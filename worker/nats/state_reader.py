@@ -1,5 +1,8 @@
 """An agent's own state, read from the bucket that the worker maintains."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -41,6 +44,25 @@ class BucketReader:
                 f"{name}: bucket {bucket} does not answer: {why(exc)}"
             ) from exc
         return _value(found, name, bucket)
+
+    @asynccontextmanager
+    async def changes(self, agent_id: str, key: str) -> AsyncIterator[asyncio.Event]:
+        """Every put is a message on the key's subject, which anybody with the right may hear."""
+        changed = asyncio.Event()
+
+        async def heard(_: Msg) -> None:
+            changed.set()
+
+        subject = f"$KV.{self._bucket}.{kv_key(entity_uuid('agent', agent_id), key)}"
+        try:
+            listening = await self._nc.subscribe(subject, cb=heard)
+        except nats.errors.Error as exc:
+            raise StateStoreUnavailable(f"cannot watch {key!r}: {why(exc)}") from exc
+        try:
+            yield changed
+        finally:
+            with suppress(nats.errors.Error):  # the connection may have ended
+                await listening.unsubscribe()
 
 
 def _value(found: Msg, name: str, bucket: str) -> StateValue:

@@ -110,4 +110,6 @@ def _sum(parts: Sequence[Written]) -> Written:
         new=sum(part.new for part in parts),
         duplicate=sum(part.duplicate for part in parts),
         letters=[letter for part in parts for letter in part.letters],
+        events=[event for part in parts for event in part.events],
+        refused=[letter for part in parts for letter in part.refused],
     )

@@ -101,6 +101,12 @@ FAMILIES = (
         ("source",),
         "How long the oldest message waits, about: since the last batch's first; 0 if none waits.",
     ),
+    Family(
+        "penstock_receipts_total",
+        Counter,
+        ("source", "outcome"),
+        "Receipts sent: stored, duplicate or rejected; unsent: the broker was away, or forbids it.",
+    ),
     Family("penstock_kv_puts_total", Counter, ("bucket",), "Keys written to the KV bucket."),
     Family(
         "penstock_kv_conflicts_total",

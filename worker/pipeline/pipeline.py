@@ -22,6 +22,7 @@ from penstock.worker.pipeline.own_faults import OwnFaults
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.ports import Judge, Written
 from penstock.worker.pipeline.progress import Progress
+from penstock.worker.pipeline.receipts import NoReplies, Receipts, Replies
 from penstock.worker.pipeline.source import Source
 
 log = structlog.get_logger()
@@ -35,7 +36,8 @@ class Pipeline:
 
     ``active`` is when a batch last arrived or was finished, on the monotonic clock; ``progress``
     says whether it moves, and what holds it up; ``faults`` knows what our own code fails at.
-    ``settled_at`` is the Unix time of the last batch that was stored and acknowledged.
+    ``settled_at`` is the Unix time of the last batch that was stored and acknowledged. Publishers
+    who ask for a receipt get it through ``replies``.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Pipeline:
         nack_delay: float,
         progress: Progress | None = None,
         deriver: Deriver | NotDerived | None = None,
+        replies: Replies | None = None,
     ) -> None:
         self.source = source
         self.name = name
@@ -64,6 +67,7 @@ class Pipeline:
         self._deriver = deriver or NotDerived()
         self._hydrator = hydrator
         self._metrics = metrics
+        self._receipts = Receipts(replies or NoReplies(), metrics, name)
         self._slots = asyncio.Semaphore(in_flight)
         self._poison = poison
         self._nack_delay = nack_delay
@@ -107,7 +111,7 @@ class Pipeline:
         """Store and acknowledge; what cannot be stored now is returned for redelivery."""
         left = deque([batch])
         try:
-            self._metrics.redelivered(self.name, len(batch) - batch.deliveries.count(1))
+            self._metrics.redelivered(self.name, len(batch) - batch.messages.deliveries.count(1))
             left = deque(await self._poison.parts(batch))
             while left:
                 async with self._poison.handling(left[0]):
@@ -141,6 +145,7 @@ class Pipeline:
                 stages.end("derive")
             await self._hydrator.hydrate(touched)
             stages.end("kv")
+            self._receipts.answer(batch, written)
             await batch.ack()
             stages.end("ack")
         except Unavailable:

@@ -109,21 +109,25 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KvTouch(msgspec.Struct, frozen=True):
-    """Rows to hydrate: those of ``view`` whose columns ``columns`` equal one of the key tuples."""
+    """Rows to hydrate: those of ``view`` whose columns ``columns`` equal one of the key tuples.
+    ``lazy``: they may follow later.
+    """
 
     view: str
     columns: tuple[str, ...]
+    lazy: bool = False
 
 
-class KvRow(msgspec.Struct, frozen=True, kw_only=True):
+class KvRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One committed row, as the bucket ``bucket`` should hold it.
 
-    ``key`` is the escaped KV key. ``guard`` is a JSON array that grows with every change of the
-    row, element by element; ``value`` the JSON document, or None if the key must not be there.
+    ``key`` is the escaped KV key. ``guard`` is a JSON array, as bytes, that grows with every change
+    of the row, element by element; ``value`` the JSON document, or None if the key must not be
+    there.
     """
 
     key: str
-    guard: list[Any]
+    guard: bytes
     value: bytes | None
     bucket: str = ""
 
@@ -175,12 +179,15 @@ class Judge(Protocol):
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     """The result of committing a batch. Each message counts once: as a ``new`` event, as one of
     ``letters``, which are the dead letters that were not kept yet and the requeued ones that were
-    rejected again, or as a ``duplicate`` of either.
+    rejected again, or as a ``duplicate`` of either. ``events`` are the new ones themselves,
+    ``refused`` all dead letters, those kept already too.
     """
 
     new: int
     duplicate: int
     letters: Sequence[DeadLetter]
+    events: Sequence[Event] = ()
+    refused: Sequence[DeadLetter] = ()
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):

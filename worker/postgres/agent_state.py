@@ -107,19 +107,19 @@ class AgentState:
     """
 
     def __init__(self, connection: Connection, agent: str) -> None:
-        self._connection = connection
+        self.connection = connection
         self.agent = agent
         self.agent_id = entity_uuid("agent", agent)
 
     async def keys(self) -> dict[str, Kept]:
         """Every key that the agent ever had."""
-        rows = await self._connection.fetch(_KEYS, self.agent_id)
+        rows = await self.connection.fetch(_KEYS, self.agent_id)
         return {row["state_key"]: _kept(row) for row in rows}
 
     async def known_keys(self) -> dict[str, Kept]:
         """The same. Raises PenstockError if there is no such agent."""
         keys = await self.keys()
-        if not keys and await self._connection.fetchrow(_NAMES, self.agent_id) is None:
+        if not keys and await self.connection.fetchrow(_NAMES, self.agent_id) is None:
             raise PenstockError(
                 f"PostgreSQL has no agent {self.agent!r} ({self.agent_id}); name it as it names "
                 "itself, or by its UUID"
@@ -128,14 +128,17 @@ class AgentState:
 
     async def history(self, key: str | None, limit: int) -> list[Change]:
         """The last changes of ``key``, or of all keys; the newest first."""
-        named = await self._connection.fetchval(_NAMES, self.agent_id)
-        names = {self.agent, self.agent_id, self.agent_id.upper(), named or self.agent}
-        rows = await self._connection.fetch(_HISTORY, sorted(names), key, limit)
+        rows = await self.connection.fetch(_HISTORY, await self.names(), key, limit)
         return list(map(_change, rows))
+
+    async def names(self) -> list[str]:
+        """What its events may call it."""
+        named = await self.connection.fetchval(_NAMES, self.agent_id)
+        return sorted({self.agent, self.agent_id, self.agent_id.upper(), named or self.agent})
 
     async def checkpoints(self) -> list[Checkpoint]:
         """All of them, the newest first."""
-        rows = await self._connection.fetch(_CHECKPOINTS, self.agent_id)
+        rows = await self.connection.fetch(_CHECKPOINTS, self.agent_id)
         return [Checkpoint(*row) for row in rows]
 
     async def checkpoint(self, named: str) -> tuple[Checkpoint, dict[str, Value]]:
@@ -153,11 +156,11 @@ class AgentState:
 
     async def is_complete(self, checkpoint_id: str) -> bool:
         """Whether all parts of a checkpoint are stored."""
-        rows = await self._connection.fetch(_PARTS, self.agent_id, checkpoint_id)
+        rows = await self.connection.fetch(_PARTS, self.agent_id, checkpoint_id)
         return bool(rows) and joined(decode(snapshot) for (snapshot,) in rows) is not None
 
     async def _saved(self, checkpoint: Checkpoint) -> dict[str, Value]:
-        rows = await self._connection.fetch(_PARTS, self.agent_id, checkpoint.checkpoint_id)
+        rows = await self.connection.fetch(_PARTS, self.agent_id, checkpoint.checkpoint_id)
         parts = [_part(snapshot, checkpoint) for (snapshot,) in rows]
         keys = joined(parts) if parts else None
         if keys is None:

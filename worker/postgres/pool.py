@@ -56,18 +56,19 @@ async def open_pool(
     dsn: str,
     *,
     size: int,
+    least: int = 1,
     statement_timeout: float,
     lock_timeout: float,
     name: str,
 ) -> asyncpg.Pool:
-    """A pool of up to ``size`` connections; timeouts in seconds.
+    """A pool of up to ``size`` connections, ``least`` of them at once; timeouts in seconds.
 
     Commits are durable, whatever the server's default is. Raises SinkUnavailable.
     """
     try:
         return await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=least,
             max_size=size,
             max_inactive_connection_lifetime=300,
             command_timeout=statement_timeout + _CLIENT_GRACE,

@@ -73,7 +73,13 @@ class PostgresSink:
             fresh = await self._stored(batch)
         new = len(fresh.events)
         duplicate = len(batch) - new - len(fresh.letters)
-        return Written(new=new, duplicate=duplicate, letters=fresh.letters)
+        return Written(
+            new=new,
+            duplicate=duplicate,
+            letters=fresh.letters,
+            events=fresh.events,
+            refused=batch.letters,
+        )
 
     async def _stored(self, batch: Batch) -> Plan:
         mended: set[str] = set()

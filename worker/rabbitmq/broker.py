@@ -20,13 +20,17 @@ from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
 from penstock.worker.rabbitmq.dead_queue import DeadQueueSource
+from penstock.worker.rabbitmq.line import AnswerLine
 from penstock.worker.rabbitmq.log import RabbitMqLog
 from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
+from penstock.worker.rabbitmq.replies import RabbitReplies
 from penstock.worker.rabbitmq.resend import headers_with, resend
 from penstock.worker.rabbitmq.sender import RabbitSender
+from penstock.worker.rabbitmq.service import serving
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from penstock.worker.rabbitmq.topology import QueuePlan
+from penstock.worker.sending.reads import Answering
 from penstock.worker.settings.keys import Settings
 
 
@@ -136,6 +140,15 @@ class RabbitMqBroker:
             yield sender
         finally:
             await sender.close()
+
+    @asynccontextmanager
+    async def replies(self) -> AsyncIterator[RabbitReplies]:
+        name = f"penstock {self._settings.worker_id} receipts"
+        async with AnswerLine(self._options, name) as line:
+            yield RabbitReplies(line)
+
+    def serving(self, reads: Answering) -> AbstractAsyncContextManager[None]:
+        return serving(self._options, f"penstock {self._settings.worker_id} reads", reads)
 
     async def given_up(self) -> GivenUp | None:
         """The queue that the work queues' dead letters go to, unless it is not there."""

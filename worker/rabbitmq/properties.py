@@ -21,6 +21,7 @@ _ADDED = frozenset((DELIVERY_COUNT, STREAM_OFFSET))
 CONTENT_TYPE, HEADERS = 0x8000, 0x2000
 TIMESTAMP: Final = 0x0040
 DELIVERY_MODE, EXPIRATION, MESSAGE_ID, USER_ID = 0x1000, 0x0100, 0x0080, 0x0010
+CORRELATION_ID, REPLY_TO = 0x0400, 0x0200
 _TEXT, _TABLE = -1, -4
 _LAYOUT: tuple[tuple[int, int], ...] = (
     (CONTENT_TYPE, _TEXT),
@@ -28,8 +29,8 @@ _LAYOUT: tuple[tuple[int, int], ...] = (
     (HEADERS, _TABLE),
     (DELIVERY_MODE, 1),
     (0x0800, 1),  # priority
-    (0x0400, _TEXT),  # correlation id
-    (0x0200, _TEXT),  # reply to
+    (CORRELATION_ID, _TEXT),
+    (REPLY_TO, _TEXT),
     (EXPIRATION, _TEXT),
     (MESSAGE_ID, _TEXT),
     (TIMESTAMP, 8),
@@ -163,10 +164,24 @@ def timestamp_of(header: bytes) -> float | None:
     sent = cut(header)[0].get(TIMESTAMP)
     if sent is None:
         return None
-    moment = float(int.from_bytes(sent))
-    if moment > _MOST_SECONDS:
-        moment /= 1000
-    return moment if moment <= _MOST_SECONDS else None
+    return _seconds(int.from_bytes(sent))
+
+
+def seconds_of(field: Field) -> float | None:
+    """Unix seconds, if the field is a timestamp or an integer that can be one."""
+    sent = int.from_bytes(field.value) if field.kind == ord("T") else number(field)
+    return None if sent is None or sent < 0 else _seconds(sent)
+
+
+def _seconds(sent: int) -> float | None:
+    if sent <= _MOST_SECONDS:
+        return float(sent)
+    return sent / 1000 if sent / 1000 <= _MOST_SECONDS else None
+
+
+def moment_text(seconds: float) -> str:
+    """Unix seconds as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def number(field: Field | None) -> int | None:

@@ -15,6 +15,8 @@ from penstock.worker.errors import PenstockError, SourceUnavailable
 from penstock.worker.logger import Logger
 from penstock.worker.rabbitmq.connection import close_quickly, connect, open_channel, translated
 from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.reading import RabbitReading
+from penstock.worker.rabbitmq.receipts import REPLY_TO, ReplyQueue
 from penstock.worker.sending.outgoing import (
     Confirmation,
     Outgoing,
@@ -42,7 +44,11 @@ async def open_sender(server: str | RabbitOptions, sending: Sending) -> AsyncIte
     sender = RabbitSender(connection, exchange=sending.exchange, **sending.limits)
     try:
         await sender.open()
-        yield Outlet(sender)
+        yield Outlet(
+            sender,
+            receipts=sender.receipts,
+            reading=RabbitReading(connection, sending.exchange),
+        )
     finally:
         await sender.close()
         await close_quickly(connection)
@@ -66,6 +72,7 @@ class RabbitSender:
         self._exchange = exchange
         self._unconfirmed = Unconfirmed(**limits)
         self._queue = Queue()
+        self.receipts = ReplyQueue()
         self._in_flight: list[Outgoing] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -74,11 +81,13 @@ class RabbitSender:
         self._worker = asyncio.create_task(self._work(), name=f"publish {self._exchange}")
         self._worker.add_done_callback(self._ended)
 
-    async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
+    async def send(
+        self, subject: str, payload: bytes, msg_id: str, reply_to: str = ""
+    ) -> asyncio.Future[Confirmation]:
         """Queue a message, once there is room. The future gives its `Confirmation`, or raises
         PublishRefused or PublishFailed. Cancelling it before it was sent takes it back.
         """
-        message = await self._unconfirmed.take(subject, payload, msg_id)
+        message = await self._unconfirmed.take(subject, payload, msg_id, reply_to)
         if len(subject.encode()) > _LONGEST_KEY or len(msg_id.encode()) > _LONGEST_KEY:
             text = f"its routing key and id may have {_LONGEST_KEY} bytes each"
             message.fail(PublishRefused(f"{subject!r} cannot be sent: {text}"))
@@ -94,6 +103,7 @@ class RabbitSender:
         """End at once. What is unconfirmed fails with PublishFailed. Idempotent."""
         error = PublishFailed("the publisher was closed before this was confirmed")
         self._unconfirmed.close(error)
+        self.receipts.close()
         if self._worker is not None:
             await end(self._worker)
         self._fail_all(error)
@@ -126,6 +136,8 @@ class RabbitSender:
         """Until the channel ends, or something on it is neither confirmed nor refused."""
         while not channel.is_closed:
             batch = self._in_flight = await self._taken(channel)
+            if any(message.reply_to for message in batch):
+                await self.receipts.listen(channel)
             sent = [asyncio.ensure_future(self._publish(channel, message)) for message in batch]
             try:
                 await asyncio.wait(sent, timeout=_PATIENCE_SECONDS)
@@ -172,6 +184,8 @@ class RabbitSender:
                 content_type="application/cloudevents+json",
                 delivery_mode=2,
                 message_id=message.msg_id,
+                correlation_id=message.reply_to or None,
+                reply_to=REPLY_TO if message.reply_to else None,
                 timestamp=datetime.now(UTC),  # the queue's age is told by it; the server adds none
             ),
         )

@@ -17,9 +17,18 @@ from penstock.worker.difference import Difference
 from penstock.worker.errors import TopologyError
 from penstock.worker.rabbitmq.arguments import adopt, unlike
 from penstock.worker.rabbitmq.connection import open_channel, translated
+from penstock.worker.sending.reads import SUBJECT
 
 EXCHANGE = "events"
 DEAD_QUEUE = "penstock.dead"
+READ_QUEUE = "penstock.read"
+"""Requests of agents that read; see `rabbitmq.service`."""
+
+_READS: Mapping[str, Any] = {
+    "x-queue-type": "classic",
+    "x-message-ttl": 30_000,  # whoever asked has gone
+    "x-max-length": 10_000,
+}
 RETRY_SECONDS = (1, 10, 60)
 """How long retry queues keep a message. Of each its own: in one queue with a time per message, one
 that waits long would keep back all behind it."""
@@ -153,6 +162,7 @@ def _objects(plans: Sequence[QueuePlan]) -> Iterator[_Object]:
             yield _exchange(dead_exchange(exchange), "fanout", needed=False)
     if any(plan.kind != "stream" for plan in plans):
         yield _queue(DEAD_QUEUE, {"x-queue-type": "quorum"}, needed=False)
+    yield _queue(READ_QUEUE, dict(_READS), needed=False)
     for plan in plans:
         yield _queue(plan.name, plan.arguments)
         if plan.kind != "stream":
@@ -236,6 +246,9 @@ async def _bind(connection: aio_pika.RobustConnection, plans: Sequence[QueuePlan
     if any(plan.kind != "stream" for plan in plans):
         for exchange in dict.fromkeys(dead_exchange(plan.exchange) for plan in plans):
             await _succeeds(connection, f"queue {DEAD_QUEUE}", _binding(DEAD_QUEUE, exchange, "#"))
+    for exchange in dict.fromkeys(plan.exchange for plan in plans):
+        binding = _binding(READ_QUEUE, exchange, f"{SUBJECT}.#")
+        await _succeeds(connection, f"queue {READ_QUEUE}", binding)
     for plan in plans:
         for key in plan.keys:
             binding = _binding(plan.name, plan.exchange, key)

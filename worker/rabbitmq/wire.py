@@ -26,6 +26,8 @@ _LARGEST_BODY = 1 << 31
 """Above all that RabbitMQ lets through."""
 
 _settling = struct.Struct(">BHIHHQBB").pack
+_opening = struct.Struct(">BHI").pack
+_content = struct.Struct(">HHQ").pack
 _ACK, _NACK = 80, 120
 _MULTIPLE, _REQUEUE = 1, 2
 
@@ -143,6 +145,20 @@ def acks(channel: int, through: int | None, tags: Iterable[int]) -> bytes:
     if through is not None:
         frames.append(_settling(_METHOD, channel, 13, 60, _ACK, through, _MULTIPLE, _END))
     return b"".join(frames)
+
+
+def publishing(channel: int, key: bytes, properties: bytes, body: bytes, largest: int) -> bytes:
+    """The frames, none above ``largest`` bytes, that publish to the default exchange: ``key`` is
+    the name of a queue, ``properties`` as `properties.joined` gives them.
+    """
+    method = b"\x00\x3c\x00\x28\x00\x00\x00" + len(key).to_bytes(1) + key + b"\x00"
+    header = _content(60, 0, len(body)) + properties
+    room = largest - _FRAME
+    parts = [body[at : at + room] for at in range(0, len(body), room)]
+    kinds = ((_METHOD, method), (_HEADER, header), *((_BODY, part) for part in parts))
+    return b"".join(
+        _opening(kind, channel, len(part)) + part + _END.to_bytes(1) for kind, part in kinds
+    )
 
 
 def requeues(channel: int, tags: Iterable[int]) -> bytes:

@@ -33,12 +33,15 @@ class Confirmation(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, eq=False):
-    """A message that is not confirmed yet. ``refused_since`` is a time of the loop's clock."""
+    """A message that is not confirmed yet. ``reply_to`` is where its receipt is expected, if any;
+    ``refused_since`` is a time of the loop's clock.
+    """
 
     subject: str
     payload: bytes
     msg_id: str
     confirmed: asyncio.Future[Confirmation]
+    reply_to: str = ""
     refused_since: float | None = None
 
     @property

@@ -36,10 +36,10 @@ class Unconfirmed:
         self._settled = asyncio.Event()
         self._closed: PublishFailed | None = None
 
-    async def take(self, subject: str, payload: bytes, msg_id: str) -> Outgoing:
+    async def take(self, subject: str, payload: bytes, msg_id: str, reply_to: str = "") -> Outgoing:
         """Wait for room, and return a message that takes up that room until its future is done."""
         loop = asyncio.get_running_loop()
-        message = Outgoing(subject, payload, msg_id, loop.create_future())
+        message = Outgoing(subject, payload, msg_id, loop.create_future(), reply_to)
         deadline = None if self._give_up is None else loop.time() + self._give_up
         size = message.size
         while self._pending and (

@@ -33,6 +33,7 @@ from penstock.worker.settings.sections import (
     TUNING,
     USE_BUCKET,
     USE_CATALOGUE,
+    USE_LAZY,
     USE_NATS,
     USE_PARTITIONS,
     USE_POSTGRES,
@@ -52,6 +53,9 @@ RABBIT = matching(r"amqps?://\S+", "amqp://user:password@host:port/vhost", "URL"
 BROKERS = names(r"[a-z][a-z0-9_-]*", "names of brokers separated by commas")
 OFFSET = offset_or_time()
 DATABASE = matching(r"postgres(ql)?://\S+", "postgresql://user@host:port/database", "URL")
+INBOXES = names(
+    r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", "beginnings of subjects separated by commas, as _INBOX"
+)
 STREAMS = names(r"[A-Za-z0-9_-]+", "stream names separated by commas")
 FILE = readable_file()
 WORKER_NAME = matching(r"[A-Za-z0-9._-]{0,64}", "up to 64 letters, digits, ., - and _", "NAME")
@@ -230,6 +234,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "Worker crashes after which a poison message becomes a dead letter.",
     ] = 5
 
+    receipts: Annotated[
+        bool,
+        EVENTS,
+        Commands(["run", "doctor"]),
+        "Tell publishers who ask what became of an event.",
+    ] = True
+    nats_inboxes: Annotated[
+        tuple[str, ...],
+        INBOXES,
+        EVENTS,
+        TUNING,
+        "What the subjects that receipts go to on NATS begin with, up to a dot.",
+    ] = ("_INBOX",)
+    reads: Annotated[
+        bool,
+        EVENTS,
+        Commands(["run", "doctor"]),
+        "Answer agents that read state, history and checkpoints over the bus.",
+    ] = True
+    reads_pool: Annotated[
+        int,
+        whole(1, 100),
+        EVENTS,
+        TUNING,
+        "Most connections to PostgreSQL for reads, beside others.",
+    ] = 2
+    reads_timeout: Annotated[
+        float, duration(0.1), EVENTS, TUNING, "Longest time that one read may take."
+    ] = 5
     max_event_bytes: Annotated[
         int, size(256), EVENTS, RUN, "Largest event; a larger one becomes a dead letter."
     ] = 2**20
@@ -266,6 +299,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kv_reconcile: Annotated[
         float, duration(1), Section.KV, TUNING, "How often the bucket is compared with PostgreSQL."
     ] = 600
+    kv_status_interval: Annotated[
+        float,
+        duration(0, 600),
+        Section.KV,
+        USE_LAZY,
+        "How long a mere heartbeat may wait before the bucket shows it; 0: not at all.",
+    ] = 5
 
     outbox: Annotated[
         bool,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import asyncpg
@@ -27,8 +28,13 @@ from tests.support.waiting import until
 
 CATALOGUE = Catalogue.load()
 WINDOW = Window(CATALOGUE, {}, past="unlimited")
-NOW = datetime.now(UTC).replace(microsecond=0)
 SETTLE = "collab.settle"
+
+
+@cache
+def began() -> datetime:
+    """When the first event of these tests was made."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 @pytest.fixture
@@ -47,7 +53,7 @@ def events(kind: str, session: str, second: int = 0, **data: Any) -> list[Event]
         "source": "/tests",
         "type": kind,
         "subject": session,
-        "time": NOW + timedelta(seconds=second),
+        "time": began() + timedelta(seconds=second),
         "data": data,
     }
     domain, verb = kind.split(".")

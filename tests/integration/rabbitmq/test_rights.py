@@ -28,7 +28,7 @@ async def poor(
     user = f"worker-{uuid4().hex[:6]}"
     await rabbit.control("add_user", user, "pw")
     await rabbit.control(
-        "set_permissions", user, "^$", r"^amq\.default$", r"^([A-Z_]+|penstock\.dead)$"
+        "set_permissions", user, "^$", r"^amq\.default$", r"^([A-Z_]+|penstock\.(dead|read))$"
     )
     yield settings_for(
         nats_url,

@@ -65,7 +65,10 @@ class MemorySender:
         self.sent: list[str] = []
         self.open: dict[str, asyncio.Future[Confirmation]] = {}
 
-    async def send(self, subject: str, payload: bytes, msg_id: str) -> asyncio.Future[Confirmation]:
+    async def send(
+        self, subject: str, payload: bytes, msg_id: str, reply_to: str = ""
+    ) -> asyncio.Future[Confirmation]:
+        assert not reply_to
         assert payload
         future = asyncio.get_running_loop().create_future()
         self.sent.append(msg_id)

@@ -73,7 +73,12 @@ def test_what_a_history_cannot_give_back_follows_from_the_declarations() -> None
     whole = {name for name, each in found.items() if any(loss.whole for loss in each)}
     assert whole == without
     named = {name for name, each in found.items() if each} - without
-    assert named == {"agents.heartbeat", "agents.state_set"}
+    assert named == {
+        "agents.heartbeat",
+        "agents.state_set",
+        "agents.checkpointed",
+        "knowledge.embedded",
+    }
     assert [loss.some for loss in found[AgentStateSet.spec.name]] == [True]
     paid = list(losses(Catalogue.load(["shop_events"]).types["orders.paid"].spec))
     assert Loss("orders.paid", "the sequence, which decides what is newer") in paid

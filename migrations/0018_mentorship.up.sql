@@ -119,3 +119,11 @@ WHERE p.status = 'active' AND p.created_at IS NOT NULL;
 COMMENT ON VIEW mentorship.v_active IS
     'Active pairings, with their sessions so far; completed_pct is NULL where none are planned, and '
     'above 100 where there were more';
+
+-- The history of merit and mentorship.
+CREATE TABLE events.log_merit PARTITION OF events.log FOR VALUES IN ('merit')
+    PARTITION BY RANGE (occurred_at);
+INSERT INTO partitions.policy
+    (schema_name, table_name, column_name, "interval", premake, retention, archive)
+VALUES ('events', 'log_merit', 'occurred_at', 'month', 3, '12 months', true);
+SELECT partitions.maintain();

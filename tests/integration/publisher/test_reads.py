@@ -1,0 +1,165 @@
+"""Reads over the bus: an agent needs no database, and no rights beyond a subject."""
+
+import json
+from collections.abc import AsyncIterator
+
+import asyncpg
+import msgspec
+import pytest
+
+from penstock import Asked, Publisher, ReadRefused, ReadUnavailable, StateMissing
+from penstock.schemas.agents import AgentCheckpointed, AgentStateDeleted, AgentStateSet
+from penstock.schemas.checkpoints import Value, snapshots
+from penstock.schemas.identity import escape
+from penstock.worker.nats.options import NatsOptions
+from tests.integration.nats.test_users import PASSWORD, provisioned, said, users, worker_on
+from tests.support.connecting import connected
+from tests.support.running import running, settings_for
+
+AGENT = "a 7*"
+CHECKPOINT = "0190a6a0-0000-7000-8000-000000000007"
+
+
+def put(key: str, value: object) -> AgentStateSet:
+    return AgentStateSet(agent_id=AGENT, state_key=key, value=value)
+
+
+@pytest.fixture
+async def bus(nats_url: str, database: str) -> AsyncIterator[Publisher]:
+    settings = settings_for(nats_url, database)
+    async with running(settings), Publisher(nats_url, source="/test") as bus:
+        yield bus
+
+
+@pytest.fixture
+async def rabbit_bus(rabbit_url: str, nats_url: str, database: str) -> AsyncIterator[Publisher]:
+    own = settings_for(nats_url, database, brokers="rabbitmq", rabbitmq_url=rabbit_url, kv="false")
+    async with running(own), Publisher(rabbit_url, source="/test") as bus:
+        yield bus
+
+
+async def test_the_same_on_rabbitmq(rabbit_bus: Publisher) -> None:
+    await check_reads(rabbit_bus)
+    with pytest.raises(ReadRefused, match="no read is called 'nothing'"):
+        await rabbit_bus.read.page("nothing", AGENT, Asked())
+
+
+async def test_large_answers_on_rabbitmq(rabbit_bus: Publisher) -> None:
+    for number in range(3):
+        await rabbit_bus.publish(put(f"k{number}", "x" * 900_000), sequence=1, receipt=True)
+    assert [len(one.value) async for one in rabbit_bus.read.states(AGENT)] == [900_000] * 3
+
+
+async def test_nobody_answers_on_rabbitmq_without_a_worker(rabbit_url: str) -> None:
+    async with Publisher(rabbit_url, source="/test") as bus:
+        with pytest.raises(ReadUnavailable):
+            await bus.read.state(AGENT, "k")
+
+
+async def test_state_history_and_checkpoints(bus: Publisher) -> None:
+    await check_reads(bus)
+
+
+async def check_reads(bus: Publisher) -> None:
+    for number in range(1, 8):
+        await bus.publish(put(f"k{number}", {"n": number}), sequence=1, receipt=True)
+    await bus.publish(put("k1", 1.50), sequence=2, receipt=True)
+    gone = AgentStateDeleted(agent_id=AGENT, state_key="k2")
+    await bus.publish(gone, sequence=2, receipt=True)
+    [part] = snapshots({"k1": Value(version=2, value=msgspec.Raw(b"[1]"))}, 1000)
+    saved = AgentCheckpointed(
+        agent_id=AGENT,
+        checkpoint_id=CHECKPOINT,
+        name="mine",
+        snapshot=msgspec.json.decode(msgspec.json.encode(part)),
+    )
+    await bus.publish(saved, receipt=True)
+
+    found = await bus.read.state(AGENT, "k1")
+    assert (found.key, found.version, found.value) == ("k1", 2, 1.5)
+    with pytest.raises(StateMissing):
+        await bus.read.state(AGENT, "k2")
+    assert [one.key async for one in bus.read.states(AGENT)] == ["k1", "k3", "k4", "k5", "k6", "k7"]
+    history = [one async for one in bus.read.history(AGENT)]
+    assert [(one.key, one.version) for one in history[:3]] == [("k2", 2), ("k1", 2), ("k7", 1)]
+    assert history[0].type == "agents.state_deleted"
+    assert [one.value async for one in bus.read.history(AGENT, "k1")] == [1.5, {"n": 1}]
+    [checkpoint] = [one async for one in bus.read.checkpoints(AGENT)]
+    assert (checkpoint.checkpoint_id, checkpoint.name) == (CHECKPOINT, "mine")
+    [kept] = [one async for one in bus.read.checkpoint(AGENT, "mine")]
+    assert (kept.key, kept.version, kept.value) == ("k1", 2, [1])
+    await check_pages(bus)
+
+
+async def check_pages(bus: Publisher) -> None:
+    for read, count in (("state", 6), ("history", 9)):
+        seen: list[msgspec.Raw] = []
+        after = None
+        while True:
+            page = await bus.read.page(read, AGENT, Asked(limit=2, after=after))
+            seen += page.items
+            if (after := page.next) is None:
+                break
+        assert len(seen) == len(set(map(bytes, seen))) == count
+    for asked in (Asked(limit=0), Asked(limit=501), Asked(key="\0"), Asked(after="x|y")):
+        with pytest.raises(ReadRefused) as refused:
+            await bus.read.page("history", AGENT, asked)
+        assert refused.value.code == 400
+    with pytest.raises(ReadRefused, match="no checkpoint 'other'"):
+        await bus.read.page("checkpoint", AGENT, Asked(key="other"))
+
+
+async def test_what_does_not_fit_into_a_message_comes_in_parts(bus: Publisher) -> None:
+    for number in range(3):
+        await bus.publish(put(f"k{number}", "x" * 900_000), sequence=1, receipt=True)
+    first = await bus.read.page("state", AGENT, Asked())
+    assert (len(first.items), first.next) == (2, "k1")
+    assert [len(one.value) async for one in bus.read.states(AGENT)] == [900_000] * 3
+
+
+async def test_any_client_asks_and_finds_the_service(bus: Publisher, nats_url: str) -> None:
+    await bus.publish(put("k", 1), sequence=1, receipt=True)
+    async with connected(nats_url) as client:
+        subject = f"penstock.read.state.{escape(AGENT)}"
+        answer = json.loads((await client.request(subject, b'{"key": "k"}')).data)
+        assert [item["val"] for item in answer["items"]] == [1]
+        assert len(json.loads((await client.request(subject)).data)["items"]) == 1
+        wrong = await client.request(subject, b"[")
+        assert (wrong.headers or {})["Nats-Service-Error-Code"] == "400"
+        told = json.loads((await client.request("$SRV.INFO.penstock-reads")).data)
+        assert {one["name"] for one in told["endpoints"]} >= {"state", "history", "checkpoints"}
+        stats = json.loads((await client.request("$SRV.STATS.penstock-reads")).data)
+        state = next(one for one in stats["endpoints"] if one["name"] == "state")
+        assert (state["num_requests"], state["num_errors"]) == (3, 1)
+
+
+async def test_nobody_answers_when_it_is_off(nats_url: str, database: str) -> None:
+    off = settings_for(nats_url, database, reads="false")
+    async with running(off), Publisher(nats_url, source="/test") as bus:
+        with pytest.raises(ReadUnavailable, match="no worker answers reads"):
+            await bus.read.state(AGENT, "k")
+
+
+async def test_reading_takes_few_connections_of_its_own(bus: Publisher, database: str) -> None:
+    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '% reads'"
+    rows = await asyncpg.connect(database)
+    try:
+        scoped = f"{count} AND datname = current_database()"
+        assert await rows.fetchval(scoped) == 0
+        for _ in range(5):
+            with pytest.raises(StateMissing):
+                await bus.read.state(AGENT, "k")
+        assert 1 <= await rows.fetchval(scoped) <= 2
+    finally:
+        await rows.close()
+
+
+async def test_the_least_rights_are_enough(database: str) -> None:
+    async with provisioned(users()) as server:
+        settings = worker_on(server, database)
+        assert await said(settings) == []
+        agent = NatsOptions(url=server.url, user="penstock_agent", password=PASSWORD)
+        async with running(settings), Publisher(agent, source="/test") as bus:
+            await bus.publish(put("k", 1), sequence=1, receipt=True)
+            assert (await bus.read.state(AGENT, "k")).value == 1
+            assert (await bus.wait_for(AGENT, "k", version=1)).value == 1
