@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import nats
 import pytest
 
 from penstock.schemas.config import ConfigDeleted, ConfigSet
@@ -45,6 +46,19 @@ def events() -> list[EventData]:
         ConfigSet(agent_id="global", config_key="pw", value="not yet a secret"),
         ConfigSet(agent_id="global", config_key="pw", is_secret=True, ciphertext="AAAA"),
     ]
+
+
+async def test_the_cache_of_agents_forgets_by_itself(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await provision(settings, dry_run=False)
+    assert "stream KV_QUERY_CACHE: created" in capsys.readouterr().out
+    await provision(settings, dry_run=False)
+    assert "nothing to do" in capsys.readouterr().out
+    async with await nats.connect(settings.nats_url) as client:
+        cache = await client.jetstream().key_value("QUERY_CACHE")
+        await cache.put("q", b"1")
+        assert (await cache.status()).ttl == 300
 
 
 async def test_what_is_open_and_set_is_there_and_nothing_else(settings: Settings) -> None:
