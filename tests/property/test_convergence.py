@@ -42,7 +42,6 @@ VIEWS = (
     "collab.ballot_counted",
     "collab.v_brainstorm",
     "collab.v_participant",
-    "config.history",
     "config.kv",
     "identity.kv",
     "identity.permission",
