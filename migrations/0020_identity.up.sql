@@ -277,7 +277,7 @@ CREATE INDEX session_expires_at ON identity.session (expires_at) WHERE closed_at
 
 CREATE TABLE identity.credential (
     account_id          uuid PRIMARY KEY REFERENCES identity.account ON DELETE RESTRICT,
-    password_hash       text,
+    password_hash       text CHECK (password_hash ~ '^\$(2[aby]\$(1[2-9]|2[0-9]|3[01])|argon2id)\$'),
     mfa_enabled         boolean NOT NULL DEFAULT false,
     mfa_secret          bytea,
     key_name            text,
@@ -285,7 +285,8 @@ CREATE TABLE identity.credential (
     password_changed_at timestamptz,
     updated_at          timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE identity.credential IS 'Passwords, as bcrypt hashes, and the second factor of accounts';
+COMMENT ON TABLE identity.credential IS 'Passwords, as hashes, and the second factor of accounts';
+COMMENT ON COLUMN identity.credential.password_hash IS 'By bcrypt, of cost 12 or more, or by Argon2id';
 COMMENT ON COLUMN identity.credential.mfa_secret IS 'Encrypted with the key that key_name and key_version name';
 
 CREATE TABLE identity.mfa_device (

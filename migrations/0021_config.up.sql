@@ -118,7 +118,7 @@ FROM (
         END AND e.external_id IS NOT NULL
         LIMIT 1
     ) AS known ON true
-    WHERE l.event_type IN ('config.set', 'config.deleted')
+    WHERE l.resource_type = 'config' AND l.event_type IN ('config.set', 'config.deleted')
 ) AS c
 WINDOW changes AS (
     PARTITION BY c.agent, c.environment, c.config_key

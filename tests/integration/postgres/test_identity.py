@@ -262,3 +262,22 @@ async def test_a_secret_is_never_in_the_bucket(pool: asyncpg.Pool) -> None:
         live, guard, value = await bucket_row(pool, "config.kv", "global.production.a=20b")
         assert live is (verb == "set" and data is not secret)
         assert value == ({"v": 0, "t": guard[1], "val": expected, "g": guard} if live else None)
+
+
+@pytest.mark.parametrize(
+    ("password", "kept"),
+    [
+        ("secret", False),
+        ("$2b$10$abcdefghijklmnopqrstuv", False),
+        ("$2b$12$abcdefghijklmnopqrstuv", True),
+        ("$argon2id$v=19$m=65536", True),
+    ],
+)
+async def test_a_password_is_a_slow_hash(pool: asyncpg.Pool, password: str, *, kept: bool) -> None:
+    await pool.execute("INSERT INTO identity.account (account_id, is_stub) VALUES ($1, true)", ANN)
+    keep = "INSERT INTO identity.credential (account_id, password_hash) VALUES ($1, $2)"
+    if kept:
+        await pool.execute(keep, ANN, password)
+    else:
+        with pytest.raises(asyncpg.CheckViolationError):
+            await pool.execute(keep, ANN, password)
