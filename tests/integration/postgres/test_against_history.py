@@ -37,8 +37,8 @@ NOT_KEPT = {
     },
     "identity.api_key": {"last_used"},
 }
-"""A typed history has neither names, nor documents, nor the sequences that decide; and not every use
-of a key is on record.
+"""A typed history has neither names, nor documents, nor the sequences that decide; and uses of a key
+have none.
 """
 
 
