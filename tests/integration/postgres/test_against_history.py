@@ -37,7 +37,7 @@ NOT_KEPT = {
     },
     "identity.api_key": {"last_used"},
 }
-"""A typed history has neither names, nor documents, nor the sequences that decide; and uses of a key
+"""A typed history has neither names, nor documents, nor the sequences that decide; uses of a key
 have none.
 """
 
