@@ -28,6 +28,8 @@ BUILT_IN = (
     "penstock.schemas.mentorships",
     "penstock.schemas.knowledge",
     "penstock.schemas.learning",
+    "penstock.schemas.sdlc",
+    "penstock.schemas.telemetry",
 )
 
 

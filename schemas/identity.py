@@ -46,6 +46,11 @@ CurriculumId = Annotated[str, _id("curriculum")]
 KnowledgeId = Annotated[str, _id("knowledge")]
 PatternId = Annotated[str, _id("pattern")]
 LearningId = Annotated[str, _id("learning")]
+RepositoryId = Annotated[str, _id("repository")]
+SuiteId = Annotated[str, _id("suite")]
+CoverageId = Annotated[str, _id("coverage")]
+ErrorId = Annotated[str, _id("error")]
+AccountId = Annotated[str, _id("account")]
 AnyId = Annotated[str, _id("any")]
 
 

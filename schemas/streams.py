@@ -21,6 +21,8 @@ STREAMS: Mapping[str, tuple[str, ...]] = {
         "patterns",
         "learning",
     ),
+    "PLATFORM": ("github", "tests"),
+    "TELEMETRY": ("metrics", "errors", "health", "requests", "alerts"),
 }
 """Stream to domains. A stream is separate where hydration latency or scaling differs."""
 

@@ -248,6 +248,52 @@ class TransferMode(Vocabulary):
     GRADUAL = "gradual"
 
 
+class TestStatus(Vocabulary):
+    """How a test went."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class MetricKind(Vocabulary):
+    """What a sample is a reading of."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    TIMER = "timer"
+
+
+class MetricScope(Vocabulary):
+    """What a metric is about."""
+
+    AGENT = "agent"
+    SYSTEM = "system"
+    KNOWLEDGE = "knowledge"
+    PATTERN = "pattern"
+    API = "api"
+    WORKER = "worker"
+
+
+class Severity(Vocabulary):
+    """How bad an error is."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class HealthStatus(Vocabulary):
+    """How well something is."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -269,5 +315,10 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "pairing_status": PairingStatus,
     "embedding_owner": EmbeddingOwner,
     "transfer_mode": TransferMode,
+    "test_status": TestStatus,
+    "metric_kind": MetricKind,
+    "metric_scope": MetricScope,
+    "severity": Severity,
+    "health_status": HealthStatus,
 }
 """The database's domain of each enumeration."""

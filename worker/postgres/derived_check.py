@@ -21,7 +21,7 @@ class DerivedCheck:
         self._job = job
 
     async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
-        for name in await derived(self._settings, self._job, None, undo=True):
+        for name in await derived(self._settings, self._job, None, undo=True, anew=True):
             if among is None or name in among:
                 yield Suspect(
                     name,
