@@ -11,6 +11,7 @@ from penstock.schemas.mapping import (
     ITEM,
     KEY_TEXT,
     OCCURRED_AT,
+    OCCURRED_DAY,
     Field,
     History,
     Hydrate,
@@ -216,7 +217,14 @@ class AgentHeartbeat(EventData, frozen=True, kw_only=True):
             once=("external_id",),
             values={**IDENTITY, "last_active": OCCURRED_AT},
         ),
+        Upsert(
+            table="merit.active_day",
+            key=("agent_id", "streak_type", "day"),
+            min=("first_at",),
+            values={"streak_type": "activity", "day": OCCURRED_DAY, "first_at": OCCURRED_AT},
+        ),
     ),
+    refs=(Ref("agent_id", "agents.agent"),),
     kv=STATUS_KEY,
 )
 class AgentActivity(EventData, frozen=True, kw_only=True):

@@ -113,7 +113,8 @@ class Examination:
 
     async def _derived(self) -> AsyncIterator[Check]:
         for job in await known_jobs(self._pool):
-            yield DerivedCheck(self._settings, job)
+            if job.every is None:  # others may be as late as their clock
+                yield DerivedCheck(self._settings, job)
 
     async def _sources(self) -> Sequence[str]:
         """The brokers, if all that ever came can be read again there."""
