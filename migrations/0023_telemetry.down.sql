@@ -1,4 +1,8 @@
 DELETE FROM bus.job WHERE name = 'rollup';
+CREATE OR REPLACE FUNCTION partitions.needed_from(in_schema text, in_table text)
+RETURNS timestamptz
+LANGUAGE sql STABLE
+RETURN NULL::timestamptz;
 DROP FUNCTION telemetry.roll_up_again();
 DROP FUNCTION telemetry.roll_up(text[]);
 DROP FUNCTION telemetry.mark();

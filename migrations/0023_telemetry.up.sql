@@ -199,6 +199,14 @@ REVOKE EXECUTE ON FUNCTION telemetry.all_recorded_until FROM PUBLIC;
 COMMENT ON FUNCTION telemetry.all_recorded_until IS
     'Waits until every sample that was recorded before now can be seen; returns that moment';
 
+CREATE OR REPLACE FUNCTION partitions.needed_from(in_schema text, in_table text)
+RETURNS timestamptz
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT coalesce((j.mark ->> 'closed')::timestamptz, '-infinity') FROM bus.job AS j
+    WHERE j.name = 'rollup' AND j.enabled AND (in_schema, in_table) = ('telemetry', 'metric');
+END;
+
 CREATE FUNCTION telemetry.hours(since timestamptz, before timestamptz) RETURNS SETOF timestamptz
 LANGUAGE sql STABLE
 BEGIN ATOMIC

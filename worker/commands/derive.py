@@ -16,7 +16,7 @@ from penstock.worker.postgres.pool import database
 from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
-_HOUR = "hour"
+HOUR = "hour"
 """The kind of the keys that are hours, by any moment in them."""
 
 
@@ -33,7 +33,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def of(self, job: KnownJob) -> list[tuple[str, ...]]:
         """The keys, as its function takes them. Raises PenstockError."""
-        if job.key_kind == _HOUR:
+        if job.key_kind == HOUR:
             return [(text,) for text in (*map(_hour, self.keys), *self._hours())]
         if self.since is not None or self.until is not None:
             raise PenstockError(f"{job.name} is not worked out by hours; use --key")

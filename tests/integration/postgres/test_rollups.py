@@ -19,6 +19,8 @@ from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.jobs import PostgresJobs
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
+from tests.docs.pages import blocks
+from tests.docs.sections import ROOT
 from tests.support import rollups
 from tests.support.batches import stored_as
 from tests.support.commands import outside, said
@@ -28,6 +30,7 @@ from tests.support.running import settings_for
 from tests.support.waiting import until
 
 CATALOGUE = Catalogue.load()
+PAGE = ROOT / "docs" / "telemetry.md"
 HOURS = 6
 DAY = timedelta(days=1)
 
@@ -123,6 +126,8 @@ async def test_rollups_equal_those_of_a_program_whatever_comes_late(
     assert set(await roll_up(pool)) == hours | days
     await check(pool, sent)
     assert await roll_up(pool) == await wrong(pool) == []
+    for query in blocks(PAGE, "sql"):
+        await pool.fetch(query)
 
 
 async def test_what_is_not_over_is_not_rolled_up(pool: asyncpg.Pool) -> None:
@@ -220,6 +225,8 @@ async def test_damage_is_named_and_worked_out_anew_as_far_as_there_are_samples(
     )
     await said(settings, "derive", "rollup", code=0)
     await check(pool, sent)
+    for line in blocks(PAGE, "bash")[0].splitlines():
+        assert await outside(settings, *line.partition("#")[0].split()[1:]) == 0, line
     for wrongly in (
         ("rollup", "--key", "noon"),
         ("rollup", "--to", "1h"),
@@ -227,3 +234,18 @@ async def test_damage_is_named_and_worked_out_anew_as_far_as_there_are_samples(
         ("rollup", "--from", "1h", "--to", "2h"),
     ):
         assert await outside(settings, "derive", *wrongly) == 2, wrongly
+
+
+async def test_no_sample_goes_before_it_is_rolled_up(
+    pool: asyncpg.Pool, owner: asyncpg.Connection
+) -> None:
+    old = datetime.now(UTC) - timedelta(days=100)
+    expired = "SELECT table_name FROM partitions.life WHERE expires_at <= now()"
+    await pool.fetch("SELECT partitions.ensure_for('telemetry', 'metric', $1)", old)
+    assert await pool.fetch(expired) == []
+    await owner.execute("UPDATE bus.job SET enabled = false")
+    assert [tuple(row) for row in await pool.fetch(expired)] == [("metric",)]
+    await owner.execute("UPDATE bus.job SET enabled = true")
+    assert await pool.fetch(expired) == []
+    await roll_up(pool)
+    assert [tuple(row) for row in await pool.fetch(expired)] == [("metric",)]
