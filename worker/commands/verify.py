@@ -114,8 +114,9 @@ class Examination:
 
     async def _derived(self) -> AsyncIterator[Check]:
         for job in await known_jobs(self._pool):
-            if job.every is None:  # others may be as late as their clock
-                recent = self._since is not None and job.key_kind == HOUR
+            if job.every is not None and job.whole is None:
+                continue  # it may be as late as its clock
+            recent = self._since is not None and job.key_kind == HOUR
             keys = Wanted(since=self._since).of(job) if recent else None
             yield DerivedCheck(self._settings, job, keys)
 
