@@ -19,6 +19,7 @@ from penstock.worker.checks.check import Check, Sized
 from penstock.worker.checks.runner import examine
 from penstock.worker.checks.sequences import SequenceCheck
 from penstock.worker.commands.advancing import advancing
+from penstock.worker.commands.derive import HOUR, Wanted
 from penstock.worker.commands.doctor import tell
 from penstock.worker.commands.draining import Drain
 from penstock.worker.commands.said import said
@@ -113,8 +114,11 @@ class Examination:
 
     async def _derived(self) -> AsyncIterator[Check]:
         for job in await known_jobs(self._pool):
-            if job.every is None:  # others may be as late as their clock
-                yield DerivedCheck(self._settings, job)
+            if job.every is not None and job.whole is None:
+                continue  # it may be as late as its clock
+            recent = self._since is not None and job.key_kind == HOUR
+            keys = Wanted(since=self._since).of(job) if recent else None
+            yield DerivedCheck(self._settings, job, keys)
 
     async def _sources(self) -> Sequence[str]:
         """The brokers, if all that ever came can be read again there."""
