@@ -15,6 +15,7 @@ from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
 from penstock.worker.postgres.letter_box import Filter
 from penstock.worker.postgres.pool import open_pool
+from penstock.worker.settings.keys import Settings
 from tests.integration.pipeline.test_malformed import HEARTBEAT, TASK, body
 from tests.support.carriers import Carrier, Nats, RabbitMq
 from tests.support.roles import migrated_by_its_owner
@@ -96,6 +97,13 @@ async def lives(worker: WorkerProcess) -> int:
     raise AssertionError("it dies for ever")
 
 
+async def all_requeued(settings: Settings) -> int:
+    """The exit code of sending every letter again as it came."""
+    return await requeue(
+        settings, Filter(), Correction(), wait=PATIENCE, dry_run=False, as_json=True
+    )
+
+
 async def test_what_workers_fail_at_becomes_letters_and_is_stored_once_they_are_mended(
     way: Way, nats_address: str, database: str, tmp_path: Path
 ) -> None:
@@ -116,8 +124,7 @@ async def test_what_workers_fail_at_becomes_letters_and_is_stored_once_they_are_
     mended = settings_for(nats_address, database, **way.settings)
     async with running(mended):
         operator = msgspec.structs.replace(mended, postgres_dsn=database)
-        how = {"wait": PATIENCE, "dry_run": False, "as_json": True}
-        assert await requeue(operator, Filter(), Correction(), **how) == 0
+        assert await all_requeued(operator) == 0
     assert await counts(database) == (5, [])
 
 
