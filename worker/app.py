@@ -3,9 +3,8 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -18,7 +17,7 @@ from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.ending import end
 from penstock.worker.errors import TopologyError
-from penstock.worker.lifecycle import patiently
+from penstock.worker.lifecycle import Assembly, patiently
 from penstock.worker.ops.http import NO_PORT, HealthServer, OwnAnswers
 from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
 from penstock.worker.ops.presence import keep_present
@@ -56,7 +55,7 @@ log = structlog.get_logger()
 Opened = TypeVar("Opened")
 
 
-class Worker:
+class Worker(Assembly):
     """Everything that one process runs, opened in order and closed in reverse order."""
 
     def __init__(
@@ -65,10 +64,10 @@ class Worker:
         stopping: asyncio.Event,
         listening: socket.socket | None = None,
     ) -> None:
+        super().__init__()
         self.settings = settings
         self._stopping = stopping
         self._listening = listening
-        self._stack = AsyncExitStack()
         self._metrics = Metrics()
         self._unknown_fields = UnknownFields(self._metrics)
         self._reconcile = asyncio.Event()
@@ -78,17 +77,6 @@ class Worker:
         self._relaying: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._mirrored: tuple[HydratedViews, Mirror] | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._open()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
 
     async def _open(self) -> None:
         settings = self.settings
