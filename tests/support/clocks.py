@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+NO_CLOCK = "libfaketime is missing"
 _LIBRARIES = "/usr/lib/*/faketime/libfaketime.so.1"
 
 
@@ -13,7 +14,7 @@ def ahead(seconds: float) -> dict[str, str]:
     """
     found = sorted(Path("/").glob(_LIBRARIES.lstrip("/")))
     if not found:
-        pytest.skip("libfaketime is missing: apt-get install libfaketime")
+        pytest.skip(NO_CLOCK)
     return {
         "LD_PRELOAD": str(found[0]),
         "FAKETIME": f"{seconds:+f}",
