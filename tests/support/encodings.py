@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
-from penstock.worker.nats.message import messages_of
+from penstock.worker.nats.message import JetStreamMessages
 from penstock.worker.pipeline.ports import NO_HEADERS, Message
 from penstock.worker.rabbitmq.message import message_of
 
@@ -29,7 +29,7 @@ def on_nats(subject: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) 
     """The message of a frame with these headers."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     block = f"NATS/1.0\r\n{lines}\r\n".encode() if headers else None
-    return messages_of([(subject.encode(), _REPLY, block, body)])[0]
+    return JetStreamMessages([(subject.encode(), _REPLY, block, body)])[0]
 
 
 def on_rabbitmq(

@@ -75,7 +75,7 @@ class ClientMessage(JetStreamMessage, kw_only=True):
         names = [name.lower() for name in delivery.headers or ()]
         changed = any(name in _CHANGING or attribute_of(name) for name in names)
         reply = delivery.reply.encode()
-        [(deliveries, offset)] = places([reply])
+        [deliveries], [offset] = places([reply])
         return cls(
             subject=delivery.subject,
             body=delivery.data,

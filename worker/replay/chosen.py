@@ -81,7 +81,9 @@ class ChosenSource:
                 self.wanted += len(wanted)
                 self._begin(wanted)
                 size = sum([message.size for message in wanted])
-                return Batch(wanted, size, self, epoch=batch.epoch)
+                marked = self._suspects.mark(wanted)  # on these objects: no column says it
+                whole = len(wanted) == len(batch) and not marked
+                return Batch(batch.messages if whole else wanted, size, self, epoch=batch.epoch)
         return batch
 
     async def ack(self, batch: Batch) -> None:
@@ -100,7 +102,6 @@ class ChosenSource:
         offsets = [one.offset for one in messages if one.offset is not None]
         self._unsettled.update(offsets)
         self._in_work.update(offsets)
-        self._suspects.mark(messages)
 
     def _is_in_work(self, message: Message) -> bool:
         """Whether it came again too early, as after its consumer was lost: it must not be counted

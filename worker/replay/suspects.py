@@ -14,11 +14,13 @@ class Suspects:
         self._known = known
         self._first = first
 
-    def mark(self, messages: Sequence[Message]) -> None:
-        """Mark what was just read, in its order."""
+    def mark(self, messages: Sequence[Message]) -> bool:
+        """Mark what was just read, in its order. True if anything is marked."""
         if not self._first and not self._known:
-            return
+            return False
+        marked = False
         for number, message in enumerate(messages):
             if number < self._first or (self._known and message.digest in self._known):
-                message.begun_before = True
+                message.begun_before = marked = True
         self._first = max(0, self._first - len(messages))
+        return marked

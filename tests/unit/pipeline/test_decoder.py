@@ -269,11 +269,18 @@ def test_what_breaks_a_rule_of_the_struct_is_a_letter_with_the_words_of_the_rule
     assert found.error.startswith("finished_at 2026-03-01 11:00:00+00:00 is before 2026-03-01 12")
 
 
+@pytest.mark.parametrize(
+    "subject", ["", ".", "tasks", "tasks.updated", "\n", "tasks.t-1.updated\n"]
+)
+def test_a_batch_may_begin_with_a_subject_of_any_form(subject: str) -> None:
+    assert reason(message(changed(), subject)) == "subject_mismatch"
+
+
 def test_a_wrong_message_leaves_its_neighbours_alone() -> None:
     decoder = Decoder(CATALOGUE, Window(CATALOGUE, {}, past="unlimited"), max_bytes=10_000)
     sent = [message(changed(id="1")), message(b"hello"), message(changed(id="2"))]
-    kinds = [type(found) for found in decoder.decode(sent)]
-    assert kinds == [Event, DeadLetter, Event]
+    kinds = [isinstance(found, Event) for found in decoder.decode(sent)]
+    assert kinds == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +310,7 @@ def test_fields_that_a_type_does_not_have_are_told_once_a_second() -> None:
     )
     odd = {**DATA, "assignedTo": "a-1", "mood": {}}
     found = decoder.decode([message(changed()), *[message(changed(data=odd))] * 3])
-    assert [type(one) for one in found] == [Event] * 4
+    assert all(isinstance(one, Event) for one in found)
     assert told == [("tasks.updated", ["assignedTo", "mood"])]
 
 
