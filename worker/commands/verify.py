@@ -3,10 +3,9 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Self
 
 import click
 import msgspec
@@ -24,6 +23,7 @@ from penstock.worker.commands.doctor import tell
 from penstock.worker.commands.draining import Drain
 from penstock.worker.commands.said import said
 from penstock.worker.finding import Finding, Verdict
+from penstock.worker.lifecycle import Assembly
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.postgres.checks import StateCheck, of_tables, rebuild
 from penstock.worker.postgres.derived_check import DerivedCheck
@@ -61,30 +61,22 @@ async def verify(
     return int(not clean)
 
 
-class Examination:
+class Examination(Assembly):
     """All checks of one run, over connections that they share."""
 
     def __init__(self, settings: Settings, since: datetime | None) -> None:
+        super().__init__()
         self._settings = msgspec.structs.replace(settings, statement_timeout=_PATIENCE)
         self._since = since
         self._catalogue = Catalogue.load(settings.event_packages)
-        self._stack = AsyncExitStack()
         self._damaged: list[str] = []
 
-    async def __aenter__(self) -> Self:
-        settings = self._settings
+    async def _open(self) -> None:
+        settings, enter = self._settings, self._stack.enter_async_context
         await check_schema(settings, "verify")
-        try:
-            self._pool = await self._stack.enter_async_context(database(settings))
-            await check_mappings(self._pool, self._catalogue)
-            self._scope = await self._stack.enter_async_context(Scope(settings, self._catalogue))
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
+        self._pool = await enter(database(settings))
+        await check_mappings(self._pool, self._catalogue)
+        self._scope = await enter(Scope(settings, self._catalogue))
 
     async def findings(self, *, repair: bool, pause: float) -> AsyncIterator[Finding]:
         """What every check finds, in order: first what others build on, the buckets last."""
