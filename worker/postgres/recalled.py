@@ -110,7 +110,7 @@ class Recalled:
     def data(self, row: Mapping[str, Any]) -> bytes | None:
         """The data as a row keeps it; None if it does not keep the whole."""
         if not self.kept.whole:
-            return msgspec.json.encode(self._fields(row))
+            return msgspec.json.encode(self._fields(row), enc_hook=str)  # an address
         text: bytes | None = row["data"]
         if text is None or (self.kept.limit is not None and _clipped(text)):
             return None
