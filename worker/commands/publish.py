@@ -27,7 +27,7 @@ _SHOWN = 20
 _CLEAR_LINE = "\r\x1b[K"
 
 
-class _Tally:
+class Tally:
     """Counts what happened to the lines."""
 
     def __init__(self) -> None:
@@ -55,6 +55,10 @@ class _Tally:
     def failures(self) -> int:
         return self.refused + self.broken
 
+    @property
+    def done(self) -> int:
+        return self.published + self.duplicates + self.failures
+
     def _report(self, number: int, text: str) -> None:
         if self.failures <= _SHOWN:
             clear = _CLEAR_LINE if sys.stderr.isatty() else ""  # the bar is drawn again
@@ -75,10 +79,10 @@ async def publish_file(
     ``settings.provision``. The exit code is 1 if a line was not an event or was refused; the others
     are published.
     """
-    tally = _Tally()
+    tally = Tally()
     prefix = f"{uuid7()}-" if again else ""
     with _opened(path) as file, _progress(path) as advance:
-        async with _sender(settings) as sender:
+        async with opened_sender(settings) as sender:
             await _publish_lines(sender, _paced(_lines(file, advance), rate), tally, prefix)
             await sender.flush()
     click.echo(tally)
@@ -86,7 +90,7 @@ async def publish_file(
 
 
 @asynccontextmanager
-async def _sender(settings: Settings) -> AsyncIterator[Sender]:
+async def opened_sender(settings: Settings) -> AsyncIterator[Sender]:
     """A sender to the first broker in the settings; creates its streams if ``provision`` is set."""
     async with Scope(settings, Catalogue.load(settings.event_packages)) as scope:
         broker = await scope.broker(settings.brokers[0])
@@ -97,7 +101,7 @@ async def _sender(settings: Settings) -> AsyncIterator[Sender]:
 
 
 async def _publish_lines(
-    sender: Sender, lines: AsyncIterator[tuple[int, bytes]], tally: _Tally, prefix: str
+    sender: Sender, lines: AsyncIterator[tuple[int, bytes]], tally: Tally, prefix: str
 ) -> None:
     async for number, line in lines:
         try:
