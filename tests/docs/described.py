@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.docs import data_model
+from tests.docs import data_model, requirements, sources
 from tests.docs.schema import Schema, described, migrated
 from tests.docs.sections import ROOT, marked
 
@@ -16,6 +16,8 @@ DOCS = ROOT / "docs"
 
 SECTIONS: Mapping[str, tuple[Path, Callable[[Schema], str]]] = {
     "tables": (DOCS / "data-model.md", data_model.page),
+    "requirements": (DOCS / "requirements.md", requirements.page),
+    "sources": (DOCS / "sources.md", sources.page),
 }
 """Each section: the page that holds it, and what makes it."""
 
