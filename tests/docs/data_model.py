@@ -14,8 +14,8 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.columns import Written, written
 from penstock.schemas.event_type import EventType
 from penstock.schemas.mapping import Field, History
-from penstock.worker.commands.events import event_schema
-from tests.docs.fields import value_of
+from penstock.worker.commands.event_schemas import event_schema
+from tests.docs.fields import fields
 from tests.docs.schema import Column, Schema, Table
 
 SAME_EVERYWHERE: Mapping[str, str] = {
@@ -138,21 +138,21 @@ def _meaning(table: Table, column: Column, found: list[Stated]) -> str | None:
 def _stated(catalogue: Catalogue) -> dict[tuple[str, str], list[Stated]]:
     found: dict[tuple[str, str], list[Stated]] = {}
     for kind in catalogue.types.values():
-        fields = event_schema(kind)["properties"]["data"].get("properties", {})
+        said = {field.name.strip("`"): field.value for field in fields(event_schema(kind))}
         for one in written(kind):
-            values = _values(kind, one, fields)
+            values = _values(kind, one, said)
             stated = Stated(kind.name, one.policy, values)
             found.setdefault((one.table, one.column), []).append(stated)
     return found
 
 
-def _values(kind: EventType, one: Written, fields: Mapping[str, Any]) -> str:
+def _values(kind: EventType, one: Written, said: Mapping[str, str]) -> str:
     """What the field may be that the column is stated from; nothing if it is from none."""
     if one.policy == "guard":
         return ""
     for name in _sources(kind, one):
-        if name in fields:
-            return _plain(value_of(fields[name]), one.kind)
+        if name in said:
+            return _plain(said[name], one.kind)
     return ""
 
 

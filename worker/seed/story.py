@@ -6,12 +6,16 @@ from penstock.worker.errors import PenstockError
 from penstock.worker.seed.company import Company
 from penstock.worker.seed.domains import (
     agents,
+    battles,
     ideas,
     knowledge,
     learning,
     mentorships,
+    merit,
     messages,
+    penalties,
     tasks,
+    trust,
     votes,
     workflows,
 )
@@ -29,6 +33,10 @@ DOMAINS: Mapping[str, Teller] = {
     "mentorships": mentorships.tell,
     "knowledge": knowledge.tell,
     "learning": learning.tell,
+    "merit": merit.tell,
+    "battles": battles.tell,
+    "trust": trust.tell,
+    "penalties": penalties.tell,
 }
 """What can be told. A new domain is a module with one function, and a line here."""
 
