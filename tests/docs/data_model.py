@@ -95,7 +95,7 @@ def _table(table: Table, stated: Mapping[tuple[str, str], list[Stated]]) -> str:
     )
     facts = [
         f"- key: {', '.join(f'`{column}`' for column in table.key) or 'none'}",
-        f"- written by: {', '.join(f'`{event}`' for event in events) or 'no event'}",
+        f"- written by: {', '.join(map(_event, events)) or 'no event'}",
         f"- partitioned: {table.partitions}" if table.partitions else "",
         *(f"- retention: {policy}" for policy in table.policies),
     ]
@@ -103,6 +103,10 @@ def _table(table: Table, stated: Mapping[tuple[str, str], list[Stated]]) -> str:
     head = "| column | type | meaning | values | policy: events |\n|---|---|---|---|---|\n"
     about = f"{_cell(table.about)}\n\n" if table.about else ""
     return f"### {table.name}\n\n{about}" + "\n".join(filter(None, facts)) + f"\n\n{head}{rows}"
+
+
+def _event(name: str) -> str:
+    return f"[`{name}`](reference/events.md#{name.replace('.', '')})"
 
 
 def _row(table: Table, column: Column, stated: Mapping[tuple[str, str], list[Stated]]) -> str:

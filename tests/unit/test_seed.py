@@ -1,11 +1,14 @@
 """The seed: the same company each time, and every event one that a worker takes."""
 
+import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 
 from penstock.schemas.catalogue import Catalogue
+from penstock.worker.cli import main
 from penstock.worker.errors import PenstockError
 from penstock.worker.publisher import encode
 from penstock.worker.seed import DOMAINS, Company, story
@@ -54,3 +57,21 @@ SENT_BY_PENSTOCK = {
 def test_an_unknown_domain_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(PenstockError, match=r"'vote'; choose of: all, agents, tasks"):
         story(Company(7, UNTIL, 1), ["vote"])
+
+
+def test_a_dry_run_counts_without_any_server() -> None:
+    words = ["seed", "--dry-run", "--until", UNTIL.isoformat()]
+    done = CliRunner().invoke(main, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert (said["events"], said["published"]) == (len(ALL), 0)
+    assert said["types"] == Counter(told.kind for _, told in ALL)
+    assert set(said["not_seeded"]) >= {"votes.tallied"}
+    text = CliRunner().invoke(main, [*words, "--domains", "votes"]).stdout
+    assert "votes.cast" in text and "agents.registered" not in text.partition("not seeded")[0]
+    assert f"penstock seed --seed 7 --days 7 --until {UNTIL.isoformat()}" in text
+
+
+def test_a_domain_that_there_is_not_ends_the_command_with_2() -> None:
+    done = CliRunner().invoke(main, ["seed", "--dry-run", "--domains", "all,vote"])
+    assert (done.exit_code, "nothing can be told of 'vote'" in done.stderr) == (2, True)
