@@ -14,12 +14,12 @@ from penstock.worker.commands.advancing import advancing
 from penstock.worker.commands.columns import columns
 from penstock.worker.commands.publish import Tally, opened_sender
 from penstock.worker.publisher.encoding import encode, subject_of
-from penstock.worker.seed import Company, Said, story
+from penstock.worker.seed import DOMAINS, Company, Said, chosen, story
 from penstock.worker.settings.keys import Settings
 
 
 class Seeded(msgspec.Struct, frozen=True):
-    """What was told: to tell it again, give ``seed``, ``days`` and ``until``.
+    """What was told: to tell it again, give ``seed``, ``days``, ``until`` and ``domains``.
 
     ``types`` are the events of each type; ``not_seeded`` the types that nobody tells, of domains
     that have no seed, or because Penstock sends them itself.
@@ -28,6 +28,7 @@ class Seeded(msgspec.Struct, frozen=True):
     seed: int
     days: int
     until: datetime
+    domains: Sequence[str]
     events: int
     published: int
     duplicates: int
@@ -61,15 +62,21 @@ async def publish(
         seed=seed,
         days=days,
         until=company.until,
+        domains=chosen(domains.split(",")),
         events=len(told),
         published=tally.published,
         duplicates=tally.duplicates,
         refused=tally.refused,
         types=dict(sorted(types.items())),
-        not_seeded=[name for name in Catalogue.load().types if name not in types],
+        not_seeded=_not_seeded(company),
     )
     click.echo(msgspec.json.encode(found).decode() if as_json else _text(found, dry_run=dry_run))
     return 1 if tally.failures else 0
+
+
+def _not_seeded(company: Company) -> list[str]:
+    told = {said.kind for _, said in story(company)}
+    return [name for name in Catalogue.load().types if name not in told]
 
 
 def _full_hour() -> datetime:
@@ -90,6 +97,8 @@ async def _send(settings: Settings, told: Sequence[tuple[str, Said]], tally: Tal
 def _text(found: Seeded, *, dry_run: bool) -> str:
     table = columns(("type", "events"), ((name, f"{n}") for name, n in found.types.items()))
     again = f"--seed {found.seed} --days {found.days} --until {found.until.isoformat()}"
+    if len(found.domains) < len(DOMAINS):
+        again += f" --domains {','.join(found.domains)}"
     if dry_run:
         said = f"{found.events} events would be published"
     else:

@@ -2,6 +2,6 @@
 
 from penstock.worker.seed.company import Company
 from penstock.worker.seed.said import Said
-from penstock.worker.seed.story import DOMAINS, story
+from penstock.worker.seed.story import DOMAINS, chosen, story
 
-__all__ = ["DOMAINS", "Company", "Said", "story"]
+__all__ = ["DOMAINS", "Company", "Said", "chosen", "story"]
