@@ -35,6 +35,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     project: str
     agent: Agent
+    priority: int
     created: datetime
     started: datetime
     ended: datetime
@@ -131,6 +132,7 @@ class Company:
                 title=f"{random.choice(titles)} of {project}",
                 project=project,
                 agent=agent,
+                priority=random.choices((1, 4, 6, 8), (20, 50, 20, 10))[0],
                 created=created,
                 started=started,
                 ended=started + minutes_of(lasted),

@@ -42,7 +42,7 @@ def _ordered(task: Task, random: Random) -> Iterator[Said]:
         created_by="ada",
         payload={"repository": f"example/{task.project}"},
         tags=[task.kind, task.project],
-        priority=random.choices((1, 4, 6, 8), (20, 50, 20, 10))[0],
+        priority=task.priority,
         deadline=task.created + timedelta(hours=random.choice((1, 4, 8, 24))),
         max_retries=3,
     )
@@ -55,6 +55,7 @@ def _worked(task: Task, random: Random) -> Iterator[Said]:
     running = TaskUpdated(
         task_id=task.id,
         status=TaskStatus.RUNNING,
+        priority=task.priority,
         assigned_to=task.agent.id,
         started_at=task.started,
         tdd_phase=TddPhase.RED if task.kind == "implement" else None,
@@ -66,6 +67,7 @@ def _worked(task: Task, random: Random) -> Iterator[Said]:
     done = TaskUpdated(
         task_id=task.id,
         status=task.status,
+        priority=task.priority,
         assigned_to=task.agent.id,
         completed_at=task.ended,
         retry_count=task.attempts - 1,
