@@ -131,7 +131,12 @@ async def test_the_histories_give_back_all_but_what_is_named(
     after = await held(empty)
     named = {one.type: one for one in report.cannot}
     without = {kind.name for kind in CATALOGUE.types.values() if kind.history is None}
-    assert named.keys() == {*without, "agents.heartbeat", "agents.state_set"}
+    assert named.keys() == {
+        *without,
+        "agents.heartbeat",
+        "agents.state_set",
+        "agents.checkpointed",
+    }
     assert all(named[name].what == "it has no history" for name in without)
     assert named["messages.sent"].stream == "AGENT_MESSAGES"
     assert (named["agents.state_set"].events, named["agents.state_set"].stream) == (1, STREAMS[0])
