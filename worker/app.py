@@ -156,11 +156,11 @@ class Worker:
     async def _open_outbox(self, broker: Broker) -> None:
         """Events that the database itself sends go to the broker that is named first."""
         max_bytes = self.settings.max_event_bytes
-        sender = await self._stack.enter_async_context(broker.sender())
+        outlet = await self._stack.enter_async_context(broker.outlet())
         decoder = Decoder(self._catalogue, self._window, max_bytes=max_bytes)
         drafts = Drafts(self._catalogue, decoder, max_bytes=max_bytes)
         outbox = PostgresOutbox(self.store.pool, self.settings)
-        self._relaying = relaying(outbox, sender, drafts, self._metrics)
+        self._relaying = relaying(outbox, outlet.sender, drafts, self._metrics)
 
     def _lost(self, server: str) -> None:
         """The server has closed our connection for good: stop, so that a supervisor restarts us."""

@@ -1,9 +1,9 @@
 """``penstock seed``: what a small company of agents says, published the same way as by an agent."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 
 import click
 import msgspec
@@ -12,10 +12,34 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.identity import event_uuid
 from penstock.worker.commands.advancing import advancing
 from penstock.worker.commands.columns import columns
-from penstock.worker.commands.publish import Tally, opened_sender
+from penstock.worker.commands.publish import opened_outlet
 from penstock.worker.publisher.encoding import encode, subject_of
 from penstock.worker.seed import DOMAINS, Company, Said, chosen, story
+from penstock.worker.sending.outgoing import Confirmation
 from penstock.worker.settings.keys import Settings
+
+
+class _Tally:
+    """Counts what the broker says of each event; ``first`` is the first refusal."""
+
+    def __init__(self) -> None:
+        self.published = self.duplicates = self.refused = 0
+        self.first: BaseException | None = None
+
+    def settled(self, done: asyncio.Future[Confirmation]) -> None:
+        """Count an event that is confirmed or refused."""
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            self.refused += 1
+            self.first = self.first or error
+        elif done.result().duplicate:
+            self.duplicates += 1
+        else:
+            self.published += 1
+
+    @property
+    def done(self) -> int:
+        return self.published + self.duplicates + self.refused
 
 
 class Seeded(msgspec.Struct, frozen=True):
@@ -54,7 +78,7 @@ async def publish(
     """
     company = Company(seed, until or _full_hour(), days)
     told = story(company, domains.split(","))
-    tally = Tally()
+    tally = _Tally()
     if not dry_run:
         await _send(settings, told, tally)
     types = Counter(said.kind for _, said in told)
@@ -71,7 +95,9 @@ async def publish(
         not_seeded=_not_seeded(company),
     )
     click.echo(msgspec.json.encode(found).decode() if as_json else _text(found, dry_run=dry_run))
-    return 1 if tally.failures else 0
+    if tally.first is not None:
+        click.echo(f"the first refusal: {tally.first}", err=True)
+    return 1 if tally.refused else 0
 
 
 def _not_seeded(company: Company) -> list[str]:
@@ -83,15 +109,17 @@ def _full_hour() -> datetime:
     return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-async def _send(settings: Settings, told: Sequence[tuple[str, Said]], tally: Tally) -> None:
+async def _send(settings: Settings, told: Sequence[tuple[str, Said]], tally: _Tally) -> None:
     progress = advancing("publishing", len(told), lambda: tally.done)
-    async with opened_sender(settings) as sender, progress:
-        for number, (event_id, said) in enumerate(told, 1):
+    async with opened_outlet(settings) as outlet, progress:
+        for event_id, said in told:
             attributes = said.attributes(event_id)
             body, subject = encode(said.event, **attributes), subject_of(said.event)
-            sent = await sender.send(subject, body, event_uuid(attributes["source"], event_id))
-            sent.add_done_callback(partial(tally.settled, number))
-        await sender.flush()
+            sent = await outlet.sender.send(
+                subject, body, event_uuid(attributes["source"], event_id)
+            )
+            sent.add_done_callback(tally.settled)
+        await outlet.sender.flush()
 
 
 def _text(found: Seeded, *, dry_run: bool) -> str:
