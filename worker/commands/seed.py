@@ -79,7 +79,7 @@ async def publish(
     company = Company(seed, until or _full_hour(), days)
     told = story(company, domains.split(","))
     tally = _Tally()
-    if not dry_run:
+    if told and not dry_run:
         await _send(settings, told, tally)
     types = Counter(said.kind for _, said in told)
     found = Seeded(
@@ -111,6 +111,7 @@ def _full_hour() -> datetime:
 
 async def _send(settings: Settings, told: Sequence[tuple[str, Said]], tally: _Tally) -> None:
     progress = advancing("publishing", len(told), lambda: tally.done)
+    waiting = []
     async with opened_outlet(settings) as outlet, progress:
         for event_id, said in told:
             attributes = said.attributes(event_id)
@@ -119,7 +120,9 @@ async def _send(settings: Settings, told: Sequence[tuple[str, Said]], tally: _Ta
                 subject, body, event_uuid(attributes["source"], event_id)
             )
             sent.add_done_callback(tally.settled)
+            waiting.append(sent)
         await outlet.sender.flush()
+        await asyncio.wait(waiting)
 
 
 def _text(found: Seeded, *, dry_run: bool) -> str:
