@@ -32,6 +32,12 @@ BUILT_IN = (
     "penstock.schemas.mentorships",
     "penstock.schemas.knowledge",
     "penstock.schemas.learning",
+    "penstock.schemas.organizations",
+    "penstock.schemas.accounts",
+    "penstock.schemas.access",
+    "penstock.schemas.sessions",
+    "penstock.schemas.config",
+    "penstock.schemas.audit",
 )
 
 

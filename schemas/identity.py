@@ -53,6 +53,11 @@ CurriculumId = Annotated[str, _id("curriculum")]
 KnowledgeId = Annotated[str, _id("knowledge")]
 PatternId = Annotated[str, _id("pattern")]
 LearningId = Annotated[str, _id("learning")]
+OrganizationId = Annotated[str, _id("organization")]
+AccountId = Annotated[str, _id("account")]
+RoleId = Annotated[str, _id("role")]
+GrantId = Annotated[str, _id("grant")]
+ApiKeyId = Annotated[str, _id("api_key")]
 AnyId = Annotated[str, _id("any")]
 
 

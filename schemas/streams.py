@@ -21,6 +21,7 @@ STREAMS: Mapping[str, tuple[str, ...]] = {
         "patterns",
         "learning",
     ),
+    "PLATFORM": ("orgs", "projects", "users", "access", "apikeys", "config", "audit"),
 }
 """Stream to domains. A stream is separate where hydration latency or scaling differs."""
 

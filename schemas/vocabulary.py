@@ -327,6 +327,49 @@ class TransferMode(Vocabulary):
     GRADUAL = "gradual"
 
 
+class AccountStatus(Vocabulary):
+    """Whether an account may be used."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class AccountTier(Vocabulary):
+    """What an account or an organization has subscribed to."""
+
+    FREE = "free"
+    PRO = "pro"
+    ENTERPRISE = "enterprise"
+
+
+class MemberRole(Vocabulary):
+    """What a member of an organization or a project is there."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    DEVELOPER = "developer"
+    VIEWER = "viewer"
+
+
+class SessionKind(Vocabulary):
+    """What a session is for."""
+
+    INTERACTIVE = "interactive"
+    API = "api"
+    SYSTEM = "system"
+    BACKGROUND = "background"
+
+
+class Environment(Vocabulary):
+    """Where a setting holds."""
+
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+    TESTING = "testing"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -355,5 +398,10 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "pairing_status": PairingStatus,
     "embedding_owner": EmbeddingOwner,
     "transfer_mode": TransferMode,
+    "account_status": AccountStatus,
+    "account_tier": AccountTier,
+    "member_role": MemberRole,
+    "session_kind": SessionKind,
+    "environment": Environment,
 }
 """The database's domain of each enumeration."""

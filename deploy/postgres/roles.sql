@@ -94,6 +94,17 @@ BEGIN
 END
 $$;
 
+-- Passwords, second factors and tokens of others are for the authentication service alone. Grant its
+-- role SELECT, INSERT, UPDATE and DELETE on these tables.
+DO $$
+BEGIN
+    IF to_regclass('identity.credential') IS NOT NULL THEN
+        REVOKE ALL ON identity.credential, identity.mfa_device, identity.oauth_token
+            FROM penstock_ingest, penstock_reader, penstock_operator;
+    END IF;
+END
+$$;
+
 -- Penstock's own records. Partitions and positions are tended by functions that act as the owner.
 DO $$
 DECLARE

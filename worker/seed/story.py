@@ -5,15 +5,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from penstock.worker.errors import PenstockError
 from penstock.worker.seed.company import Company
 from penstock.worker.seed.domains import (
+    access,
+    accounts,
     agents,
+    audit,
     battles,
+    config,
     ideas,
     knowledge,
     learning,
     mentorships,
     merit,
     messages,
+    organizations,
     penalties,
+    sessions,
     tasks,
     trust,
     votes,
@@ -37,6 +43,12 @@ DOMAINS: Mapping[str, Teller] = {
     "battles": battles.tell,
     "trust": trust.tell,
     "penalties": penalties.tell,
+    "organizations": organizations.tell,
+    "accounts": accounts.tell,
+    "access": access.tell,
+    "sessions": sessions.tell,
+    "config": config.tell,
+    "audit": audit.tell,
 }
 """What can be told. A new domain is a module with one function, and a line here."""
 

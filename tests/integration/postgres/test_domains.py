@@ -3,23 +3,16 @@ covers.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
-from uuid import UUID
 
 import asyncpg
 import msgspec
 import pytest
 
-from penstock.schemas.catalogue import Catalogue
-from penstock.schemas.event import Event
-from penstock.schemas.identity import entity_uuid, escape
-from penstock.worker.pipeline.decode import Decoder, Window
-from penstock.worker.pipeline.ports import DeadLetter, Message
+from penstock.schemas.identity import entity_uuid
+from penstock.worker.pipeline.ports import DeadLetter
 from penstock.worker.postgres.pool import open_pool
-from penstock.worker.postgres.sink import PostgresSink
-from tests.support.batches import stored_as
+from tests.support.written import outcome, write
 
-CATALOGUE = Catalogue.load()
 FIRST, SECOND = entity_uuid("idea", "i-1"), entity_uuid("idea", "i-2")
 GO_ZERO = "0001-01-01T00:00:00Z"
 """What Go sends where it means that there is no time."""
@@ -30,33 +23,6 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
     found = await open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="test")
     yield found
     await found.close()
-
-
-def outcome(number: int, kind: str, subject: str, data: dict[str, Any]) -> Event | DeadLetter:
-    domain, _, verb = kind.partition(".")
-    body = {
-        "specversion": "1.0",
-        "id": str(UUID(int=number)),
-        "source": "/test",
-        "type": kind,
-        "subject": subject,
-        "time": f"2026-01-01T00:00:{number:02}Z",
-        "data": data,
-    }
-    sent = Message(subject=f"{domain}.{escape(subject)}.{verb}", body=msgspec.json.encode(body))
-    window = Window(CATALOGUE, {}, past="unlimited")
-    (found,) = Decoder(CATALOGUE, window, max_bytes=1 << 20).decode([sent])
-    return found
-
-
-async def write(pool: asyncpg.Pool, *sent: tuple[str, str, dict[str, Any]], begin: int = 0) -> None:
-    """A batch of events a second apart, the first of them after ``begin`` seconds."""
-    found = [outcome(begin + number, *one) for number, one in enumerate(sent)]
-    events = [one for one in found if isinstance(one, Event)]
-    assert len(events) == len(found), found
-    sink = PostgresSink(pool, CATALOGUE, worker_id="test")
-    await sink.prepare()
-    await sink.write(stored_as(events))
 
 
 async def test_ideas_meet_by_their_text_and_by_their_uuid(pool: asyncpg.Pool) -> None:
