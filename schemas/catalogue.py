@@ -38,6 +38,8 @@ BUILT_IN = (
     "penstock.schemas.sessions",
     "penstock.schemas.config",
     "penstock.schemas.audit",
+    "penstock.schemas.sdlc",
+    "penstock.schemas.telemetry",
 )
 
 

@@ -58,6 +58,10 @@ AccountId = Annotated[str, _id("account")]
 RoleId = Annotated[str, _id("role")]
 GrantId = Annotated[str, _id("grant")]
 ApiKeyId = Annotated[str, _id("api_key")]
+RepositoryId = Annotated[str, _id("repository")]
+SuiteId = Annotated[str, _id("suite")]
+CoverageId = Annotated[str, _id("coverage")]
+ErrorId = Annotated[str, _id("error")]
 AnyId = Annotated[str, _id("any")]
 
 

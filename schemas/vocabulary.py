@@ -370,6 +370,52 @@ class Environment(Vocabulary):
     TESTING = "testing"
 
 
+class TestStatus(Vocabulary):
+    """How a test went."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class MetricKind(Vocabulary):
+    """What a sample is a reading of."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    TIMER = "timer"
+
+
+class MetricScope(Vocabulary):
+    """What a metric is about."""
+
+    AGENT = "agent"
+    SYSTEM = "system"
+    KNOWLEDGE = "knowledge"
+    PATTERN = "pattern"
+    API = "api"
+    WORKER = "worker"
+
+
+class Severity(Vocabulary):
+    """How bad an error is."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class HealthStatus(Vocabulary):
+    """How well something is."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -403,5 +449,10 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "member_role": MemberRole,
     "session_kind": SessionKind,
     "environment": Environment,
+    "test_status": TestStatus,
+    "metric_kind": MetricKind,
+    "metric_scope": MetricScope,
+    "severity": Severity,
+    "health_status": HealthStatus,
 }
 """The database's domain of each enumeration."""

@@ -1,5 +1,6 @@
 """Events of the built-in types as a worker writes them, without a broker."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,9 @@ from tests.support.batches import stored_as
 CATALOGUE = Catalogue.load()
 
 
-def outcome(number: int, kind: str, subject: str, data: dict[str, Any]) -> Event | DeadLetter:
+def outcome(
+    number: int, kind: str, subject: str, data: dict[str, Any], sequence: int = 0
+) -> Event | DeadLetter:
     """What the decoder makes of an event that occurred ``number`` seconds after midnight."""
     domain, _, verb = kind.partition(".")
     body = {
@@ -27,6 +30,7 @@ def outcome(number: int, kind: str, subject: str, data: dict[str, Any]) -> Event
         "type": kind,
         "subject": subject,
         "time": f"2026-01-01T00:00:{number:02}Z",
+        "sequence": sequence,
         "data": data,
     }
     sent = Message(subject=f"{domain}.{escape(subject)}.{verb}", body=msgspec.json.encode(body))
@@ -37,7 +41,11 @@ def outcome(number: int, kind: str, subject: str, data: dict[str, Any]) -> Event
 
 async def write(pool: asyncpg.Pool, *sent: tuple[str, str, dict[str, Any]], begin: int = 0) -> None:
     """A batch of events a second apart, the first of them after ``begin`` seconds."""
-    found = [outcome(begin + number, *one) for number, one in enumerate(sent)]
+    await store(pool, [outcome(begin + number, *one) for number, one in enumerate(sent)])
+
+
+async def store(pool: asyncpg.Pool, found: Sequence[Event | DeadLetter]) -> None:
+    """One batch of what must all be events."""
     events = [one for one in found if isinstance(one, Event)]
     assert len(events) == len(found), found
     sink = PostgresSink(pool, CATALOGUE, worker_id="test")
