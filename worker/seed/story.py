@@ -19,8 +19,10 @@ from penstock.worker.seed.domains import (
     messages,
     organizations,
     penalties,
+    sdlc,
     sessions,
     tasks,
+    telemetry,
     trust,
     votes,
     workflows,
@@ -49,6 +51,8 @@ DOMAINS: Mapping[str, Teller] = {
     "sessions": sessions.tell,
     "config": config.tell,
     "audit": audit.tell,
+    "sdlc": sdlc.tell,
+    "telemetry": telemetry.tell,
 }
 """What can be told. A new domain is a module with one function, and a line here."""
 
