@@ -18,6 +18,7 @@ CREATE TABLE partitions.policy (
     CONSTRAINT retention_is_positive CHECK (retention > '0'),
     CONSTRAINT archived_rows_are_kept_longer CHECK (drop_after > retention)
 );
+COMMENT ON TABLE partitions.policy IS 'How each table is cut into periods, and how long they stay';
 COMMENT ON COLUMN partitions.policy.premake IS 'Periods to make ahead of the current one';
 COMMENT ON COLUMN partitions.policy.retention IS 'How long rows stay online; NULL is for ever';
 COMMENT ON COLUMN partitions.policy.archive IS

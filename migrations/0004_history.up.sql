@@ -19,6 +19,8 @@ CREATE TABLE events.log (
     recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (domain, event_id, occurred_at)
 ) PARTITION BY LIST (domain);
+COMMENT ON TABLE events.log IS
+    'Every event of the domains that have no history of their own, as it was sent';
 COMMENT ON COLUMN events.log.occurred_at IS 'The producer''s time, which also determines the partition';
 COMMENT ON COLUMN events.log.recorded_at IS 'When the batch was written, by this server''s clock';
 CREATE INDEX log_entity ON events.log (entity_id, occurred_at DESC);
@@ -61,6 +63,8 @@ CREATE TABLE audit.log (
     recorded_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, occurred_at)
 ) PARTITION BY RANGE (occurred_at);
+COMMENT ON TABLE audit.log IS
+    'Who did what to which resource, with the values before and after; never changed';
 CREATE INDEX log_entity ON audit.log (entity_id, occurred_at DESC);
 CREATE INDEX log_resource ON audit.log (resource_type, resource_id, occurred_at DESC);
 CREATE INDEX log_occurred_at ON audit.log USING brin (occurred_at);

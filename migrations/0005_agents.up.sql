@@ -38,6 +38,15 @@ CREATE TABLE agents.agent (
     is_stub           boolean NOT NULL DEFAULT false,
     updated_at        timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+COMMENT ON TABLE agents.agent IS
+    'One row an agent: its profile, status, and when it last gave a sign of life';
+COMMENT ON COLUMN agents.agent.agent_type IS
+    'An open vocabulary: worker, engineer, coordinator, ...';
+COMMENT ON COLUMN agents.agent.learning_rate IS '0 to 1, as the agent says';
+COMMENT ON COLUMN agents.agent.performance_score IS '0 to 1, as the agent says';
+COMMENT ON COLUMN agents.agent.last_heartbeat IS 'The time of its latest heartbeat';
+COMMENT ON COLUMN agents.agent.last_active IS 'The time of its latest activity';
+COMMENT ON COLUMN agents.agent.registered_at IS 'The time of its latest registration';
 COMMENT ON COLUMN agents.agent.external_id IS 'The text that agent_id was made from; NULL if none';
 COMMENT ON COLUMN agents.agent.known_as IS 'What other systems call the agent';
 COMMENT ON COLUMN agents.agent.deleted_at IS
@@ -66,6 +75,7 @@ CREATE TABLE agents.instance (
     updated_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent_id, instance_id)
 );
+COMMENT ON TABLE agents.instance IS 'The processes that an agent runs as';
 
 CREATE TABLE agents.connection (
     agent_id        uuid NOT NULL REFERENCES agents.agent ON DELETE RESTRICT,
@@ -83,6 +93,7 @@ CREATE TABLE agents.connection (
     updated_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent_id, connection_id)
 );
+COMMENT ON TABLE agents.connection IS 'Where agents reach databases, without credentials';
 
 CREATE TABLE agents.capability (
     agent_id         uuid NOT NULL REFERENCES agents.agent ON DELETE RESTRICT,
@@ -103,6 +114,9 @@ CREATE TABLE agents.capability (
     updated_at       timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent_id, name)
 );
+COMMENT ON COLUMN agents.capability.proficiency IS 'How well, 0 to 1';
+COMMENT ON COLUMN agents.capability.experience IS 'How often or how long, in the producer''s unit';
+COMMENT ON COLUMN agents.capability.cap_version IS 'The version of the skill';
 COMMENT ON TABLE agents.capability IS
     'What an agent can do. Having a capability (deleted_at) and its level are decided separately, '
     'so that registering again does not reset the level';
@@ -122,6 +136,7 @@ CREATE TABLE agents.dependency (
     PRIMARY KEY (agent_id, depends_on),
     CHECK (agent_id <> depends_on)
 );
+COMMENT ON TABLE agents.dependency IS 'Which agent needs which other one';
 CREATE INDEX dependency_depends_on ON agents.dependency (depends_on);
 
 CREATE TABLE agents.state (
@@ -164,6 +179,10 @@ CREATE TABLE agents.heartbeat (
     recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, occurred_at)
 ) PARTITION BY RANGE (occurred_at);
+COMMENT ON TABLE agents.heartbeat IS 'Every sign of life, with load and measurements';
+COMMENT ON COLUMN agents.heartbeat.load IS
+    'How busy it is; 1 is one unit of work at full time, more is a queue';
+COMMENT ON COLUMN agents.heartbeat.metrics IS 'Numbers by name, as the agent measures them';
 CREATE INDEX heartbeat_agent ON agents.heartbeat (agent_id, occurred_at DESC);
 CREATE INDEX heartbeat_occurred_at ON agents.heartbeat USING brin (occurred_at);
 
@@ -181,6 +200,8 @@ CREATE TABLE agents.checkpoint (
     recorded_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, occurred_at)
 ) PARTITION BY RANGE (occurred_at);
+COMMENT ON TABLE agents.checkpoint IS
+    'What agents saved of their state, to go back to; a large checkpoint has several parts';
 CREATE INDEX checkpoint_agent ON agents.checkpoint (agent_id, occurred_at DESC);
 CREATE INDEX checkpoint_id ON agents.checkpoint (checkpoint_id);
 CREATE INDEX checkpoint_occurred_at ON agents.checkpoint USING brin (occurred_at);
@@ -196,6 +217,7 @@ CREATE TABLE agents.output (
     recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, occurred_at)
 ) PARTITION BY RANGE (occurred_at);
+COMMENT ON TABLE agents.output IS 'Lines of status, log and metrics that agents wrote';
 CREATE INDEX output_agent ON agents.output (agent_id, occurred_at DESC);
 CREATE INDEX output_occurred_at ON agents.output USING brin (occurred_at);
 

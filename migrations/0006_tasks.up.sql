@@ -42,6 +42,18 @@ CREATE TABLE tasks.task (
     is_stub               boolean NOT NULL DEFAULT false,
     updated_at            timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05);
+COMMENT ON TABLE tasks.task IS 'Tasks: what was asked for, and how far it is';
+COMMENT ON COLUMN tasks.task.task_type IS 'A word of the producer for the kind of work';
+COMMENT ON COLUMN tasks.task.payload IS 'What the task is about, in the producer''s form';
+COMMENT ON COLUMN tasks.task.result IS 'What came of it, in the form of who worked on it';
+COMMENT ON COLUMN tasks.task.quality_score IS '0 to 100';
+COMMENT ON COLUMN tasks.task.priority IS '0 to 9; higher is more urgent';
+COMMENT ON COLUMN tasks.task.started_at IS 'The earliest begin that anybody stated';
+COMMENT ON COLUMN tasks.task.completed_at IS 'When it ended, well or not';
+COMMENT ON COLUMN tasks.task.retry_count IS 'Attempts beyond the first';
+COMMENT ON COLUMN tasks.task.max_duration_ms IS 'How long it may take';
+COMMENT ON COLUMN tasks.task.workflow_execution_id IS 'The run of a workflow that it belongs to';
+COMMENT ON COLUMN tasks.task.tdd_phase IS 'The step of test-driven work that it is in';
 COMMENT ON COLUMN tasks.task.external_id IS 'The text that task_id was made from; NULL if none';
 CREATE INDEX task_external_id ON tasks.task (external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX task_assigned_to ON tasks.task (assigned_to) WHERE assigned_to IS NOT NULL;
@@ -63,6 +75,7 @@ CREATE TABLE tasks.dependency (
     PRIMARY KEY (task_id, depends_on),
     CHECK (task_id <> depends_on)
 );
+COMMENT ON TABLE tasks.dependency IS 'Which task waits for which other one';
 CREATE INDEX dependency_depends_on ON tasks.dependency (depends_on);
 
 CREATE TABLE tasks.execution (
@@ -87,6 +100,11 @@ CREATE TABLE tasks.execution (
     updated_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (execution_id, started_at)
 ) PARTITION BY RANGE (started_at);
+COMMENT ON TABLE tasks.execution IS 'Each attempt at a task, and what it took';
+COMMENT ON COLUMN tasks.execution.attempt IS 'The number of the attempt, from 1';
+COMMENT ON COLUMN tasks.execution.cpu_ms IS 'Processor time';
+COMMENT ON COLUMN tasks.execution.mem_peak_mb IS 'The most memory that it used';
+COMMENT ON COLUMN tasks.execution.io_ops IS 'Reads and writes';
 CREATE INDEX execution_task ON tasks.execution (task_id, started_at DESC);
 CREATE INDEX execution_agent ON tasks.execution (agent_id, started_at DESC);
 CREATE INDEX execution_started_at ON tasks.execution USING brin (started_at);

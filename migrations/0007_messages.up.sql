@@ -40,6 +40,12 @@ CREATE TABLE messages.message (
     updated_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (message_id, sent_at)
 ) PARTITION BY RANGE (sent_at);
+COMMENT ON TABLE messages.message IS
+    'Messages to agents, people and webhooks, and what became of each';
+COMMENT ON COLUMN messages.message.to_kind IS 'What the recipient is';
+COMMENT ON COLUMN messages.message.corr IS 'What it is a part of: the event''s correlationid';
+COMMENT ON COLUMN messages.message.ttl_s IS 'How long it is worth delivering';
+COMMENT ON COLUMN messages.message.attempts IS 'The greatest number of an attempt that failed';
 COMMENT ON COLUMN messages.message.recipient IS 'The second token of the subject it was sent on';
 COMMENT ON COLUMN messages.message.status IS
     'The latest in the order pending, sent, failed, expired, delivered, processed';
@@ -65,6 +71,7 @@ CREATE TABLE messages.channel (
     is_stub       boolean NOT NULL DEFAULT false,
     updated_at    timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE messages.channel IS 'Channels that agents listen to';
 CREATE INDEX channel_external_id ON messages.channel (external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX channel_name ON messages.channel (name);
 
@@ -81,6 +88,7 @@ CREATE TABLE messages.subscription (
     updated_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent_id, channel_id, pattern)
 );
+COMMENT ON TABLE messages.subscription IS 'Which agent listens to which channel';
 CREATE INDEX subscription_channel ON messages.subscription (channel_id);
 
 INSERT INTO partitions.policy

@@ -30,6 +30,15 @@ CREATE TABLE collab.vote_session (
     is_stub        boolean NOT NULL DEFAULT false,
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE collab.vote_session IS 'Questions that were put to the vote, and their results';
+COMMENT ON COLUMN collab.vote_session.eligible IS 'How many may vote';
+COMMENT ON COLUMN collab.vote_session.quorum IS 'The share of them that must have voted, 0 to 1';
+COMMENT ON COLUMN collab.vote_session.threshold IS
+    'The share of ballots that consensus needs, 0 to 1';
+COMMENT ON COLUMN collab.vote_session.token_budget IS
+    'How many tokens each has in a quadratic vote';
+COMMENT ON COLUMN collab.vote_session.winner IS
+    'The option that won; NULL if none did, or it is not counted';
 COMMENT ON COLUMN collab.vote_session.results IS
     'Computed from the ballots by a tally; NULL until then';
 CREATE INDEX vote_session_external_id ON collab.vote_session (external_id)
@@ -56,6 +65,9 @@ CREATE TABLE collab.ballot (
     is_stub       boolean NOT NULL DEFAULT false,
     updated_at    timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON COLUMN collab.ballot.confidence IS '0 to 1';
+COMMENT ON COLUMN collab.ballot.weight IS 'How much the ballot counts; NULL is 1';
+COMMENT ON COLUMN collab.ballot.tokens IS 'Spent on the option, in a quadratic vote';
 COMMENT ON TABLE collab.ballot IS
     'Every ballot and every retraction, by the id of its event; see collab.ballot_counted';
 CREATE INDEX ballot_session ON collab.ballot (session_id, agent_id);

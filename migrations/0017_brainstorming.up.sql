@@ -64,6 +64,7 @@ CREATE TABLE collab.idea (
     is_stub       boolean NOT NULL DEFAULT false,
     updated_at    timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE collab.idea IS 'Ideas, as they were submitted, with their last scores';
 COMMENT ON COLUMN collab.idea.agent_id IS 'Whose idea it is';
 COMMENT ON COLUMN collab.idea.quality IS '0 to 1, as are novelty and feasibility';
 CREATE INDEX idea_session ON collab.idea (session_id);

@@ -53,6 +53,7 @@ CREATE TABLE mentorship.session (
     updated_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pairing_id, number)
 );
+COMMENT ON TABLE mentorship.session IS 'The sessions of a pairing, by number';
 COMMENT ON COLUMN mentorship.session.number IS 'The producer''s number of the session in its pairing';
 COMMENT ON COLUMN mentorship.session.met IS 'Those of the objectives that were reached';
 COMMENT ON COLUMN mentorship.session.mentor_rating IS 'What the mentor says of it, 0 to 1';

@@ -50,6 +50,7 @@ CREATE TABLE merit.standing (
     is_stub        boolean NOT NULL DEFAULT false,
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE merit.standing IS 'The points of each agent, and the tier that follows from them';
 COMMENT ON COLUMN merit.standing.tier IS
     'Derived: the band of total_points in config.band; NULL below the lowest';
 CREATE INDEX standing_points ON merit.standing (total_points DESC NULLS LAST);
@@ -81,6 +82,7 @@ CREATE TABLE merit.achievement (
     is_stub        boolean NOT NULL DEFAULT false,
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE merit.achievement IS 'What can be achieved, and what it is worth';
 CREATE INDEX achievement_external_id ON merit.achievement (external_id)
     WHERE external_id IS NOT NULL;
 
@@ -98,6 +100,8 @@ CREATE TABLE merit.agent_achievement (
     updated_at       timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent_id, achievement_id)
 );
+COMMENT ON TABLE merit.agent_achievement IS
+    'Which agent has achieved what, how often, and how far it is';
 CREATE INDEX agent_achievement_achievement ON merit.agent_achievement (achievement_id);
 
 CREATE TABLE merit.battle (
@@ -126,6 +130,7 @@ CREATE TABLE merit.battle (
     is_stub          boolean NOT NULL DEFAULT false,
     updated_at       timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE merit.battle IS 'Battles of agents, and how they ended';
 CREATE INDEX battle_external_id ON merit.battle (external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX battle_winner ON merit.battle (winner_id) WHERE winner_id IS NOT NULL;
 CREATE INDEX battle_finished ON merit.battle (finished_at, battle_id);
@@ -159,6 +164,8 @@ CREATE TABLE merit.battle_participant (
     updated_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (battle_id, agent_id)
 );
+COMMENT ON TABLE merit.battle_participant IS
+    'Who took part in a battle, how it did, and what its rating was before and after';
 COMMENT ON COLUMN merit.battle_participant.rated_event IS
     'Derived, as the columns after it: the outcome that the ratings were worked out from';
 CREATE INDEX battle_participant_agent
@@ -188,6 +195,7 @@ CREATE TABLE merit.hall_of_fame (
     updated_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent_id, tier)
 );
+COMMENT ON TABLE merit.hall_of_fame IS 'Agents that were honoured';
 
 CREATE TABLE merit.resource_pool (
     resource_type text PRIMARY KEY,
@@ -199,6 +207,7 @@ CREATE TABLE merit.resource_pool (
     is_stub       boolean NOT NULL DEFAULT false,
     updated_at    timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE merit.resource_pool IS 'How much of a resource there is to give out';
 
 CREATE TABLE merit.allocation (
     allocation_id uuid PRIMARY KEY,
@@ -216,6 +225,7 @@ CREATE TABLE merit.allocation (
     is_stub       boolean NOT NULL DEFAULT false,
     updated_at    timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE merit.allocation IS 'What agents were given: resources, permissions, priorities';
 CREATE INDEX allocation_external_id ON merit.allocation (external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX allocation_agent ON merit.allocation (agent_id) WHERE agent_id IS NOT NULL;
 CREATE INDEX allocation_resource ON merit.allocation (resource_type) WHERE revoked_at IS NULL;

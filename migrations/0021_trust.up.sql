@@ -91,6 +91,8 @@ CREATE TABLE trust.violation (
     is_stub        boolean NOT NULL DEFAULT false,
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE trust.violation IS
+    'Rules that agents are said to have broken, and what a review found';
 CREATE INDEX violation_external_id ON trust.violation (external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX violation_agent ON trust.violation (agent_id) WHERE agent_id IS NOT NULL;
 CREATE INDEX violation_task ON trust.violation (task_id) WHERE task_id IS NOT NULL;
@@ -114,6 +116,7 @@ CREATE TABLE trust.appeal (
     is_stub          boolean NOT NULL DEFAULT false,
     updated_at       timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE trust.appeal IS 'Appeals against violations';
 CREATE INDEX appeal_external_id ON trust.appeal (external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX appeal_violation ON trust.appeal (violation_id) WHERE violation_id IS NOT NULL;
 CREATE INDEX appeal_agent ON trust.appeal (agent_id) WHERE agent_id IS NOT NULL;
@@ -138,6 +141,7 @@ CREATE TABLE trust.retraining (
     is_stub          boolean NOT NULL DEFAULT false,
     updated_at       timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE trust.retraining IS 'Programs that agents are retrained by';
 CREATE INDEX retraining_external_id ON trust.retraining (external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX retraining_agent ON trust.retraining (agent_id) WHERE agent_id IS NOT NULL;
 CREATE INDEX retraining_violation ON trust.retraining (violation_id) WHERE violation_id IS NOT NULL;

@@ -15,6 +15,7 @@ from penstock.worker.brokers.registry import BROKERS
 from penstock.worker.flags import Command, SettingsCommand, configure_logs, moment
 from penstock.worker.groups.letters import dlq
 from penstock.worker.groups.partitions import partitions
+from penstock.worker.groups.seed import seed
 from penstock.worker.groups.state import state
 from penstock.worker.settings.keys import Settings
 
@@ -69,6 +70,11 @@ def run(settings: Settings, until_idle: float | None, supervised: int | None) ->
     default="nats",
     show_default=True,
     help="Broker for the events; RabbitMQ must be installed.",
+)
+@click.option(
+    "--domains",
+    metavar="NAME,...",
+    help="Also what a small company says: all, or of these domains.",
 )
 def demo(**options: Any) -> int:
     """Watch Penstock work: embedded servers, simulated agents, a worker."""
@@ -228,6 +234,7 @@ def config(settings: Settings, form: str) -> None:
 
 main.add_command(dlq)
 main.add_command(partitions)
+main.add_command(seed)
 main.add_command(state)
 
 

@@ -42,7 +42,7 @@ async def publish_file(
     tally = Told() if receipt else Tally()
     prefix = f"{uuid7()}-" if again else ""
     with _opened(path) as file, _progress(path) as advance:
-        async with _outlet(settings) as outlet:
+        async with opened_outlet(settings) as outlet:
             send = asking(outlet) if receipt else plain(outlet.sender)
             await _publish_all(send, _paced(_documents(file, advance), rate), tally, prefix)
             await outlet.sender.flush()
@@ -52,7 +52,7 @@ async def publish_file(
 
 
 @asynccontextmanager
-async def _outlet(settings: Settings) -> AsyncIterator[Outlet]:
+async def opened_outlet(settings: Settings) -> AsyncIterator[Outlet]:
     """The first broker in the settings, to send to; creates its streams if ``provision`` is set."""
     async with Scope(settings, Catalogue.load(settings.event_packages)) as scope:
         broker = await scope.broker(settings.brokers[0])

@@ -19,6 +19,7 @@ from rich.live import Live
 from penstock.worker.demo.agents import Crowd
 from penstock.worker.demo.figures import Counted, kv_keys
 from penstock.worker.demo.stage import Stage, open_stage
+from penstock.worker.demo.telling import tell, told_today
 from penstock.worker.demo.traffic import Sent, Traffic
 from penstock.worker.demo.view import Kept, Moment, Screen, how_to_look, line, summary
 from penstock.worker.errors import PenstockError
@@ -41,30 +42,31 @@ _BROKERS = {"nats": ["nats"], "rabbitmq": ["rabbitmq"], "both": ["nats", "rabbit
 
 async def demo(
     seconds: float,
-    as_json: bool,  # noqa: FBT001  (a flag of the CLI)
-    keep: bool,  # noqa: FBT001  (likewise)
     agents: int,
     rate: float | None,
     broker: str = "nats",
+    domains: str | None = None,
+    *,
+    as_json: bool,
+    keep: bool,
 ) -> int:
-    """Run ``agents`` for ``seconds`` at ``rate`` events per second in total. Returns the exit code.
+    """Run ``agents`` for ``seconds`` at ``rate`` events per second in total.
 
-    ``broker`` is ``nats``, ``rabbitmq``, or ``both``: then each agent uses both, and some events
-    go over both at once. ``as_json`` prints one JSON object and nothing else. ``keep`` leaves the
-    servers and the worker running, and prints their addresses.
-
-    The exit code is 0 if every published message was found again: stored once, or as a duplicate or
-    dead letter if it was meant to be one.
+    Returns the exit code, which is 0 if every published message was found again: stored once, or as
+    a duplicate or dead letter if it was meant to be one. ``broker`` is ``nats``, ``rabbitmq``, or
+    ``both``: then each agent uses both, and some events go over both at once. ``domains`` are those
+    of `penstock.worker.seed` that are told first. ``as_json`` prints one JSON object and nothing
+    else. ``keep`` leaves the servers and the worker running, and prints their addresses.
     """
     console = Console(stderr=as_json, highlight=False, quiet=as_json)
+    told = told_today(domains) if domains else []
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(open_stage(_BROKERS[broker], keep=keep))
-        publishers = (Publisher(address, source=_SOURCE) for address in stage.addresses)
-        buses = [await stack.enter_async_context(publisher) for publisher in publishers]
-        traffic = Traffic(buses, Crowd(agents), rate or _RATE)
+        traffic = Traffic(await _publishers(stack, stage), Crowd(agents), rate or _RATE)
         begun = time.monotonic()
+        await tell(traffic, told)
         await _watched(stage, traffic, seconds, console)
-        counted = await _drained(stage, traffic.sent)
+        counted = await _drained(stage, traffic.sent, begun)
         elapsed = time.monotonic() - begun
         keys = await _kv_caught_up(stage, counted)
         state = await _state(stage)
@@ -75,9 +77,14 @@ async def demo(
         _print_json(result, kept)
     else:
         summary(console, result, counted, tables, state)
-        if kept:
-            how_to_look(console, kept)
+    if kept and not as_json:
+        how_to_look(console, kept)
     return _verdict(traffic.sent, counted, keys, 0 if kept else stage.worker.exit_code)
+
+
+async def _publishers(stack: AsyncExitStack, stage: Stage) -> list[Publisher]:
+    publishers = (Publisher(address, source=_SOURCE) for address in stage.addresses)
+    return [await stack.enter_async_context(publisher) for publisher in publishers]
 
 
 async def _watched(stage: Stage, traffic: Traffic, seconds: float, console: Console) -> None:
@@ -115,13 +122,21 @@ async def _moments(
         )
 
 
-async def _drained(stage: Stage, sent: Sent) -> Counted:
-    """Wait until the worker has settled everything that was published, then count."""
+async def _drained(stage: Stage, sent: Sent, begun: float) -> Counted:
+    """Wait until the worker has settled everything that was published, and what followed from it,
+    then count. Latency is that of what occurred since ``begun``.
+    """
     deadline = time.monotonic() + _DRAIN_SECONDS
-    while (settled := await stage.settled()) < sent.confirmed and time.monotonic() < deadline:
+    while not await _settled(stage, sent) and time.monotonic() < deadline:
         _ = stage.worker.pid  # raises with the end of its log if it has died
         await asyncio.sleep(_POLL_SECONDS)
-    return await stage.ledger.count(settled, 365 * 86400.0)
+    settled = await stage.settled()
+    return await stage.ledger.count(settled, time.monotonic() - begun, sent.unlogged)
+
+
+async def _settled(stage: Stage, sent: Sent) -> bool:
+    emitted, waiting = await stage.ledger.emitted()
+    return waiting == 0 and await stage.settled() >= sent.confirmed + emitted
 
 
 async def _kv_caught_up(stage: Stage, counted: Counted) -> int:
@@ -154,6 +169,7 @@ def _print_json(result: Mapping[str, float], kept: Kept | None) -> None:
 def _result(sent: Sent, counted: Counted, keys: int, elapsed: float) -> dict[str, float]:
     return {
         "published": sent.confirmed,
+        "from_the_database": counted.emitted,
         "stored": counted.stored,
         "duplicates": counted.duplicates,
         "dead_letters": counted.rejected,
@@ -168,7 +184,7 @@ def _verdict(sent: Sent, counted: Counted, keys: int, worker_exit: int | None) -
     """Report on standard error what does not add up. Returns the exit code."""
     expected: Mapping[str, tuple[object, object]] = {
         "refused publishes": (len(sent.failures), 0),
-        "settled messages": (counted.settled, sent.confirmed),
+        "settled messages": (counted.settled, sent.confirmed + counted.emitted),
         "duplicates": (counted.duplicates, sent.twice),
         "dead letters": (counted.rejected, sent.broken),
         "KV keys": (keys, counted.kv_rows),

@@ -22,6 +22,8 @@ SELECT count(created_event) + count(delivered_at) FROM messages.message
 """
 """Messages have no history: each event about a message sets a column of its row."""
 
+_EMITTED = "SELECT count(*), count(waiting_id) FROM bus.outbox"
+
 _LATENCY = """
 SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY
     extract(epoch FROM pg_xact_commit_timestamp(xmin) - occurred_at) * 1000)
@@ -31,9 +33,12 @@ FROM {table} WHERE occurred_at > now() - make_interval(secs => $1)
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts at one moment. ``settled`` is the sum of stored, duplicates and dead letters."""
+    """Counts at one moment. ``settled`` is the sum of stored, duplicates and dead letters;
+    ``emitted`` are those among them that the database itself sent.
+    """
 
     settled: int
+    emitted: int
     stored: int
     dead_letters: Mapping[str, int]
     kv_rows: int
@@ -70,14 +75,23 @@ class Ledger:
         found = await self._pool.fetchval(_LATENCY.format(table=self._histories), seconds)
         return (found[0], found[1]) if found else (0.0, 0.0)
 
-    async def count(self, settled: int, seconds: float) -> Counted:
-        """Count everything else, given ``settled``; latency is over the last ``seconds``."""
+    async def emitted(self) -> tuple[int, int]:
+        """Events that the database sent, and how many of them wait to be published."""
+        sent, waiting = await self._pool.fetchrow(_EMITTED)
+        return sent, waiting
+
+    async def count(self, settled: int, seconds: float, unlogged: int) -> Counted:
+        """Count everything else, given ``settled``, and how many of them leave no row behind that
+        could be counted; latency is over the last ``seconds``.
+        """
         events = f"SELECT count(DISTINCT event_id) FROM {self._histories}"  # noqa: S608  (as above)
         stored = await self._pool.fetchval(events) + await self._pool.fetchval(_MESSAGES)
+        emitted, _ = await self.emitted()
         p50, p99 = await self.latency(seconds)
         return Counted(
             settled=settled,
-            stored=stored,
+            emitted=emitted,
+            stored=stored + unlogged,
             dead_letters=dict(await self._pool.fetch(_LETTERS)),
             kv_rows=await self._pool.fetchval(_KV_ROWS),
             p50_ms=p50,

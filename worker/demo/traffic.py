@@ -23,12 +23,14 @@ _LATER_SECONDS = 1.0
 class Sent(msgspec.Struct):
     """What was published so far. ``confirmed`` messages are stored in the streams, each separately.
 
-    ``twice`` and ``broken`` count those that are meant to become duplicates and dead letters.
+    ``twice`` and ``broken`` count those that are meant to become duplicates and dead letters;
+    ``unlogged`` those of the seed that leave no row of their own behind.
     """
 
     confirmed: int = 0
     twice: int = 0
     broken: int = 0
+    unlogged: int = 0
     failures: list[str] = []
 
     def settled(self, done: asyncio.Future[Confirmation]) -> None:
@@ -48,7 +50,7 @@ class Traffic:
     """
 
     def __init__(self, buses: Sequence[Publisher], crowd: Crowd, rate: float) -> None:
-        self._buses = buses
+        self.buses = buses
         self._crowd = crowd
         self._rate = rate
         self._again: deque[tuple[float, Publisher, Said, Attributes]] = deque()
@@ -65,7 +67,7 @@ class Traffic:
             await self._repeat(loop.time())
             await asyncio.sleep(_TICK_SECONDS)
         await self._repeat(float("inf"))
-        for bus in self._buses:
+        for bus in self.buses:
             await bus.flush()
 
     async def _say(self, number: int) -> None:
@@ -91,11 +93,11 @@ class Traffic:
     def _carriers(self, number: int) -> Sequence[Publisher]:
         if number % _ON_ALL:
             return [self._bus(number)]
-        self.sent.twice += len(self._buses) - 1
-        return self._buses
+        self.sent.twice += len(self.buses) - 1
+        return self.buses
 
     def _bus(self, number: int) -> Publisher:
-        return self._buses[number % len(self._buses)]
+        return self.buses[number % len(self.buses)]
 
     async def _repeat(self, present: float) -> None:
         """Send again what is due, under a Nats-Msg-Id that the stream does not know."""

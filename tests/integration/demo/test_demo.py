@@ -36,6 +36,7 @@ def test_every_message_that_was_published_is_accounted_for() -> None:
     assert sorted(result) == sorted(
         [
             "published",
+            "from_the_database",
             "stored",
             "duplicates",
             "dead_letters",
@@ -50,6 +51,16 @@ def test_every_message_that_was_published_is_accounted_for() -> None:
     assert min(result["duplicates"], result["dead_letters"]) > 0
     assert result["kv_keys"] >= 20
     assert 0 < result["p50_ms"] <= result["p99_ms"]
+
+
+def test_with_a_company_the_books_balance_too() -> None:
+    done = demo("--domains", "all", "--seconds", "2", "--rate", "100", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    settled = result["stored"] + result["duplicates"] + result["dead_letters"]
+    assert settled == result["published"] + result["from_the_database"]
+    assert result["published"] > 3000
+    assert result["from_the_database"] > 0
 
 
 @pytest.mark.usefixtures("rabbitmq_package")

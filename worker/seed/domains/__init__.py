@@ -1,0 +1,1 @@
+"""What the company says, one module a domain: each has a function ``tell``."""
