@@ -28,6 +28,7 @@ BUILT_IN = (
     "penstock.schemas.mentorships",
     "penstock.schemas.knowledge",
     "penstock.schemas.learning",
+    "penstock.schemas.threads",
 )
 
 

@@ -44,6 +44,7 @@ CurriculumId = Annotated[str, _id("curriculum")]
 KnowledgeId = Annotated[str, _id("knowledge")]
 PatternId = Annotated[str, _id("pattern")]
 LearningId = Annotated[str, _id("learning")]
+ThreadId = Annotated[str, _id("thread")]
 AnyId = Annotated[str, _id("any")]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 STREAMS: Mapping[str, tuple[str, ...]] = {
-    "AGENT_STATE": ("agents", "sessions"),
+    "AGENT_STATE": ("agents", "sessions", "threads"),
     "TASK_EXECUTION": ("tasks", "workflows"),
     "AGENT_MESSAGES": ("messages", "channels"),
     "COLLABORATION": (

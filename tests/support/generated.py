@@ -105,6 +105,8 @@ class EventMaker:
             case inspect.ListType():
                 least = kind.min_length or 0
                 return self._list(kind.item_type, self._rng.randint(least, least + 2))
+            case inspect.BytesType():
+                return self._rng.choice(["", "AA==", "//8="])
             case inspect.StructType():
                 return {field.encode_name: self._value(field.type) for field in kind.fields}
             case inspect.DictType():

@@ -18,7 +18,8 @@ import importlib, pkgutil, penstock
 failed = []
 for found in pkgutil.walk_packages(penstock.__path__, "penstock.", onerror=failed.append):
     if found.name not in ("penstock.__main__", "penstock.worker.demo", "penstock.worker.embedded",
-                          "penstock.worker.archive.parquet"):
+                          "penstock.worker.archive.parquet") and (
+            not found.name.startswith("penstock.integrations.langgraph")):
         importlib.import_module(found.name)
 print(*failed)
 """
