@@ -63,8 +63,10 @@ from penstock.schemas.identity import (
     PairingId,
     PatternId,
     ProjectId,
+    SessionId,
     TaskId,
     ThreadId,
+    TraceId,
     VoteSessionId,
     WorkflowId,
     entity_uuid,
@@ -129,6 +131,8 @@ from penstock.schemas.messages import (
     MessageSent,
 )
 from penstock.schemas.rows import MappingError
+from penstock.schemas.sessions import SessionCleared, SessionItemRemoved, SessionItemsAdded
+from penstock.schemas.spans import SpanEnded
 from penstock.schemas.tasks import (
     TaskCreated,
     TaskDeleted,
@@ -304,7 +308,12 @@ __all__ = [
     "QueueDiscipline",
     "RecipientKind",
     "Ref",
+    "SessionCleared",
+    "SessionId",
+    "SessionItemRemoved",
+    "SessionItemsAdded",
     "Share",
+    "SpanEnded",
     "TaskCreated",
     "TaskDeleted",
     "TaskDependencyKind",
@@ -324,6 +333,7 @@ __all__ = [
     "ThreadValuesStored",
     "ThreadWritten",
     "Title",
+    "TraceId",
     "TransferMode",
     "Upsert",
     "Vocabulary",

@@ -29,6 +29,8 @@ BUILT_IN = (
     "penstock.schemas.knowledge",
     "penstock.schemas.learning",
     "penstock.schemas.threads",
+    "penstock.schemas.sessions",
+    "penstock.schemas.spans",
 )
 
 

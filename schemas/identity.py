@@ -44,7 +44,9 @@ CurriculumId = Annotated[str, _id("curriculum")]
 KnowledgeId = Annotated[str, _id("knowledge")]
 PatternId = Annotated[str, _id("pattern")]
 LearningId = Annotated[str, _id("learning")]
+SessionId = Annotated[str, _id("session")]
 ThreadId = Annotated[str, _id("thread")]
+TraceId = Annotated[str, _id("trace")]
 AnyId = Annotated[str, _id("any")]
 
 

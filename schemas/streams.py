@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 STREAMS: Mapping[str, tuple[str, ...]] = {
     "AGENT_STATE": ("agents", "sessions", "threads"),
-    "TASK_EXECUTION": ("tasks", "workflows"),
+    "TASK_EXECUTION": ("tasks", "workflows", "spans"),
     "AGENT_MESSAGES": ("messages", "channels"),
     "COLLABORATION": (
         "votes",

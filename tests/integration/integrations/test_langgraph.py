@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from langgraph.checkpoint.conformance.initializer import RegisteredCheckpointer
 from penstock import Asked, ReadRefused
 from penstock.integrations.langgraph import PenstockSaver
 from penstock.integrations.langgraph.documents import PART_BYTES
-from tests.docs.sections import ROOT
+from tests.support.examples import run_example
 from tests.support.running import running, settings_for
 
 
@@ -39,21 +38,10 @@ async def test_the_conformance_suite_passes_whole(bus: str) -> None:
     assert len(report.results) >= 8
 
 
-async def run_example(bus: str, *arguments: str) -> tuple[int | None, list[str]]:
-    environ = {**os.environ, "PENSTOCK_NATS_URL": bus, "PYTHONPATH": f"{ROOT}:{ROOT}/examples"}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "langgraph_agent", *arguments),
-        env=environ,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    said, _ = await process.communicate()
-    return process.returncode, said.decode().splitlines()
-
-
 async def test_a_killed_graph_goes_on_in_another_process(bus: str) -> None:
-    code, _ = await run_example(bus, "trip-7", "--die-in", "write")
+    code, _ = await run_example(bus, "langgraph_agent", "trip-7", "--die-in", "write")
     assert code == -signal.SIGKILL
-    code, said = await run_example(bus, "trip-7")
+    code, said = await run_example(bus, "langgraph_agent", "trip-7")
     assert code == 0
     assert [line.partition(" ")[0] for line in said] == ["plan", "write", "review"]
     assert len(set(said)) == 3
