@@ -5,6 +5,10 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 # .dockerignore lets only the package's own files through.
 COPY . .
+# Says which interpreter it is: PGO and LTO, which these images have, spare a tenth of CPU.
+RUN python -c "import sys, sysconfig as s; a = s.get_config_var('CONFIG_ARGS') or ''; \
+        sys.exit('--enable-optimizations' not in a and 'this Python was built without PGO'); \
+        " && python -c "import sys, sysconfig; print(sys.version, sysconfig.get_config_var('CONFIG_ARGS'))"
 RUN python -m venv /opt/penstock \
     && /opt/penstock/bin/pip install --no-cache-dir --disable-pip-version-check \
         -c constraints.txt .

@@ -10,7 +10,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from benchmarks import watching
 from benchmarks.measure import Figures, Meter
 from benchmarks.processes import Failed, rival, worker
-from benchmarks.rival import SELF_TIMED, Job, missing
+from benchmarks.rival import GO, SELF_TIMED, Job, missing
 from benchmarks.servers import EMPTY, Servers, ask
 from benchmarks.storing import Drained, Stored, store
 from benchmarks.workloads import Workload
@@ -23,7 +23,7 @@ _LETTERS = "SELECT count(*) FROM bus.dead_letter"
 _FIRST_COMMIT = """
 SELECT extract(epoch FROM min(pg_xact_commit_timestamp(xmin)))::float FROM agents.heartbeat
 """
-_WHOLE = frozenset({"penstock", "copy"})
+_WHOLE = frozenset({"penstock", "copy", GO})
 """Ways that drain everything; the others are slow, and are measured on the last part."""
 
 _numbers = count(1)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.rival import Job
+from benchmarks.go_build import built
+from benchmarks.rival import GO, Job
 
 _STOP_SECONDS = 30.0
 
@@ -64,16 +65,20 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    *arguments: str, environment: Mapping[str, str] | None = None
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    program: str = sys.executable,
 ) -> AsyncIterator[Running]:
-    """``python ARGUMENTS`` with the code of this tree; killed at the end if it is still running."""
+    """``python ARGUMENTS`` with the code of this tree; killed at the end if it is still running.
+    ``program`` is another program than Python.
+    """
     inherited = {name: text for name, text in os.environ.items() if "PENSTOCK_" not in name}
     paths = os.pathsep.join(filter(None, sys.path))
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *arguments),
+                *(program, *arguments),
                 env={**inherited, "PYTHONPATH": paths, **(environment or {})},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -97,4 +102,7 @@ def worker(
 
 def rival(job: Job) -> contextlib.AbstractAsyncContextManager[Running]:
     """A rival, doing ``job``."""
-    return running("-m", "benchmarks.rival", msgspec.json.encode(job).decode())
+    text = msgspec.json.encode(job).decode()
+    if job.way == GO:
+        return running(text, program=str(built()))
+    return running("-m", "benchmarks.rival", text)

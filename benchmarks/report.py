@@ -12,6 +12,7 @@ from benchmarks.session import Compared, Grown, Results, Summary
 _TITLES = {
     "penstock": "Penstock",
     "copy": "limit: COPY of ready rows",
+    "go": "Go (nats.go, pgx), the history alone",
     "faststream": "FastStream, batches of 500, `executemany`",
     "stock": "nats-py `fetch`, `executemany`",
     "staged": "nats-py `fetch`, COPY and merge",
@@ -35,6 +36,10 @@ def ratios(results: Results) -> dict[str, float]:
     found: dict[str, float | None] = {
         "heartbeats: FastStream": _against(results, "heartbeats", "faststream"),
         "heartbeats: limit": _against(results, "heartbeats", "copy"),
+        "heartbeats: Go worker": _against(results, "heartbeats", "go"),
+        "heartbeats: Go worker, all CPU": _cpu_against(results, "heartbeats", "go"),
+        "mix: Go worker": _against(results, "mix", "go"),
+        "mix: Go worker, all CPU": _cpu_against(results, "mix", "go"),
         "mix: FastStream": _against(results, "mix", "faststream"),
         "replay: new events": _ratio(
             _rate(results, "replay", "penstock"), _rate(results, "heartbeats", "penstock")
@@ -61,6 +66,17 @@ def _startup(results: Results) -> float | None:
 
 def _against(results: Results, name: str, way: str) -> float | None:
     return _ratio(_rate(results, name, "penstock"), _rate(results, name, way))
+
+
+def _cpu_against(results: Results, name: str, way: str) -> float | None:
+    """The CPU of all processes for an event, relative to that of another way."""
+    return _ratio(_cpu(results, name, "penstock"), _cpu(results, name, way))
+
+
+def _cpu(results: Results, name: str, way: str) -> float | None:
+    compared = results.compared.get(name)
+    summary = compared.ways.get(way) if compared else None
+    return sum(summary.median.cpu.values()) if summary and summary.median else None
 
 
 def _grown(results: Results, what: str) -> float | None:
@@ -104,7 +120,8 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
 
 def _compared(compared: Compared) -> Table:
     table = Table(
-        *("way", "events", "events/s", "worker µs", "PostgreSQL µs", "bus µs", "peak MB"),
+        *("way", "events", "events/s", "worker µs", "PostgreSQL µs", "bus µs", "all µs"),
+        *("peak MB",),
         box=MARKDOWN,
     )
     for way, summary in compared.ways.items():
@@ -122,6 +139,7 @@ def _cells(summary: Summary) -> list[str]:
         f"{figures.cpu['worker']:.1f}",
         f"{figures.cpu['postgres']:.1f}",
         f"{_bus(figures):.1f}",
+        f"{sum(figures.cpu.values()):.1f}",
         f"{figures.peak_mb:.0f}",
     ]
 
@@ -147,7 +165,7 @@ def _latency(results: Results) -> Table:
 def _growth(points: list[Grown]) -> Table:
     table = Table(
         *("what", "value", "events", "events/s", "worker µs", "PostgreSQL µs", "bus µs"),
-        *("peak MB",),
+        *("all µs", "peak MB"),
         box=MARKDOWN,
     )
     for point in sorted(points, key=lambda p: (list(_GROWING).index(p.what), p.value)):

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 
 import msgspec
 
+from benchmarks.go_build import built
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What a rival has to do: drain ``count`` messages into the database.
@@ -38,6 +40,9 @@ WAYS = {
 }
 """For each way, the module with a coroutine of that name, which takes the `Job`."""
 
+GO = "go"
+"""The way that is a program of its own; see `benchmarks.go_build`."""
+
 SELF_TIMED = frozenset({"copy", "callback", "consume"})
 """Those that print when they begin and end."""
 
@@ -46,6 +51,8 @@ def missing(way: str) -> str | None:
     """Why a way cannot be run, or None."""
     if way == "faststream" and find_spec("faststream") is None:
         return "FastStream is not installed"
+    if way == GO and isinstance(program := built(), str):
+        return program
     return None
 
 

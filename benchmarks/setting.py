@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sysconfig
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,11 +25,27 @@ def setting() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
+        "python": interpreter(),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "-s") else ""),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))}
         | {"rabbitmq-server": _rabbitmq()},
     }
+
+
+def interpreter() -> str:
+    """Its version, and how it was built: profile-guided and link-time optimization (PGO, LTO) spare
+    about a tenth of the CPU.
+    """
+    asked = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    found = [name for flag, name in _OPTIMIZATIONS.items() if flag in asked]
+    if _DEBIAN in asked:
+        found = ["PGO", "LTO by Debian"]
+    return f"{platform.python_version()} ({' and '.join(found) or 'neither PGO nor LTO'})"
+
+
+_OPTIMIZATIONS = {"--enable-optimizations": "PGO", "--with-lto": "LTO"}
+_DEBIAN = "/usr/share/python-wheels"
+"""In the options of Debian and Ubuntu, whose packaging optimizes without these two flags."""
 
 
 def _processor() -> str:

@@ -166,8 +166,8 @@ def payloads(count: int, size: int) -> Iterator[Made]:
         yield writer.event(n, "agents.activity", agent(n % _AGENTS), data)
 
 
-_ALL = ("penstock", "copy", "faststream", "stock", "staged")
-_MOST = ("penstock", "copy", "faststream", "staged")
+_ALL = ("penstock", "copy", "go", "faststream", "stock", "staged")
+_MOST = ("penstock", "copy", "go", "faststream", "staged")
 _FEW = ("penstock", "copy", "faststream")
 _TWO = ("penstock", "faststream")
 

@@ -11,6 +11,7 @@ from penstock.schemas.mapping import (
     ITEM,
     KEY_TEXT,
     OCCURRED_AT,
+    OCCURRED_DAY,
     Field,
     History,
     Hydrate,
@@ -76,6 +77,7 @@ OF_AGENT = Ref("agent_id", "agents.agent")
 PARENT = Ref("parent_agent_id", "agents.agent")
 NEEDED = Ref("depends_on", "agents.agent")
 STATUS_KEY = (Hydrate("agents.kv_status", AGENT),)
+SIGN_OF_LIFE = (Hydrate("agents.kv_status", AGENT, lazy=True),)
 STATE_KEY = (Hydrate("agents.kv_state", STATE_OF),)
 ALL_KEYS = (*STATUS_KEY, Hydrate("agents.kv_state", AGENT))
 
@@ -191,7 +193,7 @@ class AgentStatusChanged(EventData, frozen=True, kw_only=True):
             values={**IDENTITY, "last_heartbeat": OCCURRED_AT},
         ),
     ),
-    kv=STATUS_KEY,
+    kv=SIGN_OF_LIFE,
 )
 class AgentHeartbeat(EventData, frozen=True, kw_only=True):
     """An agent is alive."""
@@ -215,7 +217,14 @@ class AgentHeartbeat(EventData, frozen=True, kw_only=True):
             once=("external_id",),
             values={**IDENTITY, "last_active": OCCURRED_AT},
         ),
+        Upsert(
+            table="merit.active_day",
+            key=("agent_id", "streak_type", "day"),
+            min=("first_at",),
+            values={"streak_type": "activity", "day": OCCURRED_DAY, "first_at": OCCURRED_AT},
+        ),
     ),
+    refs=(Ref("agent_id", "agents.agent"),),
     kv=STATUS_KEY,
 )
 class AgentActivity(EventData, frozen=True, kw_only=True):

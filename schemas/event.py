@@ -93,7 +93,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     ``id`` is the canonical UUID that `penstock.schemas.identity.event_uuid` gives, ``entity`` the
     CloudEvents subject as sent, ``version`` the ``sequence`` (0 when absent), ``data`` what
     ``kind.decode`` gives and ``raw`` the JSON of the data as sent, unknown fields included: a view
-    into the message, which asyncpg and hashlib take like bytes.
+    into the message, which asyncpg and hashlib take like bytes; empty where no row has it.
     """
 
     kind: "EventType"

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from penstock.schemas.cells import Cells
 from penstock.schemas.event import Event
 from penstock.schemas.fields import field_types, floats, free_fields, moments
 from penstock.schemas.generic import AUDIT_COLUMNS, LOG_COLUMNS, audit_row, log_row
@@ -24,7 +25,7 @@ from penstock.schemas.mapping import (
 )
 from penstock.schemas.policies import check_upsert
 from penstock.schemas.references import One, Several, compile_references
-from penstock.schemas.rows import Cells, MappingError, RowCompiler
+from penstock.schemas.rows import MappingError, RowCompiler
 from penstock.schemas.streams import STREAM_OF
 from penstock.schemas.wire import check_rule, strict, wire_struct
 
@@ -41,6 +42,10 @@ class Group(msgspec.Struct, frozen=True, cache_hash=True):
     columns: tuple[str, ...]
     guard: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
+
+
+Touch = tuple[str, tuple[str, ...], bool]
+"""A hydrated view, the columns that its rows are asked by, and whether that may wait."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -91,7 +96,7 @@ class EventType(msgspec.Struct, frozen=True):
     states: tuple[State, ...]
     references: tuple[tuple[str, One], ...]
     listed_references: tuple[tuple[str, Several], ...]
-    touches: tuple[tuple[tuple[str, tuple[str, ...]], Cells], ...]
+    touches: tuple[tuple[Touch, Cells], ...]
     derives: tuple[tuple[str, Cells], ...]
     partition_fields: tuple[str, ...]
     requires_sequence: bool
@@ -137,7 +142,8 @@ def compile_type(spec: EventSpec) -> EventType:
         references=references,
         listed_references=listed,
         touches=tuple(
-            ((rule.view, rule.columns), compiler.key_cells(rule.columns)) for rule in spec.kv
+            ((rule.view, rule.columns, rule.lazy), compiler.key_cells(rule.columns))
+            for rule in spec.kv
         ),
         derives=tuple((one.function, compiler.key_cells(one.columns)) for one in spec.derive),
         partition_fields=_time_keys(spec, wire),

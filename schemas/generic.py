@@ -1,17 +1,18 @@
 """Rows of the generic histories: ``events.log`` and ``audit.log``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from penstock.schemas.cells import Cell, Cells
 from penstock.schemas.event import Event
 from penstock.schemas.fields import field_types, is_optional, value_kind
 from penstock.schemas.identity import entity_uuid
 from penstock.schemas.mapping import Attribute, AuditLog, EventSpec, Field, Log
-from penstock.schemas.rows import Cells, MappingError, RowCompiler
+from penstock.schemas.rows import MappingError, RowCompiler
 
 LOG_COLUMNS = (
     "domain",
@@ -56,23 +57,26 @@ def log_row(event_type: str, log: Log) -> Cells:
     """The row function of ``events.log``."""
     domain, limit, keep = log.domain, log.data_limit, log.keep
 
-    def row(e: Event, _item: Any) -> tuple[Any, ...]:
-        return (
-            domain,
-            e.id,
-            e.time,
-            event_type,
-            e.entity,
-            e.version,
-            e.actor,
-            e.source,
-            None if e.project is None else entity_uuid("project", e.project),
-            e.corr,
-            e.cause,
-            e.raw if limit is None else clipped(e.raw, limit, keep),
-        )
+    def rows(events: Iterable[Event], _items: Iterable[Any]) -> list[Cell]:
+        return [
+            (
+                domain,
+                e.id,
+                e.time,
+                event_type,
+                e.entity,
+                e.version,
+                e.actor,
+                e.source,
+                None if e.project is None else entity_uuid("project", e.project),
+                e.corr,
+                e.cause,
+                e.raw if limit is None else clipped(e.raw, limit, keep),
+            )
+            for e in events
+        ]
 
-    return row
+    return Cells(rows)
 
 
 def audit_row(spec: EventSpec, history: AuditLog, compiler: RowCompiler) -> Cells:
@@ -81,10 +85,11 @@ def audit_row(spec: EventSpec, history: AuditLog, compiler: RowCompiler) -> Cell
     sources = audit_sources(spec, history)
     rest = compiler.cells(tuple(sources), sources)
 
-    def row(e: Event, item: Any) -> tuple[Any, ...]:
-        return (*header(e, item)[1:], *rest(e, item))
+    def rows(events: Iterable[Event], items: Iterable[Any]) -> list[Cell]:
+        pairs = zip(header.rows(events, items), rest.rows(events, items), strict=True)
+        return [(*first[1:], *others) for first, others in pairs]
 
-    return row
+    return Cells(rows)
 
 
 def audit_sources(spec: EventSpec, history: AuditLog) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ used as it is, any other text becomes a UUID version 5 (RFC 9562, section 5.5) i
 kind, so the same text gives the same key in every process, at every replay.
 """
 
+import contextlib
 import re
 from functools import lru_cache
 from typing import Annotated
@@ -20,6 +21,7 @@ canonical = re.compile(
 
 _plain_token = re.compile(r"[A-Za-z0-9_-]+", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^A-Za-z0-9_-]", re.ASCII)
+_escaped = re.compile(r"=([0-9A-F]{2})")
 
 
 def _id(kind: str) -> Meta:
@@ -36,6 +38,13 @@ MessageId = Annotated[str, _id("message")]
 ChannelId = Annotated[str, _id("channel")]
 VoteSessionId = Annotated[str, _id("vote_session")]
 ProjectId = Annotated[str, _id("project")]
+AchievementId = Annotated[str, _id("achievement")]
+BattleId = Annotated[str, _id("battle")]
+AllocationId = Annotated[str, _id("allocation")]
+ViolationId = Annotated[str, _id("violation")]
+AppealId = Annotated[str, _id("appeal")]
+RetrainingId = Annotated[str, _id("retraining")]
+RunId = Annotated[str, _id("run")]
 WorkflowId = Annotated[str, _id("workflow")]
 BrainstormId = Annotated[str, _id("brainstorm")]
 IdeaId = Annotated[str, _id("idea")]
@@ -86,6 +95,18 @@ def escape(text: str) -> str:
     if _plain_token(text):
         return text
     return _unsafe.sub(lambda match: "".join(f"={byte:02X}" for byte in match[0].encode()), text)
+
+
+def carried(subject: str, event_type: str) -> str | None:
+    """What was escaped into the bus subject of an event; None if it is no subject of that type."""
+    domain, _, verb = event_type.partition(".")
+    token = subject.removeprefix(f"{domain}.").removesuffix(f".{verb}")
+    text = _escaped.sub(lambda match: chr(int(match[1], 16)), token)
+    with contextlib.suppress(UnicodeError):
+        text = text.encode("latin-1").decode()
+        if text and subject == f"{domain}.{escape(text)}.{verb}":
+            return text
+    return None
 
 
 STATUS_KEY = "_status"

@@ -214,11 +214,16 @@ class Hydrate(msgspec.Struct, frozen=True):
     The view has the columns (bucket, key, live, guard, value) and ``columns``; see
     migrations/0009_hydration.up.sql. ``bucket`` is what its first column says. Of all the
     ``columns`` that types ask a view by, the longest should name one row.
+
+    ``lazy`` is for what comes often and matters little, like a sign of life: the rows may follow up
+    to ``kv_status_interval`` later, once for all such events of that time. What another event
+    changes goes at once, and takes along what was put off.
     """
 
     view: str
     columns: tuple[str, ...]
     bucket: str = AGENT_STATE
+    lazy: bool = False
 
 
 class Derive(msgspec.Struct, frozen=True):

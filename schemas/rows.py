@@ -4,13 +4,14 @@ Rows are made once per event, so the functions are generated as source text, as 
 library's dataclasses are: one expression per column, no dispatch while they run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, get_type_hints
 
 import msgspec
 from msgspec import Raw, inspect
 
+from penstock.schemas.cells import Cells, compile_cells
 from penstock.schemas.event import Event, EventData
 from penstock.schemas.fields import (
     element,
@@ -22,11 +23,8 @@ from penstock.schemas.fields import (
     is_optional,
     members,
 )
-from penstock.schemas.identity import entity_uuid
+from penstock.schemas.identity import canonical, entity_uuid
 from penstock.schemas.mapping import Attribute, Computed, Field, Item, Upsert
-
-Cells = Callable[[Event, Any], tuple[Any, ...]]
-"""Makes the cells of a row from an event and, for a fan-out, the element of its list."""
 
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 """The ends of the calendar. Runtimes write them where they mean that there is no time (Go's zero
@@ -43,7 +41,7 @@ class MappingError(Exception):
 
 def key_text(entity: str) -> str | None:
     """The text a key was made from, or None if the text is the key."""
-    return None if entity_uuid("any", entity) == entity.lower() else entity
+    return None if canonical(entity.lower()) else entity
 
 
 def raw_json(value: Raw) -> bytes | None:
@@ -151,11 +149,7 @@ class RowCompiler:
             or self._without(column, optional=optional)
             for column in columns
         ]
-        row = "".join(f"{part}, " for part in parts)
-        source = f"def cells(e, item):\n    d = e.data\n    return ({row})"
-        exec(source, names)  # noqa: S102  (the text is made of the declarations, never of input)
-        made: Cells = names["cells"]
-        return made
+        return compile_cells(parts, names)
 
     def state_cells(
         self, upsert: Upsert, columns: Sequence[str], *, optional: bool = False

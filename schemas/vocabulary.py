@@ -209,6 +209,85 @@ class VoteSessionStatus(Vocabulary):
     CANCELLED = "cancelled"
 
 
+class AchievementCategory(Vocabulary):
+    """What an achievement is for."""
+
+    TASK_COMPLETION = "task_completion"
+    SPEED = "speed"
+    QUALITY = "quality"
+    COLLABORATION = "collaboration"
+    INNOVATION = "innovation"
+    CONSISTENCY = "consistency"
+    SPECIAL = "special"
+    LEGENDARY = "legendary"
+
+
+class BattleMode(Vocabulary):
+    """How agents compete."""
+
+    HEAD_TO_HEAD = "head_to_head"
+    SPEED_RACE = "speed_race"
+    QUALITY_SHOWDOWN = "quality_showdown"
+    TEAM_TOURNAMENT = "team_tournament"
+    KING_OF_HILL = "king_of_hill"
+    BOSS_RAID = "boss_raid"
+    TIME_ATTACK = "time_attack"
+    SURVIVAL = "survival"
+
+
+class BattleStatus(Vocabulary):
+    """Where a battle stands."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class AllocationKind(Vocabulary):
+    """What an agent is given."""
+
+    RESOURCE = "resource"
+    PERMISSION = "permission"
+    PRIORITY = "priority"
+
+
+class TrustOutcome(Vocabulary):
+    """What an agent has experienced with another."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+
+
+class ViolationKind(Vocabulary):
+    """Which rule an agent has broken."""
+
+    LOW_QUALITY = "low_quality"
+    TIMEOUT = "timeout"
+    PROTOCOL_VIOLATION = "protocol_violation"
+    RESOURCE_ABUSE = "resource_abuse"
+    COLLABORATION_FAILURE = "collaboration_failure"
+    DATA_CORRUPTION = "data_corruption"
+
+
+class ViolationStatus(Vocabulary):
+    """What became of a violation."""
+
+    OPEN = "open"
+    CONFIRMED = "confirmed"
+    DISMISSED = "dismissed"
+
+
+class AppealStatus(Vocabulary):
+    """Where an appeal stands."""
+
+    PENDING = "pending"
+    UNDER_REVIEW = "under_review"
+    APPROVED = "approved"
+    DENIED = "denied"
+    WITHDRAWN = "withdrawn"
+
+
 class WorkflowStatus(Vocabulary):
     """Whether a workflow may be run."""
 
@@ -264,6 +343,13 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "queue_discipline": QueueDiscipline,
     "voting_algorithm": VotingAlgorithm,
     "vote_session_status": VoteSessionStatus,
+    "achievement_category": AchievementCategory,
+    "battle_mode": BattleMode,
+    "battle_status": BattleStatus,
+    "allocation_kind": AllocationKind,
+    "violation_kind": ViolationKind,
+    "violation_status": ViolationStatus,
+    "appeal_status": AppealStatus,
     "workflow_status": WorkflowStatus,
     "idea_target": IdeaTarget,
     "pairing_status": PairingStatus,

@@ -153,7 +153,7 @@ class Worker:
         mirror = await buckets.open_mirror(self._scope, self._metrics, self._reconcile)
         views = HydratedViews(self.store.pool, self._catalogue.hydrated, mirror.leave_out)
         await views.prepare()
-        self._hydrator = Hydrator(views, mirror)
+        self._hydrator = Hydrator(views, mirror, interval=self.settings.kv_status_interval)
         self._mirrored = views, mirror
 
     async def _open_outbox(self, broker: Broker) -> None:
@@ -252,6 +252,7 @@ class Worker:
         background = [
             self._spawn(keep_partitions(self.store.upkeep, self._window.keep), "partitions"),
             self._spawn(keep_present(replicas, self.pipelines), "presence"),
+            self._spawn(self._hydrator.keep_up(), "lazy keys"),
             self._spawn(watch_letters(PostgresLetters(self.store.pool), self._metrics), "letters"),
             self._spawn(self._deriver.sweep(), "derive"),
             self._spawn(keep_jobs(self.store.jobs, self._metrics), "jobs"),
@@ -271,6 +272,7 @@ class Worker:
         log.info("worker_started", sources=[p.name for p in self.pipelines])
         await self._stopping.wait()
         log.info("worker_stopping", deadline=self.settings.drain_timeout)
+        deadline = asyncio.get_running_loop().time() + self.settings.drain_timeout
         for task in background:
             task.cancel()
         for pipeline in self.pipelines:
@@ -278,6 +280,7 @@ class Worker:
         late = (await asyncio.wait(running, timeout=self.settings.drain_timeout))[1]
         await end(*background, *late)
         if not late:
+            await self._hydrator.finish(deadline)
             await replicas.leave()
         log.info("worker_stopped", drained=not late, failed=self._failed)
         return 1 if late or self._failed else 0

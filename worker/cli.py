@@ -197,7 +197,7 @@ def show_status(settings: Settings, *, as_json: bool) -> int:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json-schema", "markdown"]),
+    type=click.Choice(["table", "markdown", "json-schema", "asyncapi", "typescript"]),
     default="table",
     show_default=True,
     help="Output format.",
@@ -206,7 +206,7 @@ def events(settings: Settings, form: str) -> None:
     """Print the catalogue of events, including those of your own packages."""
     from penstock.worker.commands.events import show  # noqa: PLC0415
 
-    click.echo(show(form, settings.event_packages), nl=False)
+    click.echo(show(form, settings), nl=False)
 
 
 @main.command(cls=SettingsCommand)

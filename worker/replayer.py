@@ -35,7 +35,7 @@ from penstock.worker.postgres.sums import mend_sums, sum_columns
 from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.replay.account import Account
 from penstock.worker.replay.asked import FILE, POSTGRES, Asked
-from penstock.worker.replay.choice import Choice
+from penstock.worker.replay.choice import Choice, check_tables
 from penstock.worker.replay.chosen import ChosenSource
 from penstock.worker.replay.file import FileLog
 from penstock.worker.replay.offsets import OffsetSet
@@ -120,7 +120,7 @@ class Replayer:
         target, asked, enter = self._target, self._asked, self._stack.enter_async_context
         self._catalogue = Catalogue.load(target.event_packages)
         choice = Choice(asked, self._catalogue)
-        _check_tables(asked, self._catalogue)
+        check_tables(asked, self._catalogue)
         await check_schema(target, "replay")
         self._pool = await enter(database(target))
         await check_mappings(self._pool, self._catalogue)
@@ -178,16 +178,19 @@ class Replayer:
         """Read to the end, or until told to stop. Raises PenstockError for an error of our own."""
         begun = time.monotonic()
         sink, window = await self._sink()
-        pipeline = await self._pipeline(sink, window)
+        hydrator = await self._hydrator()
+        pipeline = self._pipeline(sink, window, hydrator)
         reading = asyncio.create_task(pipeline.run(), name="replay")
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         trouble = asyncio.create_task(pipeline.faults.begun(), name="trouble")
+        lazily = asyncio.create_task(hydrator.keep_up(), name="lazy keys")
         try:
             await asyncio.wait({reading, stopped, trouble}, return_when=asyncio.FIRST_COMPLETED)
             self._source.stop()
             await reading
         finally:
-            await end(stopped, trouble)
+            await end(stopped, trouble, lazily)
+        await hydrator.flush()
         if found := pipeline.faults.trouble:
             raise PenstockError(f"{found}; the same command goes on once that is mended")
         finished = not self._stopping.is_set()
@@ -221,7 +224,7 @@ class Replayer:
         await comparing.prepare()
         return comparing, window
 
-    async def _pipeline(self, sink: Sink, window: Window) -> Pipeline:
+    def _pipeline(self, sink: Sink, window: Window, hydrator: Hydrator | NotMirrored) -> Pipeline:
         target, name = self._target, self._asked.stream or POSTGRES
         transport = self._run.transport if self._run else ""
         markers = PostgresCrashMarkers(self._pool, asyncio.Lock(), transport=transport, stream=name)
@@ -229,7 +232,7 @@ class Replayer:
             self._source,
             self._decoder(window),
             Committer(sink, name=name, retry_for=target.retry_for, stopping=self._stopping),
-            await self._hydrator(),
+            hydrator,
             self._metrics,
             name=name,
             in_flight=1 if self._asked.source == POSTGRES else target.in_flight,
@@ -260,7 +263,7 @@ class Replayer:
         mirror = await buckets.open_mirror(self._scope, self._metrics, asyncio.Event())
         views = HydratedViews(self._pool, self._catalogue.hydrated, mirror.leave_out)
         await views.prepare()
-        return Hydrator(views, mirror)
+        return Hydrator(views, mirror, interval=self._target.kv_status_interval)
 
     async def _end(
         self, sink: ReplaySink | ComparingSink, *, finished: bool
@@ -291,10 +294,3 @@ class Replayer:
                     yield Cannot(kind.name, loss.what, kind.stream, count)
         if count := self._log.lost[UNKNOWN]:
             yield Cannot("?", UNKNOWN, events=count)
-
-
-def _check_tables(asked: Asked, catalogue: Catalogue) -> None:
-    for table in asked.rebuild:
-        if table not in catalogue.keys:
-            known = ", ".join(sorted(catalogue.keys))
-            raise PenstockError(f"--rebuild {table}: no events state its rows; known are {known}")

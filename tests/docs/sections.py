@@ -13,11 +13,13 @@ import msgspec
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import EventType
 from penstock.worker.cli import main
+from penstock.worker.commands import event_schemas
 from penstock.worker.commands import events as catalogue_view
 from penstock.worker.pipeline.decode import REASONS
 from penstock.worker.pipeline.families import FAMILIES
 from penstock.worker.settings import text as config_text
 from tests.docs.fields import fields
+from tests.docs.vectors import examples
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -61,7 +63,7 @@ def event_fields() -> str:
     """Every type with its subject's key and the fields of its data."""
     parts = []
     for kind in Catalogue.load().types.values():
-        schema = catalogue_view.event_schema(kind)
+        schema = event_schemas.event_schema(kind)
         rows = [tuple(msgspec.structs.astuple(field)) for field in fields(schema)]
         table = _table(("field", "value", "default"), rows) if rows else "It has no fields.\n"
         parts.append(f"### {kind.name}\n\n{schema['description']}\n\n{table}")
@@ -89,6 +91,7 @@ SECTIONS: Mapping[str, tuple[Path, Callable[[], str]]] = {
     "commands": (REFERENCE / "commands.md", commands),
     "events": (REFERENCE / "events.md", events),
     "fields": (REFERENCE / "events.md", event_fields),
+    "examples": (ROOT / "docs" / "any-language.md", examples),
     "settings": (REFERENCE / "settings.md", config_text.markdown),
     "metrics": (REFERENCE / "metrics.md", metrics),
     "reasons": (REFERENCE / "dead-letters.md", reasons),

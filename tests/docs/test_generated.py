@@ -3,6 +3,7 @@
 import pytest
 
 from tests.docs.sections import ROOT, SECTIONS, marked
+from tests.docs.vectors import as_file
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -14,3 +15,7 @@ def test_a_section_equals_the_code(name: str) -> None:
     assert found[0][1].strip() == make().strip(), (
         f"the section {name!r} of {where} lags behind: run `python -m tests.docs.sections`"
     )
+
+
+def test_the_vectors_equal_the_code() -> None:
+    assert (ROOT / "docs" / "any-language.json").read_text("utf-8") == as_file()

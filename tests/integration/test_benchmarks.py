@@ -4,11 +4,11 @@ import asyncio
 import json
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from benchmarks.rival import missing
 from penstock.worker.embedded import ServerFailed, nats_server, postgres_programs
 
 ROOT = Path(__file__).parents[2]
@@ -39,16 +39,21 @@ async def test_a_quick_run_measures_every_way(tmp_path: Path) -> None:
     assert {"date", "machine", "cores", "commit", "versions", "rounds"} <= answer.keys()
     compared = answer["compared"]["heartbeats"]
     assert compared["count"] == 2_000
-    absent = set() if find_spec("faststream") else {"faststream"}
-    assert compared["ways"].keys() == {"penstock", "copy", "faststream", "stock", "staged"}
-    for way in compared["ways"].keys() - absent:
+    absent = {
+        way: why
+        for way, why in (("faststream", missing("faststream")), ("go", missing("go")))
+        if why is not None
+    }
+    ways = {"penstock", "copy", "go", "faststream", "stock", "staged"}
+    assert compared["ways"].keys() == ways
+    for way in ways - absent.keys():
         (run,) = compared["ways"][way]["runs"]
         assert compared["ways"][way]["median"] == run
-        assert run["events"] == (2_000 if way in {"penstock", "copy"} else 500)
+        assert run["events"] == (2_000 if way in {"penstock", "copy", "go"} else 500)
         assert run["events_per_second"] > 0
         assert run["peak_mb"] > 10
         assert run["cpu"].keys() == {"worker", "postgres", "nats"}
-    for way in absent:
-        assert compared["ways"][way]["trouble"] == "FastStream is not installed"
+    for way, why in absent.items():
+        assert compared["ways"][way]["trouble"] == why
     assert compared["ways"]["penstock"]["median"]["startup_s"] > 0
     assert "heartbeats: limit" in answer["ratios"]

@@ -169,6 +169,10 @@ async def test_a_column_that_no_event_writes_is_a_clock_a_mark_or_derived(schema
     own = {"is_stub", "updated_at", "recorded_at", "event_id", "occurred_at"}
     derived = {
         "collab.vote_session": {"results", "winner"},
+        "merit.standing": {"tier"},
+        "merit.battle_participant": {
+            *("rated_at", "rated_event", "old_rating", "new_rating", "expected", "actual"),
+        },
         "audit.log": {"db_user", "txid", *LOG_COLUMNS[3:]},
     }
     used: dict[str, set[str]] = {}

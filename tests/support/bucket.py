@@ -42,7 +42,11 @@ def row(key: str, version: int, value: Any = None, *, gone: bool = False) -> KvR
     """A committed row at ``version``; ``gone`` if the key must not be there."""
     guard = [version, f"2026-01-01T00:00:{version % 60:02}.000000Z", f"{version:032x}"]
     document = {"v": version, "t": guard[1], "val": value, "g": guard}
-    return KvRow(key=key, guard=guard, value=None if gone else json.dumps(document).encode())
+    return KvRow(
+        key=key,
+        guard=json.dumps(guard).encode(),
+        value=None if gone else json.dumps(document).encode(),
+    )
 
 
 async def held(client: Client, name: str) -> dict[str, tuple[int, Any]]:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from pamqp.commands import Basic
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
-from penstock.worker.nats.message import messages_of
+from penstock.worker.nats.message import JetStreamMessages
 from penstock.worker.pipeline.ports import NO_HEADERS, Message
 from penstock.worker.rabbitmq.message import message_of
 
@@ -28,7 +29,7 @@ def on_nats(subject: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) 
     """The message of a frame with these headers."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     block = f"NATS/1.0\r\n{lines}\r\n".encode() if headers else None
-    return messages_of([(subject.encode(), _REPLY, block, body)])[0]
+    return JetStreamMessages([(subject.encode(), _REPLY, block, body)])[0]
 
 
 def on_rabbitmq(
@@ -36,9 +37,12 @@ def on_rabbitmq(
     body: bytes,
     headers: Mapping[str, Any] = NO_HEADERS,
     content_type: str | None = None,
+    timestamp: datetime | None = None,
 ) -> Message:
     """The message of a delivery with these properties."""
-    properties = Basic.Properties(headers=dict(headers) or None, content_type=content_type)
+    properties = Basic.Properties(
+        headers=dict(headers) or None, content_type=content_type, timestamp=timestamp
+    )
     header = marshal(ContentHeader(body_size=len(body), properties=properties), 1)[_FRAME]
     method = marshal(Basic.Deliver("me", 1, exchange="events", routing_key=""), 1)[_FRAME]
     key = subject.encode()[:255]
@@ -90,7 +94,7 @@ def _binary(
         f"nats binary {content_type}",
         on_nats(subject, data, {**quoted, "Content-Type": content_type}),
     )
-    for prefix in ("cloudEvents:", "cloudEvents_"):
+    for prefix in ("cloudEvents:", "cloudEvents_", "ce-", "ce_"):
         headers = {f"{prefix}{name}": value for name, value in texts.items()}
         yield f"{prefix} {content_type}", on_rabbitmq(subject, data, headers, content_type)
 

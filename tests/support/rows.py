@@ -11,9 +11,8 @@ _TABLES = """
 SELECT n.nspname || '.' || c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND (n.nspname !~ '^pg_' AND n.nspname NOT IN
-         ('information_schema', 'public', 'bus', 'partitions', 'archive')
-       OR n.nspname || '.' || c.relname = 'bus.due')
+  AND n.nspname !~ '^pg_'
+  AND n.nspname NOT IN ('information_schema', 'public', 'bus', 'partitions', 'archive', 'config')
 ORDER BY 1
 """
 
@@ -36,6 +35,6 @@ async def snapshot(connection: asyncpg.Pool | asyncpg.Connection) -> dict[str, l
 
 
 async def clear(connection: asyncpg.Pool | asyncpg.Connection) -> None:
-    """Delete all rows of all data tables."""
-    tables = ", ".join(await data_tables(connection))
+    """Delete all rows of all data tables, and what is due of them."""
+    tables = ", ".join([*await data_tables(connection), "bus.due"])
     await connection.execute(f"TRUNCATE {tables} CASCADE")

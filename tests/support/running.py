@@ -19,6 +19,7 @@ def settings_for(nats_url: str, dsn: str, **more: str) -> Settings:
         "ack_wait": "5s",
         "heartbeat": "500ms",
         "nack_delay": "200ms",
+        "kv_status_interval": "200ms",
         **more,
     }
     return load(flags, environ={})

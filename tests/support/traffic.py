@@ -97,7 +97,7 @@ class Settlements:
         self._returned = Counter[int]()
 
     async def take(self, told: Msg) -> None:
-        [(_, offset)] = places([told.subject.encode()])
+        _, [offset] = places([told.subject.encode()])
         if told.data == b"+ACK":
             self._stored[offset] += 1
         elif told.data.startswith(b"-"):

@@ -94,6 +94,7 @@ def environment(nats_url: str, dsn: str, **more: str) -> dict[str, str]:
         "ack_wait": "3s",
         "heartbeat": "500ms",
         "window_past": "unlimited",
+        "kv_status_interval": "500ms",
         **more,
     }
     return {f"PENSTOCK_{name.upper()}": value for name, value in settings.items()}

@@ -1,15 +1,20 @@
 """What the benchmarks publish is valid, and their figures follow from the runs."""
 
+import platform
+import sysconfig
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from benchmarks import workloads
+from benchmarks import stages, workloads
+from benchmarks.go_build import built
 from benchmarks.measure import Figures
 from benchmarks.report import ratios
+from benchmarks.rival import missing
 from benchmarks.rows import COLUMNS, row
 from benchmarks.session import Compared, Grown, Results, summarize
+from benchmarks.setting import interpreter
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -84,6 +89,35 @@ def test_ratios_leave_out_what_was_not_measured() -> None:
     assert ratios(Results(compared={"heartbeats": compared})) == {"heartbeats: limit": 0.5}
 
 
+def test_the_cpu_of_all_processes_is_compared_too() -> None:
+    ways = {way: summarize([figures(rate)]) for way, rate in (("penstock", 60), ("go", 120))}
+    found = ratios(Results(compared={"mix": Compared(title="", count=1, part=1, ways=ways)}))
+    assert found == {"mix: Go worker": 0.5, "mix: Go worker, all CPU": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ("'--enable-optimizations' '--with-lto'", "PGO and LTO"),
+        ("'--enable-shared' '--with-lto=thin'", "LTO"),
+        ("'--with-wheel-pkg-dir=/usr/share/python-wheels/'", "PGO and LTO by Debian"),
+        (None, "neither PGO nor LTO"),
+    ],
+)
+def test_the_build_of_the_interpreter_is_named(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, named: str
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", {"CONFIG_ARGS": asked}.get)
+    assert interpreter() == f"{platform.python_version()} ({named})"
+
+
+def test_go_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    built.cache_clear()
+    assert missing("go") == "Go is not on the PATH"
+    built.cache_clear()
+
+
 def test_the_same_results_are_drawn_alike(tmp_path: Path) -> None:
     """So that a plot in the repository changes only when the figures do."""
     pytest.importorskip("matplotlib")
@@ -97,3 +131,9 @@ def test_the_same_results_are_drawn_alike(tmp_path: Path) -> None:
     (second,) = draw(Results(growth=points), tmp_path / "second")
     assert first.read_bytes() == second.read_bytes()
     assert "60,000" in first.read_text("utf-8")
+
+
+def test_the_stages_of_a_batch_are_measured_in_memory() -> None:
+    found = stages.measure(list(workloads.WORKLOADS["mix"].make(300)), rounds=2, size=100)
+    assert found.keys() == {"messages", "decode", "plan", "settle"}
+    assert all(cost > 0 for cost in found.values())

@@ -36,6 +36,7 @@ INTERNAL = {
     "Envelope",
     "STATUS_KEY",
     "canonical",
+    "carried",
     "escape",
     "kv_key",
     "kv_token",

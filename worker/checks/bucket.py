@@ -2,7 +2,7 @@
 
 The bucket is read before the rows, so it can be behind a row that has just changed, and nothing
 else. It catches up by a put, which gives the key another revision: a key that differs twice at one
-revision is wrong.
+revision, longer than workers may put it off, is wrong.
 
 Mending keeps the order of the proof in `nats.kv.store`: revisions are read, then rows, then the
 rows are put where the revisions still hold. A worker may have met the wrong value meanwhile and
@@ -23,6 +23,8 @@ from penstock.worker.pipeline.ports import KvEntry, KvRow
 _MEND = "`penstock verify --repair` writes it from PostgreSQL"
 _NOBODYS = "keys without a row"
 _CHUNK = 1_000
+_UNKNOWN = b"[]"
+"""The guard of a key that has no row."""
 
 
 class Views(Protocol):
@@ -56,6 +58,7 @@ class BucketCheck:
 
     ``views`` adds to ``unshown`` what it cannot show: a key may seem to have no row then. With
     ``waits_for``, the rows themselves are wrong, and nothing is mended before they are right.
+    ``lag`` is how long workers may put off a key.
     """
 
     steady = False
@@ -69,8 +72,11 @@ class BucketCheck:
         mirror: Mirror,
         unshown: dict[str, str],
         waits_for: str = "",
+        *,
+        lag: float = 0.0,
     ) -> None:
         self.name = f"bucket {name}"
+        self.lag = lag
         self._unshown = unshown
         self._waits_for = waits_for
         self._contents = contents
@@ -127,7 +133,7 @@ class BucketCheck:
             await self._contents.overwrite(rows, revisions)
             nobodys -= {row.key for row in rows}
         for keys in _chunks(sorted(nobodys)):
-            gone = [KvRow(key=key, guard=[], value=None) for key in keys]
+            gone = [KvRow(key=key, guard=_UNKNOWN, value=None) for key in keys]
             await self._contents.overwrite(gone, revisions)
         self._mirror.forget()
         async for rows in self._rows_of(wrong):
@@ -154,7 +160,7 @@ def _digest(value: bytes) -> bytes:
 
 def _older(entry: _Held, row: KvRow) -> bool:
     try:
-        older: bool = msgspec.json.decode(entry.guard) < row.guard
+        older: bool = msgspec.json.decode(entry.guard) < msgspec.json.decode(row.guard)
     except TypeError:  # not a guard of ours
         return False
     return older

@@ -30,11 +30,12 @@ Suspects = Mapping[str, Suspect]
 
 class Check(Protocol):
     """One of the things to verify. ``steady`` says that a look is of one moment, and so never takes
-    what is in flight for wrong.
+    what is in flight for wrong; ``lag`` for how many seconds things may differ on purpose.
     """
 
     name: str
     steady: bool
+    lag: float
 
     def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
         """What seems to be wrong, each once; with ``among`` only of these names.

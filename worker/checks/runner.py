@@ -20,7 +20,7 @@ _EXAMPLES = 5
 
 async def examine(check: Check, *, repair: bool, pause: float) -> list[Finding]:
     """What the check finds: at least one finding. ``pause`` is how many seconds a difference must
-    last. Raises Unavailable.
+    last, beside the check's own lag. Raises Unavailable.
     """
     wrong = await _lasting(check, None, pause)
     left = wrong
@@ -38,7 +38,7 @@ async def _lasting(check: Check, among: Collection[str] | None, pause: float) ->
     first = await _seen(check, among)
     if check.steady or not first:
         return first
-    await asyncio.sleep(pause)
+    await asyncio.sleep(check.lag + pause)
     again = await _seen(check, first)
     return {name: one for name, one in again.items() if first[name].trace == one.trace}
 

@@ -49,6 +49,7 @@ class SequenceCheck:
     """Everything that is settled is recorded."""
 
     steady = True
+    lag = 0.0
 
     def __init__(
         self,

@@ -113,7 +113,8 @@ class Examination:
 
     async def _derived(self) -> AsyncIterator[Check]:
         for job in await known_jobs(self._pool):
-            yield DerivedCheck(self._settings, job)
+            if job.every is None:  # others may be as late as their clock
+                yield DerivedCheck(self._settings, job)
 
     async def _sources(self) -> Sequence[str]:
         """The brokers, if all that ever came can be read again there."""
@@ -134,7 +135,8 @@ class Examination:
             wrong = [table for table in self._damaged if table in self._tables_of(declared)]
             sources = await self._sources()
             waits_for = ", ".join(rebuild(self._catalogue, table, sources) for table in wrong)
-            yield BucketCheck(bucket.name, contents, views, mirror, unshown, waits_for)
+            lag = self._settings.kv_status_interval
+            yield BucketCheck(bucket.name, contents, views, mirror, unshown, waits_for, lag=lag)
 
     def _tables_of(self, bucket: str) -> set[str]:
         """The state tables that a bucket shows: those of the events that change it."""

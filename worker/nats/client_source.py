@@ -33,6 +33,7 @@ from penstock.worker.nats.message import LETTER_HEADER, JetStreamMessage, places
 from penstock.worker.nats.options import ReadingOptions
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
+from penstock.worker.pipeline.decode.spellings import attribute_of
 from penstock.worker.pipeline.intake import Intake
 from penstock.worker.pipeline.ports import NO_HEADERS, Backlog, Message
 from penstock.worker.wording import why
@@ -72,9 +73,9 @@ class ClientMessage(JetStreamMessage, kw_only=True):
     def of(cls, delivery: Msg) -> Self:
         """Wrap one delivery."""
         names = [name.lower() for name in delivery.headers or ()]
-        changed = any(name in _CHANGING or name.startswith("ce-") for name in names)
+        changed = any(name in _CHANGING or attribute_of(name) for name in names)
         reply = delivery.reply.encode()
-        [(deliveries, offset)] = places([reply])
+        [deliveries], [offset] = places([reply])
         return cls(
             subject=delivery.subject,
             body=delivery.data,

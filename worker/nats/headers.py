@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote_to_bytes
 
+from penstock.worker.pipeline.decode.spellings import attributes_among
+
 Line = tuple[bytes, bytes]
 """Name and value of a header, without the blanks around them."""
 
-_PREFIX = b"ce-"
 _quoted = re.compile(rb'"(.*)"', re.DOTALL).fullmatch
 _backslashed = re.compile(rb"\\(.)", re.DOTALL).sub
 
@@ -35,12 +36,16 @@ def parse_headers(block: bytes) -> dict[str, str]:
 
 def attributes_of(lines: Iterable[Line]) -> dict[str, str]:
     """The CloudEvents attributes among headers. Raises UnicodeDecodeError for invalid UTF-8."""
-    found: dict[str, str] = {}
-    for name, value in lines:
-        lowered = name.lower()
-        if lowered.startswith(_PREFIX):
-            found.setdefault(lowered[len(_PREFIX) :].decode(), _unescaped(value))
-    return found
+    named = (_named(name, value) for name, value in lines)
+    return {name: _unescaped(value) for name, value in attributes_among(named).items()}
+
+
+def _named(name: bytes, value: bytes) -> tuple[str, bytes]:
+    """Name and value as they were meant: ``cloudEvents:id: 7`` has a colon in its name."""
+    if name.lower() == b"cloudevents":
+        rest, _, value = value.partition(b":")
+        name = b"%b:%b" % (name, rest.strip())
+    return name.decode("utf-8", "replace"), value.strip()
 
 
 def _unescaped(value: bytes) -> str:

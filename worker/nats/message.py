@@ -1,18 +1,21 @@
 """A message as JetStream delivers it; headers are parsed only on demand."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import overload
 
 from penstock.schemas.identity import canonical
 from penstock.worker.nats.headers import attributes_of, header_lines, parse_headers
 from penstock.worker.nats.wire import Frame
+from penstock.worker.pipeline.messages import Messages
 from penstock.worker.pipeline.ports import NO_HEADERS, Message
 
 _changes_reading = re.compile(
-    rb"\n[cp](?:e-|ontent-type[ \t]*:|enstock-letter:)", re.IGNORECASE
+    rb"\n[cp](?:e[-_]|loudevents[:_]|ontent-type[ \t]*:|enstock-letter:)", re.IGNORECASE
 ).search
-"""For ``ce-``, the content type and our own header. That other names fit too does no harm; asking
-for the first letter by itself is fastest."""
+"""For attributes, the content type and our own header. That other names fit too does no harm;
+asking for the first letter by itself is fastest."""
 
 LETTER_HEADER = "Penstock-Letter"
 """The id of the requeue, in a dead letter that is sent again."""
@@ -70,30 +73,66 @@ class JetStreamMessage(Message, kw_only=True, gc=False):
         return len(self.body) + (0 if self.header is None else len(self.header))
 
 
-def messages_of(frames: Sequence[Frame]) -> list[JetStreamMessage]:
-    """The messages that frames of one consumer deliver."""
-    return [
-        JetStreamMessage(
-            subject=subject.decode("utf-8", "backslashreplace"),
-            body=body,
-            plain=header is None or _changes_reading(header) is None,
-            reply=reply,
-            header=header,
-            deliveries=deliveries,
-            offset=offset,
-        )
-        for (subject, reply, header, body), (deliveries, offset) in zip(
-            frames, places([reply for _, reply, _, _ in frames]), strict=True
-        )
-    ]
+class JetStreamMessages(Messages):
+    """The messages that frames of one consumer deliver, one at least."""
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        subjects, self.replies, self.headers, self.bodies = zip(*frames, strict=True)
+        # No subject has a line feed, which ends a word of the protocol.
+        self.subjects = b"\n".join(subjects).decode("utf-8", "backslashreplace").split("\n")
+        self.deliveries, self.offsets = places(self.replies)
+        self._made: dict[int, JetStreamMessage] = {}
+
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    @overload
+    def __getitem__(self, place: int) -> JetStreamMessage: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[JetStreamMessage]: ...
+    def __getitem__(self, place: int | slice) -> JetStreamMessage | Sequence[JetStreamMessage]:
+        places = range(len(self))[place]
+        return [self[one] for one in places] if isinstance(places, range) else self._at(places)
+
+    def __iter__(self) -> Iterator[JetStreamMessage]:
+        return map(self._at, range(len(self)))
+
+    def _at(self, place: int) -> JetStreamMessage:
+        found = self._made.get(place)
+        if found is None:
+            found = self._made[place] = JetStreamMessage(
+                subject=self.subjects[place],
+                body=self.bodies[place],
+                plain=place not in self.special,
+                reply=self.replies[place],
+                header=self.headers[place],
+                deliveries=self.deliveries[place],
+                offset=self.offsets[place],
+            )
+        return found
+
+    @cached_property
+    def special(self) -> Collection[int]:
+        if not _changes_reading(b"".join(filter(None, self.headers))):
+            return ()
+        return {n for n, header in enumerate(self.headers) if header and _changes_reading(header)}
+
+    @property
+    def doubtful(self) -> Collection[int]:
+        """None: the server counts deliveries."""
+        return ()
 
 
-def places(replies: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Deliveries and offset from each reply. All replies must have the same form."""
+def places(replies: Sequence[bytes]) -> tuple[list[int], list[int]]:
+    """Deliveries and offsets from replies, one at least, all of the same form. Raises ValueError
+    for what no server writes.
+    """
     tokens = b".".join(replies).split(b".")
-    length = len(tokens) // len(replies) if replies else _SHORT
+    length = len(tokens) // len(replies)
+    if length * len(replies) != len(tokens):
+        raise ValueError("replies of several forms")
     after = _after(length)
-    return zip(map(int, tokens[after::length]), map(int, tokens[after + 1 :: length]), strict=True)
+    return list(map(int, tokens[after::length])), list(map(int, tokens[after + 1 :: length]))
 
 
 def _after(length: int) -> int:

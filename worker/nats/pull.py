@@ -13,8 +13,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from penstock.worker.nats.message import JetStreamMessage, messages_of
-from penstock.worker.nats.wire import BatchParser, Frame, send
+from penstock.worker.nats.wire import BatchParser, Frame, send, size_of
 from penstock.worker.pipeline.budget import Share
 
 _LIFE_SECONDS = 2.0
@@ -125,22 +124,19 @@ class Pull:
         line = f"PUB {plan.subject} {self._subscription.subject} {len(body)}\r\n"
         send(self._nc, line.encode() + body + b"\r\n")
 
-    def received(
-        self, frames: list[Frame]
-    ) -> tuple[list[JetStreamMessage], int, list[bytes | None]]:
+    def received(self, frames: list[Frame]) -> tuple[list[Frame], int, list[bytes | None]]:
         """Split frames into messages, their total bytes, and the header blocks of statuses.
 
         A message of the stream always has a reply subject, whatever its headers; a status has none.
         """
-        messages = messages_of([frame for frame in frames if frame[1]])
+        delivered = [frame for frame in frames if frame[1]]
         statuses = [frame[2] for frame in frames if not frame[1]]
-        size = 0
-        if messages:
-            size = sum([message.size for message in messages])
+        size = size_of(delivered)
+        if delivered:
             self._delivered = True
-            self.messages = max(0, self.messages - len(messages))
+            self.messages = max(0, self.messages - len(delivered))
             self.bytes = max(0, self.bytes - size) if self.messages else 0
-        return messages, size, statuses
+        return delivered, size, statuses
 
     def judge(self, header: bytes | None) -> tuple[Verdict, str]:
         """Process a status, and return what it means."""

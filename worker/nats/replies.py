@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from nats.aio.client import Client
 
+from penstock.worker.nats.message import JetStreamMessages
 from penstock.worker.nats.permissions import denials
 from penstock.worker.nats.receipts import RECEIPT_HEADER
 from penstock.worker.nats.wire import send
@@ -28,8 +29,8 @@ class NatsReplies:
 
     def asked(self, messages: Sequence[Message]) -> Iterator[tuple[int, bytes]]:
         """See `Replies.asked`; of a header that is there twice the first counts."""
-        headers = [getattr(one, "header", None) for one in messages]
-        if _NAME not in b"".join([header for header in headers if header is not None]):
+        headers = _headers(messages)
+        if _NAME not in b"".join(filter(None, headers)):
             return
         for place, header in enumerate(headers):
             found = None if header is None else _named(header)
@@ -51,3 +52,9 @@ class NatsReplies:
 
     def _is_inbox(self, subject: bytes) -> bool:
         return subject.startswith(self._prefixes) and _literal(subject) is not None
+
+
+def _headers(messages: Sequence[Message]) -> Sequence[bytes | None]:
+    if isinstance(messages, JetStreamMessages):
+        return messages.headers
+    return [getattr(one, "header", None) for one in messages]

@@ -217,10 +217,18 @@ class Inbox:
                 call.take(int(index), frame)
 
 
+_FRAME = len("NATS/1.0\r\n\r\n")
+
+
 def _command(subject: str, reply: str, lines: str, payload: bytes) -> tuple[bytes, ...]:
     """The pieces of the command that sends a request; the caller joins all pieces once."""
     if not lines:
         return f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload, b"\r\n"
+    if lines.isascii():  # one piece, as its characters are its bytes
+        size = len(lines) + _FRAME
+        sizes = f"{size} {size + len(payload)}"
+        command = f"HPUB {subject} {reply} {sizes}\r\nNATS/1.0\r\n{lines}\r\n"
+        return command.encode(), payload, b"\r\n"
     head = f"NATS/1.0\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
     size = len(head)
     line = f"HPUB {subject} {reply} {size} {size + len(payload)}\r\n".encode()

@@ -8,7 +8,6 @@ through `nats.wire`, and a watchdog checks for the server's signs of life.
 import asyncio
 import contextlib
 import math
-from operator import attrgetter
 from typing import Self
 
 import structlog
@@ -17,10 +16,11 @@ from nats.aio.client import Client
 from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError
 from penstock.worker.nats.api import Consumer, Epochs
 from penstock.worker.nats.connection import reads, revive
-from penstock.worker.nats.message import JetStreamMessage
+from penstock.worker.nats.message import JetStreamMessages
 from penstock.worker.nats.options import ReadingOptions
 from penstock.worker.nats.pull import Pull, PullPlan, Pulls, Verdict
-from penstock.worker.nats.wire import BatchParser, Frame, publishes, send
+from penstock.worker.nats.unsettled import Unsettled
+from penstock.worker.nats.wire import BatchParser, Frame, publishes, send, size_of
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
@@ -28,11 +28,9 @@ from penstock.worker.pipeline.ports import Backlog
 
 log = structlog.get_logger()
 
-_reply = attrgetter("reply")
-_ACK, _PROGRESS, _NAK = b"+ACK", b"+WPI", b"-NAK"
+_PROGRESS, _NAK = b"+WPI", b"-NAK"
 _BUFFERED_BATCHES = 2
-_PAUSE_SECONDS = 0.25
-_POLL_SECONDS = 0.05
+_PAUSE_SECONDS, _POLL_SECONDS = 0.25, 0.05
 _ANSWER_SECONDS = 2.0
 
 
@@ -54,11 +52,12 @@ class JetStreamSource:
         self._nc = nc
         self._consumer = Consumer(nc, stream, reading.durable)
         self._heartbeat = reading.heartbeat
-        self._intake: Intake[JetStreamMessage] = Intake(
+        self._intake: Intake[Frame] = Intake(
             batch_size=reading.batch_size,
             batch_bytes=reading.batch_bytes,
             linger=reading.linger,
             share=share,
+            weigh=size_of,
         )
         self._intake.share.wake = self._ask
         plan = PullPlan(
@@ -68,16 +67,16 @@ class JetStreamSource:
             heartbeat=reading.heartbeat,
         )
         self._pulls = Pulls(nc, plan, _BUFFERED_BATCHES, self._received, self._intake.share)
-        self._handed_out: set[bytes] = set()
+        self._handed_out = Unsettled()
         self._unsent: list[bytes] = []
         self._epochs: Epochs | None = None
         self._running = False
         self._broken = asyncio.Event()
         self._refusal: TopologyError | None = None
         self._watcher: asyncio.Task[None] | None = None
-        # Silence is counted in ticks, not timed: a worker that was itself stopped for a while, or
-        # kept its loop busy, has not been listening. What it holds is extended by the clock, as the
-        # server counts, and half a tick early rather than one late.
+        # Silence is counted in ticks, not timed: a worker that was itself stopped for a while has
+        # not been listening. What it holds is extended by the clock, as the server counts, and half
+        # a tick early rather than one late.
         self._tick_seconds = min(reading.heartbeat / 2, reading.ack_wait / 3)
         self._extend_seconds = reading.ack_wait / 3 - self._tick_seconds / 2
         self._quiet_limit = math.ceil(2 * reading.heartbeat / self._tick_seconds)
@@ -115,17 +114,24 @@ class JetStreamSource:
         self._intake.stop()
 
     async def fetch(self) -> Batch:
-        messages, size = await self._intake.batch()
-        if self._intake.stopped and not messages:
+        frames, size = await self._intake.batch()
+        if self._intake.stopped and not frames:
             await self._let_arrive()
-            messages, size = self._intake.rest()
-        self._handed_out.update([message.reply for message in messages])
+            frames, size = self._intake.rest()
         self._ask()
-        epoch = self._epochs.stream if self._epochs else ""
-        return Batch(messages, size, self, epoch=epoch)
+        if not frames:
+            return Batch((), 0, self)
+        try:
+            messages = JetStreamMessages(frames)
+        except ValueError as error:  # the server sent one of them not; all come to the next inbox
+            self._intake.settled(len(frames), size)
+            self._lost()
+            raise SourceUnavailable(f"{self.name}: {error}") from error
+        self._handed_out.add(messages)
+        return Batch(messages, size, self, epoch=self._epochs.stream if self._epochs else "")
 
     async def ack(self, batch: Batch) -> None:
-        self._settle(batch, _ACK)
+        self._settle(batch, b"+ACK")
 
     async def nack(self, batch: Batch, delay: float) -> None:
         self._settle(batch, b'-NAK {"delay": %d}' % (delay * 1e9) if delay > 0 else _NAK)
@@ -136,10 +142,9 @@ class JetStreamSource:
     def _settle(self, batch: Batch, verdict: bytes) -> None:
         """Settle what was handed out. While disconnected, keep it until the epochs are known."""
         self._intake.settled(len(batch), batch.size)
-        replies = list(filter(self._handed_out.__contains__, map(_reply, batch.messages)))
+        replies = self._handed_out.take(batch.messages)
         if not replies:
             return
-        self._handed_out.difference_update(replies)
         commands = publishes(replies, verdict)
         if self._running:
             send(self._nc, commands)
@@ -152,9 +157,9 @@ class JetStreamSource:
 
     def _received(self, pull: Pull, frames: list[Frame]) -> None:
         self._quiet_ticks = 0
-        messages, size, statuses = pull.received(frames)
-        if messages:
-            self._intake.add(messages, size)
+        delivered, size, statuses = pull.received(frames)
+        if delivered:
+            self._intake.add(delivered, size)
         for status in statuses:
             self._judge(*pull.judge(status))
         self._ask()
@@ -206,7 +211,7 @@ class JetStreamSource:
 
     def _tell(self, verdict: bytes) -> None:
         """Send ``verdict`` for everything unsettled: in progress, or to be redelivered."""
-        replies = [*self._handed_out, *[message.reply for message in self._intake]]
+        replies = [*self._handed_out, *[reply for _, reply, _, _ in self._intake]]
         if replies:
             send(self._nc, publishes(replies, verdict))
 

@@ -9,9 +9,9 @@ from nats.aio.client import Client
 
 from penstock.worker.errors import Cause, SourceUnavailable
 from penstock.worker.nats.api import ApiRefused, call
-from penstock.worker.nats.message import JetStreamMessage, messages_of
+from penstock.worker.nats.message import JetStreamMessages
 from penstock.worker.nats.wire import Frame
-from penstock.worker.pipeline.ports import Settled
+from penstock.worker.pipeline.ports import Message, Settled
 
 
 async def settled(nc: Client, stream: str, durable: str) -> Settled:
@@ -34,10 +34,10 @@ async def settled(nc: Client, stream: str, durable: str) -> Settled:
     )
 
 
-async def again(nc: Client, stream: str, offsets: Sequence[int]) -> Sequence[JetStreamMessage]:
+async def again(nc: Client, stream: str, offsets: Sequence[int]) -> Sequence[Message]:
     """The messages at ``offsets`` that are still there. Raises SourceUnavailable."""
     frames = [frame for offset in offsets if (frame := await _frame(nc, stream, offset))]
-    return messages_of(frames)
+    return JetStreamMessages(frames) if frames else ()
 
 
 async def _frame(nc: Client, stream: str, offset: int) -> Frame | None:

@@ -266,6 +266,11 @@ def _unparsed(parser: Parser) -> bytes:
     return begun
 
 
+def size_of(frames: Sequence[Frame]) -> int:
+    """Bytes of their header blocks and payloads."""
+    return sum([len(payload) + (len(header) if header else 0) for _, _, header, payload in frames])
+
+
 def publishes(subjects: Iterable[bytes], payload: bytes) -> bytes:
     """The commands that send ``payload`` to each of ``subjects``; there must be one at least."""
     tail = b" %d\r\n%s\r\n" % (len(payload), payload)

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import zip_longest
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
 from penstock.schemas.event import Event
+from penstock.worker.pipeline.messages import as_columns
 from penstock.worker.pipeline.plan import Plan, make_plan
 from penstock.worker.pipeline.ports import DeadLetter, Message, Origin
 
@@ -30,10 +31,10 @@ class Settling(Protocol):
 class Batch:
     """Messages of one stream, what they were decoded to, and how to settle them.
 
-    ``size`` is the total size of the messages in bytes. ``epoch`` is the epoch of the stream in
-    which their offsets count. ``outcomes`` has the event or dead letter of each message, in order;
-    set it once, before using what is computed from it. ``watched`` is True if a message may be
-    poison.
+    A source gives its messages as columns, or simply as a list. ``size`` is their total size in
+    bytes. ``epoch`` is the epoch of the stream in which their offsets count. ``outcomes`` has the
+    event or dead letter of each message, in order; set it once, before using what is computed from
+    it. ``watched`` is True if a message may be poison.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Batch:
         outcomes: Sequence[Event | DeadLetter] = (),
         watched: bool = False,
     ) -> None:
-        self.messages = messages
+        self.messages = as_columns(messages)
         self.size = size
         self.epoch = epoch
         self.outcomes = outcomes
@@ -60,6 +61,8 @@ class Batch:
     @cached_property
     def plan(self) -> Plan:
         """What it writes; computed once."""
+        if not self.letters:
+            return make_plan(cast("Sequence[Event]", self.outcomes), self.letters)
         events = [outcome for outcome in self.outcomes if isinstance(outcome, Event)]
         return make_plan(events, self.letters)
 
@@ -71,18 +74,13 @@ class Batch:
     @cached_property
     def origin(self) -> Origin:
         """Where the messages came from."""
-        offsets = {message.offset for message in self.messages}
+        offsets = set(self.messages.offsets)
         return Origin(
             transport=self._source.transport,
             stream=self._source.name,
             epoch=self.epoch,
             offsets=sorted([offset for offset in offsets if offset is not None]),
         )
-
-    @cached_property
-    def deliveries(self) -> list[int]:
-        """How often each message has been delivered, including this time."""
-        return [message.deliveries for message in self.messages]
 
     async def ack(self) -> None:
         """Settle for good. Does nothing if the batch is settled already."""

@@ -1,7 +1,8 @@
 """Folding the changes of many events into one per row: one fold for each column policy.
 
 ``folded`` maps a key to the cells of its row, which begin with the guard if the group has one.
-Cells are only made for events that may win, which are few where entities repeat.
+Where a guard decides, changes are sorted by it, and a dict keeps the last for each key; cells are
+only made for what it keeps.
 """
 
 import operator
@@ -12,29 +13,43 @@ from typing import Any
 
 import msgspec
 
+from penstock.schemas.cells import NO_ITEMS, Cell, Cells
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import Group
-from penstock.schemas.rows import Cells
 
 Key = tuple[Any, ...]
-Cell = tuple[Any, ...]
 Folded = dict[Key, Cell]
 
 
 class Changes(msgspec.Struct, frozen=True):
     """What events of one type say about the rows of one table.
 
-    ``keys``, ``events`` and ``items`` are parallel, one change each. ``items`` may be infinite.
+    ``keys``, ``events`` and ``items`` are parallel, one change each; ``items`` is None if the
+    events do not fan out.
     """
 
     keys: Sequence[Key]
     events: Sequence[Event]
-    items: Iterable[Any]
+    items: Sequence[Any] | None = None
 
     @property
     def repeated(self) -> bool:
         """True if two of them are about one row."""
         return len(set(self.keys)) < len(self.keys)
+
+    def cells(self, cells: Cells) -> list[Cell]:
+        """What ``cells`` makes of each."""
+        return cells.rows(self.events, NO_ITEMS if self.items is None else self.items)
+
+    def chosen(self, places: Iterable[int]) -> "Changes":
+        """Those at these places, in this order."""
+        keys, events, items = self.keys, self.events, self.items
+        wanted = list(places)
+        return Changes(
+            [keys[place] for place in wanted],
+            [events[place] for place in wanted],
+            None if items is None else [items[place] for place in wanted],
+        )
 
 
 Fold = Callable[[Folded, Changes, Cells, Group], None]
@@ -51,38 +66,36 @@ def fold(folded: Folded, changes: Changes, cells: Cells, group: Group, *, distin
 
 def _alone(folded: Folded, changes: Changes, cells: Cells, group: Group) -> None:
     """If no two events are about one row, there is nothing to decide."""
-    found: Iterable[Cell] = map(cells, changes.events, changes.items)
+    found: Iterable[Cell] = changes.cells(cells)
     if group.kind in _GUARDS:
         found = map(operator.add, map(_GUARDS[group.kind], changes.events), found)
-    folded.update(zip(changes.keys, found, strict=False))
+    folded.update(zip(changes.keys, found, strict=True))
 
 
 def _winner(wins: Callable[[Cell, Cell], bool], guard_of: Callable[[Event], Cell]) -> Fold:
     """A fold that keeps the cells of the event whose guard ``wins``."""
+    least = wins((0,), (1,))
 
     def fold(folded: Folded, changes: Changes, cells: Cells, group: Group) -> None:
-        events, best = changes.events, dict[Key, tuple[Cell, Event, Any]]()
-        guards = map(guard_of, events)
-        for key, guard, e, item in zip(changes.keys, guards, events, changes.items, strict=False):
-            held = best.get(key)
-            if held is None or wins(guard, held[0]):
-                best[key] = (guard, e, item)
-        width = len(group.guard)
-        for key, (guard, e, item) in best.items():
+        guards = list(map(guard_of, changes.events))
+        order = sorted(range(len(guards)), key=guards.__getitem__, reverse=least)
+        best = dict(zip(map(changes.keys.__getitem__, order), order, strict=True)).values()
+        left, width = changes.chosen(best), len(group.guard)
+        made = zip(left.keys, map(guards.__getitem__, best), left.cells(cells), strict=True)
+        for key, guard, found in made:
             held = folded.get(key)
             if held is None or wins(guard, held[:width]):
-                folded[key] = guard + cells(e, item)
+                folded[key] = guard + found
 
     return fold
 
 
 def _once(folded: Folded, changes: Changes, cells: Cells, _group: Group) -> None:
-    for key, e, item in zip(changes.keys, changes.events, changes.items, strict=False):
+    for key, found in zip(changes.keys, changes.cells(cells), strict=True):
         held = folded.get(key)
         if held is None:
-            folded[key] = cells(e, item)
-        elif None in held:  # another event may say what this one did not
-            found = cells(e, item)
+            folded[key] = found
+        elif held != found and None in held:  # another event may say what this one did not
             folded[key] = tuple([b if a is None else a for a, b in zip(held, found, strict=True)])
 
 
@@ -91,8 +104,7 @@ def _combined(choose: Callable[[Iterable[Any]], Any]) -> Fold:
 
     def fold(folded: Folded, changes: Changes, cells: Cells, _group: Group) -> None:
         gathered: dict[Key, list[Cell]] = {}
-        made = map(cells, changes.events, changes.items)
-        for key, new in zip(changes.keys, made, strict=False):
+        for key, new in zip(changes.keys, changes.cells(cells), strict=True):
             found = gathered.get(key)
             if found is None:
                 gathered[key] = [folded[key], new] if key in folded else [new]
@@ -109,9 +121,24 @@ def _column_wise(choose: Callable[[Iterable[Any]], Any], rows: Sequence[Cell]) -
     return tuple([choose(cells) if cells else None for cells in stated])
 
 
+def _extreme(choose: Callable[[Iterable[Any]], Any], *, least: bool) -> Fold:
+    """A fold that keeps the greatest or the least value; of one column by sorting."""
+    by_column = _combined(choose)
+
+    def fold(folded: Folded, changes: Changes, cells: Cells, group: Group) -> None:
+        made = changes.cells(cells) if len(group.columns) == 1 and not folded else None
+        if made is None or (None,) in made:
+            by_column(folded, changes, cells, group)
+            return
+        order = sorted(range(len(made)), key=made.__getitem__, reverse=least)
+        folded.update(zip([changes.keys[n] for n in order], [made[n] for n in order], strict=True))
+
+    return fold
+
+
 def _rank(folded: Folded, changes: Changes, cells: Cells, group: Group) -> None:
-    rank, made = group.order.index, map(cells, changes.events, changes.items)
-    for key, new in zip(changes.keys, made, strict=False):
+    rank = group.order.index
+    for key, new in zip(changes.keys, changes.cells(cells), strict=True):
         held = folded.get(key)
         if held is None or rank(new[0]) > rank(held[0]):
             folded[key] = new
@@ -125,8 +152,8 @@ _FOLDS: Mapping[str, Fold] = {
     "last": _winner(operator.gt, _GUARDS["last"]),
     "first": _winner(operator.lt, _GUARDS["first"]),
     "once": _once,
-    "max": _combined(max),
-    "min": _combined(min),
+    "max": _extreme(max, least=False),
+    "min": _extreme(min, least=True),
     "add": _combined(partial(reduce, operator.add)),
     "rank": _rank,
 }

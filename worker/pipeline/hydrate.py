@@ -3,18 +3,26 @@
 Batches that commit during a round are collected; the next round reads and puts the rows of all of
 them, each key once. A round also waits a moment for a batch that is about to commit. So the busier
 the worker, the fewer puts per event.
+
+What a batch touches lazily it does not wait for: such keys are put off, come in rounds of their own
+once they are due, and are lost with the process. The next comparison with PostgreSQL, which every
+worker begins with, finds them.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Protocol
 
+import structlog
+
+from penstock.worker.errors import PenstockError
 from penstock.worker.pipeline.mirror import Mirror
 from penstock.worker.pipeline.ports import KvRow, KvTouch
+from penstock.worker.pipeline.postponed import Key, Postponed, Touched
 
-Touched = Mapping[KvTouch, Sequence[tuple[Any, ...]]]
+log = structlog.get_logger()
 
 _TOGETHER = 2
 """Batches that a round waits for. With more, too few batches would be in work meanwhile."""
@@ -23,10 +31,14 @@ _GATHER_SECONDS = 0.05
 """Longest wait for them, because another batch may be waiting for a lock."""
 
 
+_AT_ONCE = 5_000
+"""Most keys that were put off and go in one round: batches may be waiting for the next one."""
+
+
 class Reader(Protocol):
     """Reads committed rows."""
 
-    def read(self, touched: Touched) -> AsyncGenerator[list[KvRow]]:
+    def read(self, touched: Mapping[KvTouch, Sequence[Key]]) -> AsyncGenerator[list[KvRow]]:
         """The rows that the keys name, in pieces with one row per KV key. Raises Unavailable."""
 
 
@@ -40,14 +52,26 @@ class NotMirrored:
     async def hydrate(self, touched: Touched) -> None:
         """Nothing is mirrored."""
 
+    async def keep_up(self) -> None:
+        """Nothing is put off."""
+
+    async def flush(self) -> None:
+        """Nothing is left."""
+
+    async def finish(self, deadline: float) -> None:
+        """Nothing is left."""
+
 
 class Hydrator:
-    """Mirrors rows for any number of pipelines."""
+    """Mirrors rows for any number of pipelines. What is touched lazily may wait for ``interval``
+    seconds, if somebody runs `keep_up` meanwhile.
+    """
 
-    def __init__(self, reader: Reader, mirror: Mirror) -> None:
+    def __init__(self, reader: Reader, mirror: Mirror, *, interval: float = 0.0) -> None:
+        self.postponed = Postponed(interval)
         self._reader = reader
         self._mirror = mirror
-        self._waiting: dict[KvTouch, set[tuple[Any, ...]]] = {}
+        self._waiting: dict[KvTouch, set[Key]] = {}
         self._batches = self._expected = 0
         self._news = asyncio.Event()
         self._round: asyncio.Future[None] | None = None
@@ -64,9 +88,44 @@ class Hydrator:
             self._news.set()
 
     async def hydrate(self, touched: Touched) -> None:
-        """Return once the bucket is at least as far as the rows are now. Raises Unavailable."""
-        if not touched:
-            return
+        """Return once the bucket is at least as far as the rows are now, lazy ones excepted.
+        Raises Unavailable.
+        """
+        now = self.postponed.put_off(touched)
+        if now:
+            await self._join_round(now)
+
+    async def keep_up(self) -> None:
+        """Bring what was put off as it gets due, until cancelled."""
+        while self.postponed.slice:
+            await asyncio.sleep(self.postponed.slice)
+            try:
+                while due := self.postponed.take(_AT_ONCE):
+                    await self._join_round(due)
+            except PenstockError as error:
+                log.warning("lazy_keys_wait", keys=len(self.postponed), error=str(error))
+
+    async def flush(self) -> None:
+        """Bring all that was put off, due or not. Raises PenstockError."""
+        while left := self.postponed.take(_AT_ONCE, early=True):
+            await self._join_round(left)
+
+    async def finish(self, deadline: float) -> None:
+        """`flush` by ``deadline``, in the loop's time. The next comparison brings the rest."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self.flush()
+        except (PenstockError, TimeoutError) as error:
+            log.warning("lazy_keys_left", keys=len(self.postponed), error=str(error) or "no time")
+
+    async def _join_round(self, touched: Touched) -> None:
+        try:
+            await self._next_round(touched)
+        except BaseException:
+            self.postponed.again(touched)
+            raise
+
+    async def _next_round(self, touched: Touched) -> None:
         for rule, keys in touched.items():
             self._waiting.setdefault(rule, set()).update(keys)
         self._batches += 1
@@ -98,7 +157,7 @@ class Hydrator:
                     self._news.clear()
                     await self._news.wait()
 
-    async def _bring(self, touched: Touched) -> None:
+    async def _bring(self, touched: Mapping[KvTouch, Sequence[Key]]) -> None:
         async with aclosing(self._reader.read(touched)) as pieces:
             async for rows in pieces:
                 await self._mirror.put(rows)

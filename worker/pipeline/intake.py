@@ -11,21 +11,16 @@ checks that share before it asks the broker for more.
 
 import asyncio
 import contextlib
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import accumulate, islice
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
 
 from penstock.worker.pipeline.budget import Share, unlimited
 
-
-class Sized(Protocol):
-    """A message that knows how many bytes it holds."""
-
-    @property
-    def size(self) -> int: ...
-
-
-Held = TypeVar("Held", bound=Sized)
+Held = TypeVar("Held")
 
 
 _APART_SECONDS = 0.01
@@ -34,15 +29,26 @@ batch costs about ten messages to servers; 400 batches a second keep two cores h
 """
 
 
+def _sizes(messages: Collection[Any]) -> int:
+    return sum(map(attrgetter("size"), messages))
+
+
 class Intake(Generic[Held]):
     """A buffer that releases batches of at most ``batch_size`` messages and ``batch_bytes`` bytes.
 
     A message larger than that is a batch of its own. ``share`` limits the bytes too; without one
-    there is no limit beyond the batch's.
+    there is no limit beyond the batch's. ``weigh`` says how many bytes messages hold together, by
+    default the sum of each ``size``: a source may let its own raw form of them wait here.
     """
 
     def __init__(
-        self, *, batch_size: int, batch_bytes: int, linger: float, share: Share | None = None
+        self,
+        *,
+        batch_size: int,
+        batch_bytes: int,
+        linger: float,
+        share: Share | None = None,
+        weigh: Callable[[Sequence[Held]], int] = _sizes,
     ) -> None:
         self.share = share or unlimited()
         self.batch_bytes = min(batch_bytes, self.share.floor)
@@ -51,6 +57,7 @@ class Intake(Generic[Held]):
         self.failure: Exception | None = None
         self._batch_size = batch_size
         self._linger = linger
+        self._weigh = weigh
         self._messages: deque[Held] = deque()
         self._changed = asyncio.Event()
         self._in_work = 0
@@ -101,7 +108,7 @@ class Intake(Generic[Held]):
     @contextlib.contextmanager
     def keeping(self, messages: Sequence[Held]) -> Iterator[None]:
         """A context in which ``messages`` still count as memory, though no longer as work."""
-        size = sum([message.size for message in messages])
+        size = self._weigh(messages)
         self.share.hold(size)
         try:
             yield
@@ -157,13 +164,17 @@ class Intake(Generic[Held]):
     def _take(self) -> tuple[list[Held], int]:
         if len(self._messages) <= self._batch_size and self.size <= self.batch_bytes:
             return self._all()
-        waiting, size = self._messages, 0
-        batch: list[Held] = []
-        while waiting and len(batch) < self._batch_size:
-            following = size + waiting[0].size
-            if batch and following > self.batch_bytes:
-                break
-            size = following
-            batch.append(waiting.popleft())
+        batch = list(islice(self._messages, self._batch_size))
+        size = self._weigh(batch)
+        if size > self.batch_bytes:
+            batch, size = self._as_many_as_fit(batch)
+        for _ in batch:
+            self._messages.popleft()
         self.size -= size
         return batch, size
+
+    def _as_many_as_fit(self, batch: list[Held]) -> tuple[list[Held], int]:
+        """The first of them that fit into a batch, one at least."""
+        sums = list(accumulate([self._weigh((one,)) for one in batch]))
+        count = max(1, bisect_right(sums, self.batch_bytes))
+        return batch[:count], sums[count - 1]

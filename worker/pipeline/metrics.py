@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import (
@@ -15,7 +15,8 @@ from prometheus_client import (
 )
 
 from penstock.worker.pipeline.families import FAMILIES, Family
-from penstock.worker.pipeline.ports import Backlog, Message, Written
+from penstock.worker.pipeline.messages import Messages
+from penstock.worker.pipeline.ports import Backlog, Written
 
 
 class Metrics:
@@ -28,7 +29,7 @@ class Metrics:
         self._made = {family.name: _make(family, self.registry) for family in FAMILIES}
         self._oldest: dict[str, float] = {}
 
-    def batch(self, source: str, messages: Sequence[Message], written: Written) -> None:
+    def batch(self, source: str, messages: Messages, written: Written) -> None:
         """Count a settled batch."""
         self._count("penstock_received_total", len(messages), source)
         self._count("penstock_events_total", written.new, source, "written")
@@ -37,7 +38,7 @@ class Metrics:
         for reason, count in Tally(letter.reason for letter in written.letters).items():
             self._count("penstock_rejected_total", count, source, reason)
         self._observe("penstock_batch_messages", len(messages), source)
-        self._observe("penstock_batch_bytes", sum([len(m.body) for m in messages]), source)
+        self._observe("penstock_batch_bytes", sum(map(len, messages.bodies)), source)
         if messages and (stored := messages[0].stored_at) is not None:
             self._oldest[source] = stored
             self.age(source)

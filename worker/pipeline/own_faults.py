@@ -68,5 +68,5 @@ def _type(batch: Batch) -> str:
     for outcome in batch.outcomes:
         if isinstance(outcome, Event):
             return outcome.kind.name
-    domain, _, rest = batch.messages[0].subject.partition(".")
+    domain, _, rest = batch.messages.subjects[0].partition(".")
     return f"{domain}.{rest.rpartition('.')[2]}"

@@ -111,7 +111,7 @@ class Pipeline:
         """Store and acknowledge; what cannot be stored now is returned for redelivery."""
         left = deque([batch])
         try:
-            self._metrics.redelivered(self.name, len(batch) - batch.deliveries.count(1))
+            self._metrics.redelivered(self.name, len(batch) - batch.messages.deliveries.count(1))
             left = deque(await self._poison.parts(batch))
             while left:
                 async with self._poison.handling(left[0]):

@@ -6,17 +6,18 @@ transactions never deadlock.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import chain, repeat
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Any
 
 import msgspec
 
+from penstock.schemas.cells import NO_ITEMS, Cell
 from penstock.schemas.event import Event
-from penstock.schemas.event_type import EventType, Group, State
-from penstock.worker.pipeline.folds import Cell, Changes, Folded, Key, fold
+from penstock.schemas.event_type import EventType, Group, State, Touch
+from penstock.worker.pipeline.folds import Changes, Folded, Key, fold
 from penstock.worker.pipeline.ports import DeadLetter, KvTouch
 
 
@@ -65,8 +66,9 @@ class Plan(msgspec.Struct, frozen=True):
         Events without a history stay in: their policies make a repetition harmless.
         """
         fresh = [e for e in self.events if e.kind.history is None or (e.id, e.time) in new]
+        kinds = by_type(fresh)
         return msgspec.structs.replace(
-            self, events=fresh, states=fold_states(fresh), stubs=find_stubs(fresh)
+            self, events=fresh, states=fold_states(kinds), stubs=find_stubs(kinds)
         )
 
     def times(self, relation: str, column: str) -> set[datetime]:
@@ -76,7 +78,7 @@ class Plan(msgspec.Struct, frozen=True):
             history = kind.history
             if history is not None and history.relation == relation:
                 index = history.columns.index(column)
-                found.update([row[index] for row in map(history.row, same, _NO_ITEMS)])
+                found.update([row[index] for row in history.row.rows(same, NO_ITEMS)])
             for state in kind.states:
                 if state.table == relation and column in state.key_columns:
                     index = state.key_columns.index(column)
@@ -84,15 +86,20 @@ class Plan(msgspec.Struct, frozen=True):
         return found
 
 
+ByType = Sequence[tuple[EventType, Sequence[Event]]]
+"""Events, those of each type together."""
+
+
 def make_plan(events: Sequence[Event], letters: Sequence[DeadLetter] = ()) -> Plan:
     """Plan a batch. An event that is in it twice counts once."""
     distinct = unique(events)
-    touched, due = find_afterwards(distinct)
+    kinds = by_type(distinct)
+    touched, due = find_afterwards(kinds)
     return Plan(
         events=distinct,
-        history=group_history(distinct),
-        states=fold_states(distinct),
-        stubs=find_stubs(distinct),
+        history=group_history(kinds),
+        states=fold_states(kinds),
+        stubs=find_stubs(kinds),
         touched=touched,
         due=due,
         letters=letters,
@@ -106,7 +113,7 @@ def unique(events: Sequence[Event]) -> Sequence[Event]:
     return list({(e.id, e.time): e for e in events}.values())
 
 
-def by_type(events: Sequence[Event]) -> list[tuple[EventType, list[Event]]]:
+def by_type(events: Sequence[Event]) -> ByType:
     """The events of each type together, so that what a type asks for is looked up once."""
     found: dict[str, list[Event]] = {}
     for e in events:
@@ -118,27 +125,27 @@ def by_type(events: Sequence[Event]) -> list[tuple[EventType, list[Event]]]:
     return [(same[0].kind, same) for same in found.values()]
 
 
-def group_history(events: Sequence[Event]) -> list[HistoryRows]:
+def group_history(kinds: ByType) -> list[HistoryRows]:
     """History rows by table, sorted by event id."""
     tables: dict[str, HistoryRows] = {}
-    for kind, same in by_type(events):
+    for kind, same in kinds:
         rows = kind.history
         if rows is not None:
             found = tables.setdefault(
                 rows.table, HistoryRows(rows.table, rows.key, rows.columns, [])
             )
-            found.records.extend(map(rows.row, same, _NO_ITEMS))
+            found.records.extend(rows.row.rows(same, NO_ITEMS))
     for found in tables.values():
         found.records.sort(key=itemgetter(found.columns.index("event_id")))
     return [tables[name] for name in sorted(tables)]
 
 
-def find_stubs(events: Sequence[Event]) -> dict[str, list[tuple[str, str]]]:
+def find_stubs(kinds: ByType) -> dict[str, list[tuple[str, str]]]:
     """The parents that the events refer to, by table, sorted by key. One that is named by its UUID
     and by a text stands there twice.
     """
     found: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for kind, same in by_type(events):
+    for kind, same in kinds:
         for table, reference in kind.references:
             found[table].update([pair for e in same if (pair := reference(e)) is not None])
         for table, listed in kind.listed_references:
@@ -146,27 +153,25 @@ def find_stubs(events: Sequence[Event]) -> dict[str, list[tuple[str, str]]]:
     return {table: sorted(pairs) for table, pairs in sorted(found.items()) if pairs}
 
 
-def find_afterwards(
-    events: Sequence[Event],
-) -> tuple[dict[KvTouch, list[Key]], dict[str, list[Key]]]:
+def find_afterwards(kinds: ByType) -> tuple[dict[KvTouch, list[Key]], dict[str, list[Key]]]:
     """The rows to hydrate, and the keys of what is to be derived, each once."""
-    touched: dict[tuple[str, tuple[str, ...]], set[Key]] = defaultdict(set)
+    touched: dict[Touch, set[Key]] = defaultdict(set)
     due: dict[str, set[Key]] = defaultdict(set)
-    for kind, same in by_type(events):
+    for kind, same in kinds:
         for rule, key in kind.touches:
-            touched[rule].update(map(key, same, _NO_ITEMS))
+            touched[rule].update(key.rows(same, NO_ITEMS))
         for function, key in kind.derives:
-            due[function].update(map(key, same, _NO_ITEMS))
+            due[function].update(key.rows(same, NO_ITEMS))
     return (
-        {KvTouch(*rule): sorted(keys) for rule, keys in touched.items()},
-        {function: sorted(keys) for function, keys in due.items()},
+        {KvTouch(*rule): _in_order(keys) for rule, keys in touched.items()},
+        {function: _in_order(keys) for function, keys in due.items()},
     )
 
 
-def fold_states(events: Sequence[Event]) -> list[StateRows]:
+def fold_states(kinds: ByType) -> list[StateRows]:
     """Fold the events' changes into one row per table and key."""
     tables: dict[str, dict[Group, Folded]] = defaultdict(dict)
-    for kind, same in by_type(events):
+    for kind, same in kinds:
         for state in kind.states:
             changes, groups = changes_of(state, same), tables[state.table]
             distinct = not changes.repeated
@@ -181,24 +186,25 @@ def fold_states(events: Sequence[Event]) -> list[StateRows]:
 
 def changes_of(state: State, events: Sequence[Event]) -> Changes:
     """What events of one type say about the rows of ``state``: one change per event or per item."""
-    items = _NO_ITEMS
-    if state.items is not None:
-        pairs = [(e, item) for e in events for item in state.items(e)]
-        events, items = [e for e, _ in pairs], [item for _, item in pairs]
-    return Changes(list(map(state.key, events, items)), events, items)
-
-
-_NO_ITEMS: Iterable[Any] = repeat(None)
-"""The items for row functions where the event type has none."""
+    if state.items is None:
+        return Changes(state.key.rows(events, NO_ITEMS), events)
+    pairs = [(e, item) for e in events for item in state.items(e)]
+    events, items = [e for e, _ in pairs], [item for _, item in pairs]
+    return Changes(state.key.rows(events, items), events, items)
 
 
 def _state_rows(table: str, groups: dict[Group, Folded]) -> StateRows:
     ordered = sorted(groups, key=lambda group: (group.kind, group.columns))
-    keys = sorted(set().union(*groups.values()))
-    parts: list[Iterable[Cell]] = [keys]
+    keys = _in_order(set().union(*groups.values()))
+    rows: list[Cell] = keys
     for group in ordered:
         absent = (None,) * (len(group.guard) + len(group.columns))
-        parts.append(map(groups[group].get, keys, repeat(absent)))
+        rows = list(map(add, rows, map(groups[group].get, keys, repeat(absent))))
     begun = any(group.kind == "first" and len(groups[group]) == len(keys) for group in ordered)
-    rows = [tuple(chain.from_iterable(cells)) for cells in zip(*parts, strict=True)]
     return StateRows(table, tuple(ordered), rows, begun)
+
+
+def _in_order(keys: Collection[Key]) -> list[Key]:
+    """Sorted; those of one column by its cells, which compare faster than tuples."""
+    alone = not keys or len(next(iter(keys))) == 1
+    return sorted(keys, key=itemgetter(0)) if alone else sorted(keys)

@@ -6,13 +6,10 @@ alone decides nothing, because an outage adds to it too.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from operator import attrgetter
 from typing import Protocol
 
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.ports import Message
-
-_begun_before = attrgetter("begun_before")
 
 
 class CrashMarkers(Protocol):
@@ -57,11 +54,10 @@ class PoisonWatch:
         return parts + [self._alone(batch, message, crashes[id(message)]) for message in alone]
 
     def _watched(self, batch: Batch) -> list[Message]:
-        deliveries, most = batch.deliveries, self._watch_after
-        if max(deliveries) <= most and not any(map(_begun_before, batch.messages)):
+        messages, most = batch.messages, self._watch_after
+        if max(messages.deliveries) <= most and not messages.doubtful:
             return []
-        counted = zip(batch.messages, deliveries, strict=True)
-        return [m for m, count in counted if count > most or m.begun_before]
+        return [one for one in messages if one.deliveries > most or one.begun_before]
 
     def _alone(self, batch: Batch, message: Message, crashes: int) -> Batch:
         part = batch.part([message], watched=True)

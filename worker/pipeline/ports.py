@@ -109,21 +109,25 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KvTouch(msgspec.Struct, frozen=True):
-    """Rows to hydrate: those of ``view`` whose columns ``columns`` equal one of the key tuples."""
+    """Rows to hydrate: those of ``view`` whose columns ``columns`` equal one of the key tuples.
+    ``lazy``: they may follow later.
+    """
 
     view: str
     columns: tuple[str, ...]
+    lazy: bool = False
 
 
-class KvRow(msgspec.Struct, frozen=True, kw_only=True):
+class KvRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One committed row, as the bucket ``bucket`` should hold it.
 
-    ``key`` is the escaped KV key. ``guard`` is a JSON array that grows with every change of the
-    row, element by element; ``value`` the JSON document, or None if the key must not be there.
+    ``key`` is the escaped KV key. ``guard`` is a JSON array, as bytes, that grows with every change
+    of the row, element by element; ``value`` the JSON document, or None if the key must not be
+    there.
     """
 
     key: str
-    guard: list[Any]
+    guard: bytes
     value: bytes | None
     bucket: str = ""
 

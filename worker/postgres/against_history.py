@@ -9,12 +9,13 @@ import asyncpg
 import msgspec
 
 from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.cells import Cells
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import EventType, Group, State
 from penstock.schemas.fields import field_types, value_kind
 from penstock.schemas.mapping import Field, Upsert
 from penstock.schemas.recall import Recall, fields_of, recall
-from penstock.schemas.rows import Cells, RowCompiler
+from penstock.schemas.rows import RowCompiler
 from penstock.worker.pipeline.folds import Changes, Folded, fold
 from penstock.worker.pipeline.plan import changes_of
 from penstock.worker.postgres import statements

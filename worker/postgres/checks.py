@@ -52,6 +52,7 @@ class StateCheck:
 
     steady = True
     seen = 0
+    lag = 0.0
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class SumCheck:
 
     steady = True
     seen = 0
+    lag = 0.0
 
     def __init__(self, pool: asyncpg.Pool, catalogue: Catalogue, table: str) -> None:
         self.name = f"sums of {table}"
@@ -153,6 +155,7 @@ class StatsCheck:
     """The agents' statistics are those of their tasks."""
 
     steady = True
+    lag = 0.0
     name = "statistics of agents"
 
     def __init__(self, pool: asyncpg.Pool) -> None:
@@ -179,6 +182,7 @@ class TwinCheck:
     """No event id is stored with two times."""
 
     steady = True
+    lag = 0.0
 
     def __init__(self, pool: asyncpg.Pool, table: str, since: datetime | None) -> None:
         self.name = f"event ids in {table}"
@@ -206,6 +210,7 @@ class PartitionCheck:
     """The partitions of this period and the next are there, and those that are over are gone."""
 
     steady = True
+    lag = 0.0
     name = "partitions"
 
     def __init__(self, pool: asyncpg.Pool) -> None:
@@ -239,6 +244,7 @@ class StubCheck:
     """Rows that others refer to have had an event of their own, after an hour at the latest."""
 
     steady = True
+    lag = 0.0
 
     def __init__(self, pool: asyncpg.Pool, table: str, key: str) -> None:
         self.name = f"stubs in {table}"

@@ -10,7 +10,7 @@ import msgspec
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import Group
-from penstock.worker.pipeline.plan import HistoryRows, fold_states
+from penstock.worker.pipeline.plan import HistoryRows, by_type, fold_states
 from penstock.worker.postgres import statements
 from penstock.worker.postgres.statements import ColumnTypes, quoted
 from penstock.worker.postgres.tables import read_tables
@@ -77,7 +77,7 @@ class Comparison:
         """Folded one by one, as each has to be judged by itself."""
         shapes: dict[tuple[str, tuple[Group, ...]], list[tuple[Event, tuple[Any, ...]]]] = {}
         for e in events:
-            for state in fold_states([e]):
+            for state in fold_states(by_type([e])):
                 same = shapes.setdefault((state.table, state.groups), [])
                 same.extend((e, row) for row in state.rows)
         changing: set[Id] = set()

@@ -13,6 +13,7 @@ class DerivedCheck:
     """
 
     steady = False
+    lag = 0.0
 
     def __init__(self, settings: Settings, job: KnownJob) -> None:
         self.name = f"derived values of {job.name}"

@@ -114,9 +114,9 @@ def answers_of(batch: Batch) -> Answers:
     position.
     """
     marked = [
-        (key, outcome)
-        for message, outcome in zip(batch.messages, batch.outcomes, strict=False)
-        if not message.plain and (key := message.requeue_id) is not None
+        (key, batch.outcomes[place])
+        for place in sorted(batch.messages.special)
+        if batch.outcomes and (key := batch.messages[place].requeue_id) is not None
     ]
     return {key: one if isinstance(one, DeadLetter) else None for key, one in marked}
 

@@ -12,7 +12,7 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import EventType
 from penstock.worker.pipeline.batch import Batch
-from penstock.worker.pipeline.plan import HistoryRows, Plan, find_stubs, fold_states
+from penstock.worker.pipeline.plan import HistoryRows, Plan, by_type, find_stubs, fold_states
 from penstock.worker.pipeline.ports import DeadLetter, Written
 from penstock.worker.postgres.comparison import Comparison, Id, Known
 from penstock.worker.postgres.due import DuePart
@@ -127,8 +127,8 @@ class _KnownPart(Part):
         account = _account(self._batch, new - known.stored - known.differing, known)
         changes: dict[str, Any] = {"letters": _worth_keeping(fresh.letters)}
         if again := self._folded_again(plan.events, new):
-            events = [*fresh.events, *again]
-            changes |= {"states": fold_states(events), "stubs": find_stubs(events)}
+            kinds = by_type([*fresh.events, *again])
+            changes |= {"states": fold_states(kinds), "stubs": find_stubs(kinds)}
         kept = {name: getattr(fresh, name) for name in Plan.__struct_fields__}
         return _Accounted(**{**kept, **changes}, account=account)
 

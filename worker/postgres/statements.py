@@ -233,7 +233,7 @@ def hydrated(view: str, columns: Sequence[str], types: ColumnTypes) -> str:
     return (
         "SELECT bucket, key, live, guard, nth, octet_length(value), "
         f"CASE WHEN octet_length(value) <= ${len(columns) + 1}::bigint THEN value END "
-        "FROM (SELECT v.bucket, v.key, v.live, v.guard, v.value, given.nth "
+        "FROM (SELECT v.bucket, v.key, v.live, v.guard::jsonb, v.value, given.nth "
         f"FROM {_asked(view, columns, types)} OFFSET 0) AS found"
     )
 

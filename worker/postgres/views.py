@@ -9,12 +9,11 @@ reported and left out, so that the others are still mirrored.
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from penstock.schemas.catalogue import HydratedView
 from penstock.worker.errors import MigrationError, PenstockError, RowRejected, SinkUnavailable
@@ -39,8 +38,6 @@ _RECONCILE_LOCK = 0x70656E_6B76
 
 _NO_ROOM = {"XX000", "53200"}
 """SQLSTATEs if PostgreSQL cannot build a value: it exceeds a gigabyte, or the server's memory."""
-
-_decode = msgspec.json.Decoder(list[Any]).decode
 
 
 class HydratedViews:
@@ -167,19 +164,7 @@ class HydratedViews:
         with _isolable():
             async with lease() as connection:
                 found = await connection.fetch(query, *zip(*keys, strict=True), room)
-        rows: dict[tuple[str, str], KvRow] = {}
-        sizes: dict[int, int] = {}
-        for bucket, key, live, guard, nth, size, value in found:
-            if live and value is None:
-                sizes[nth - 1] = sizes.get(nth - 1, 0) + size
-            else:
-                rows[bucket, key] = KvRow(
-                    bucket=bucket,
-                    key=key,
-                    guard=_decode(guard),
-                    value=value.encode() if live else None,
-                )
-        return list(rows.values()), sizes
+        return _shown(found)
 
     async def _name(self, lease: Lease, view: HydratedView, key: Key, error: PenstockError) -> None:
         """Report the row that is left out: by its KV key, or by its row key if that fails too."""
@@ -213,6 +198,19 @@ def _isolable() -> Iterator[None]:
         if getattr(error.__cause__, "sqlstate", None) in _NO_ROOM:
             raise _Unshowable(str(error)) from error
         raise
+
+
+def _shown(found: Iterable[Iterable[Any]]) -> tuple[list[KvRow], dict[int, int]]:
+    """One row per KV key, and the sizes of those that came without their value, by key number."""
+    rows: dict[tuple[str, str], KvRow] = {}
+    sizes: dict[int, int] = {}
+    for bucket, key, live, guard, nth, size, value in found:
+        if live and value is None:
+            sizes[nth - 1] = sizes.get(nth - 1, 0) + size
+        else:
+            held = value.encode() if live else None
+            rows[bucket, key] = KvRow(bucket=bucket, key=key, guard=guard, value=held)
+    return list(rows.values()), sizes
 
 
 def _parts(sizes: Mapping[int, int]) -> Iterator[list[int]]:

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Mapping
 
 from penstock.schemas.identity import canonical
+from penstock.worker.pipeline.decode.spellings import attributes_among
 from penstock.worker.pipeline.ports import NO_HEADERS, Message
 from penstock.worker.rabbitmq.properties import (
     CONTENT_TYPE,
@@ -12,11 +13,14 @@ from penstock.worker.rabbitmq.properties import (
     FLAGS_AT,
     HEADERS,
     STREAM_OFFSET,
+    Field,
     as_sent,
     content_type_of,
     headers_of,
+    moment_text,
     named,
     number,
+    seconds_of,
     text_of,
     timestamp_of,
 )
@@ -40,10 +44,10 @@ MOST_DELIVERIES = 2**31 - 1
 """Nobody has counted that far: who says more is not to be believed."""
 
 _deliver = struct.Struct(">QBB").unpack_from
-_changes_reading = re.compile(rb"cloudevents[:_]", re.IGNORECASE).search
+_changes_reading = re.compile(rb"cloudevents[:_]|[\x04-\x1f]ce[-_]", re.IGNORECASE).search
+"""The byte before a name is its length; so ``service_name`` is none that begins with ``ce_``."""
+
 _LETTER = LETTER_HEADER.encode()
-_ATTRIBUTES = ("cloudevents:", "cloudevents_")
-_PREFIX_LENGTH = 12
 _STRUCTURED = frozenset((b"application/cloudevents+json", b"application/json"))
 _TEXTS, _VOID = frozenset(b"Sx"), ord("V")
 _HAS_CONTENT_TYPE, _HAS_HEADERS = CONTENT_TYPE >> 8, HEADERS >> 8
@@ -76,17 +80,15 @@ class RabbitMqMessage(Message, kw_only=True, gc=False):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """With either separator, and of any type; void says nothing. Nothing is percent-encoded.
+        """Of any type; void says nothing. Nothing is percent-encoded. The property timestamp is the
+        time of an event that has no other.
 
         https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/amqp-protocol-binding.md
         """
-        found: dict[str, str] = {}
-        for field in headers_of(self.header):
-            lowered = field.name.lower()
-            if lowered.startswith(_ATTRIBUTES) and field.kind != _VOID:
-                value = field.value
-                text = value.decode() if field.kind in _TEXTS else text_of(field.kind, value)
-                found.setdefault(lowered[_PREFIX_LENGTH:], text)
+        sent = [(one.name, one) for one in headers_of(self.header) if one.kind != _VOID]
+        found = {name: _text(name, one) for name, one in attributes_among(sent).items()}
+        if found and "time" not in found and (stamped := timestamp_of(self.header)) is not None:
+            found["time"] = moment_text(stamped)
         return found
 
     @property
@@ -123,6 +125,13 @@ class StreamMessage(RabbitMqMessage, kw_only=True, gc=False):
     """A message of a stream queue, which has a place of its own: ``offset``."""
 
     offset: int
+
+
+def _text(attribute: str, field: Field) -> str:
+    """The value of an attribute. A time may be a timestamp, or the milliseconds of AMQP 1.0."""
+    if attribute == "time" and (seconds := seconds_of(field)) is not None:
+        return moment_text(seconds)
+    return field.value.decode() if field.kind in _TEXTS else text_of(field.kind, field.value)
 
 
 def message_of(delivery: Delivery, generation: int) -> RabbitMqMessage:

@@ -164,10 +164,24 @@ def timestamp_of(header: bytes) -> float | None:
     sent = cut(header)[0].get(TIMESTAMP)
     if sent is None:
         return None
-    moment = float(int.from_bytes(sent))
-    if moment > _MOST_SECONDS:
-        moment /= 1000
-    return moment if moment <= _MOST_SECONDS else None
+    return _seconds(int.from_bytes(sent))
+
+
+def seconds_of(field: Field) -> float | None:
+    """Unix seconds, if the field is a timestamp or an integer that can be one."""
+    sent = int.from_bytes(field.value) if field.kind == ord("T") else number(field)
+    return None if sent is None or sent < 0 else _seconds(sent)
+
+
+def _seconds(sent: int) -> float | None:
+    if sent <= _MOST_SECONDS:
+        return float(sent)
+    return sent / 1000 if sent / 1000 <= _MOST_SECONDS else None
+
+
+def moment_text(seconds: float) -> str:
+    """Unix seconds as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def number(field: Field | None) -> int | None:

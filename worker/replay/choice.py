@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.fields import extra, field_types
 from penstock.schemas.identity import entity_uuid
-from penstock.worker.errors import SettingsError
+from penstock.worker.errors import PenstockError, SettingsError
 from penstock.worker.replay.asked import Asked
 
 _ESCAPED = re.compile(r"=[0-9A-F]{2}")
@@ -79,3 +79,11 @@ def _expression(pattern: str) -> str:
         )
     known = {"*": r"[^.]+", ">": r".+"}
     return r"\.".join(known.get(token, re.escape(token)) for token in tokens)
+
+
+def check_tables(asked: Asked, catalogue: Catalogue) -> None:
+    """Raise PenstockError for a table that is to be rebuilt and that no event writes."""
+    for table in asked.rebuild:
+        if table not in catalogue.keys:
+            known = ", ".join(sorted(catalogue.keys))
+            raise PenstockError(f"--rebuild {table}: no events state its rows; known are {known}")

@@ -71,7 +71,8 @@ class ChosenSource:
             if wanted:
                 self.wanted += len(wanted)
                 size = sum([message.size for message in wanted])
-                return Batch(wanted, size, self, epoch=batch.epoch)
+                messages = wanted if len(wanted) < len(batch) else batch.messages
+                return Batch(messages, size, self, epoch=batch.epoch)
         return batch
 
     async def ack(self, batch: Batch) -> None:

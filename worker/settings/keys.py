@@ -33,6 +33,7 @@ from penstock.worker.settings.sections import (
     TUNING,
     USE_BUCKET,
     USE_CATALOGUE,
+    USE_LAZY,
     USE_NATS,
     USE_PARTITIONS,
     USE_POSTGRES,
@@ -298,6 +299,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kv_reconcile: Annotated[
         float, duration(1), Section.KV, TUNING, "How often the bucket is compared with PostgreSQL."
     ] = 600
+    kv_status_interval: Annotated[
+        float,
+        duration(0, 600),
+        Section.KV,
+        USE_LAZY,
+        "How long a mere heartbeat may wait before the bucket shows it; 0: not at all.",
+    ] = 5
 
     outbox: Annotated[
         bool,

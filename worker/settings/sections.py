@@ -54,6 +54,7 @@ USE_CATALOGUE = Commands(
     ],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor", "verify"])
+USE_LAZY = Commands(["run", "replay", "verify"])
 ALL = Commands(
     [
         "run",

@@ -211,7 +211,7 @@ async def test_entries_leave_out_what_is_deleted(client: Client, reader: KeyValu
     found = await held(client, BUCKET)
 
     assert set(found) == {"a", "c", "own"}
-    assert found["c"] == (5, row("c", 7).guard)
+    assert found["c"] == (5, json.loads(row("c", 7).guard))
     assert found["own"] == (6, [])
 
 

@@ -36,6 +36,7 @@ async def test_a_message_is_read_again_as_it_came(client: Client) -> None:
     assert (third.offset, third.subject, third.body) == (3, "agents.a-2.heartbeat", BODIES[2])
     assert third.plain
     assert third.deliveries == 1
+    assert third.stored_at is not None
     assert abs(third.stored_at - time.time()) < 60
 
 

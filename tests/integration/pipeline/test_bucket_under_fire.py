@@ -202,7 +202,7 @@ class Named(list[str]):
 
 def plain(key: str, size: int) -> KvRow:
     """A row without ``val``: nothing of it can be left out."""
-    return KvRow(key=key, guard=[1], value=json.dumps({"g": [1], "text": "x" * size}).encode())
+    return KvRow(key=key, guard=b"[1]", value=json.dumps({"g": [1], "text": "x" * size}).encode())
 
 
 async def test_a_key_too_long_for_the_protocol_is_named_and_its_neighbours_are_put(

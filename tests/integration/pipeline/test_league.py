@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import asyncpg
@@ -23,7 +24,14 @@ from tests.support.rows import snapshot
 from tests.support.running import settings_for
 
 PACKAGE = "league_events"
-BEGUN = datetime.now(UTC) - timedelta(minutes=10)
+
+
+@cache
+def begun() -> datetime:
+    """Some time before every event of these tests."""
+    return datetime.now(UTC) - timedelta(minutes=10)
+
+
 ANN, BOB = entity_uuid("agent", "ann"), entity_uuid("agent", "bob")
 
 
@@ -44,8 +52,8 @@ def played(number: int, *ranking: Placing) -> MatchPlayed:
     return MatchPlayed(
         match_id=f"m-{number}",
         season_id="s-1",
-        started_at=BEGUN,
-        finished_at=BEGUN + timedelta(seconds=90),
+        started_at=begun(),
+        finished_at=begun() + timedelta(seconds=90),
         ranking=list(ranking),
     )
 

@@ -172,6 +172,7 @@ async def test_a_job_runs_when_it_is_due_by_one_worker_and_its_errors_are_kept(
     owner = logged_in(database, OWNER)
     await execute(
         owner,
+        "UPDATE bus.job SET enabled = false",
         "CREATE TABLE bus.ran (n integer)",
         "CREATE FUNCTION bus.note_run(keys uuid[] DEFAULT NULL) RETURNS SETOF text LANGUAGE sql"
         " SECURITY DEFINER AS $$ INSERT INTO bus.ran VALUES (1) RETURNING 'x' $$",

@@ -370,7 +370,7 @@ def state_row(agent: str, key: str | None, value: Any, expires: datetime | None 
     if expires is not None:
         document["exp"] = expires
     body = msgspec.json.encode(document)
-    return KvRow(key=kv_key(entity_uuid("agent", agent), key), guard=[3], value=body)
+    return KvRow(key=kv_key(entity_uuid("agent", agent), key), guard=b"[3]", value=body)
 
 
 def kv_keys() -> Iterator[str]:
@@ -395,7 +395,7 @@ async def test_state_is_read_as_the_worker_writes_it(client: Client, nats_url: s
             await bus.state("a-7", "none")
         with pytest.raises(StateMissing, match="expired"):
             await bus.state("a-7", "old")
-        gone = KvRow(key=kv_key(entity_uuid("agent", "a-7"), "cursor"), guard=[4], value=None)
+        gone = KvRow(key=kv_key(entity_uuid("agent", "a-7"), "cursor"), guard=b"[4]", value=None)
         await store.put([gone])
         with pytest.raises(StateMissing, match="cursor"):
             await bus.state("a-7", "cursor")

@@ -145,7 +145,10 @@ async def test_the_histories_give_back_all_but_what_is_named(
     assert await held(database) == before
 
     connection = await asyncpg.connect(database)
-    await connection.execute("DELETE FROM tasks.dependency; DELETE FROM tasks.task")
+    await connection.execute(
+        "ALTER TABLE trust.violation DROP CONSTRAINT violation_task_id_fkey;"
+        "DELETE FROM tasks.dependency; DELETE FROM tasks.task"
+    )
     await connection.execute("UPDATE agents.agent SET status = NULL")
     await connection.close()
     tables = ("tasks.task", "tasks.dependency", "agents.agent")

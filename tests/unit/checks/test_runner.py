@@ -20,6 +20,7 @@ class Looks:
 
     def __init__(self, *looks: Sequence[Suspect], steady: bool = False) -> None:
         self.steady = steady
+        self.lag = 0.0
         self.mended: list[str] = []
         self._looks: Iterator[Sequence[Suspect]] = iter(looks)
 

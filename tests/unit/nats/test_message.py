@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.worker.nats.message import JetStreamMessage, messages_of
+from penstock.worker.nats.message import JetStreamMessage, JetStreamMessages
 from penstock.worker.nats.pull import Verdict, verdict_of
 
 V1 = b"$JS.ACK.ORDERS.penstock.3.1052.2044.1700000000500000000.17"
@@ -11,12 +11,12 @@ V2_BARE = V2.rpartition(b".")[0]
 
 
 def delivered(header: bytes | None) -> JetStreamMessage:
-    return messages_of([(b"a.b", V1, header, b"body")])[0]
+    return JetStreamMessages([(b"a.b", V1, header, b"body")])[0]
 
 
 @pytest.mark.parametrize("reply", [V1, V2, V2_BARE])
 def test_the_reply_tells_position_deliveries_and_time(reply: bytes) -> None:
-    message, again = messages_of([(b"agents.a-1.heartbeat", reply, None, b"{}")] * 2)
+    message, again = JetStreamMessages([(b"agents.a-1.heartbeat", reply, None, b"{}")] * 2)
     assert message == again
     assert message.subject == "agents.a-1.heartbeat"
     assert message.offset == 1052

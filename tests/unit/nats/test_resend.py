@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.worker.brokers.ports import Copy
-from penstock.worker.nats.message import messages_of
+from penstock.worker.nats.message import JetStreamMessages
 from penstock.worker.nats.requests import _command
 from penstock.worker.nats.resend import _request, headers_with
 from penstock.worker.sending.outgoing import PublishRefused
@@ -22,13 +22,13 @@ def test_lines_are_kept_and_the_worker_finds_the_mark() -> None:
         f"NATS/1.0\r\nNats-Msg-Id: {TOKEN}\r\nPenstock-Letter: {TOKEN}\r\n".encode()
         + b"ce-type: a\xff b\r\nX-Odd:  \x0bspaced \r\nX-Odd: twice\r\n\r\n"
     )
-    [message] = messages_of([(b"a.b", _REPLY, block, body)])
+    [message] = JetStreamMessages([(b"a.b", _REPLY, block, body)])
     assert (message.requeue_id, message.plain) == (TOKEN, False)
 
 
 @pytest.mark.parametrize("block", [None, b"NATS/1.0\r\nPenstock-Letter: not-a-uuid\r\n\r\n", CAME])
 def test_any_other_message_is_no_requeue(block: bytes | None) -> None:
-    [message] = messages_of([(b"a.b", _REPLY, block, b"")])
+    [message] = JetStreamMessages([(b"a.b", _REPLY, block, b"")])
     assert message.requeue_id is None
 
 

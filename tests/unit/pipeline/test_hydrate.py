@@ -1,27 +1,31 @@
 """Rounds of hydration: batches share them, and nobody waits for one that does not come."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import pytest
 
+from penstock.worker.ending import end
 from penstock.worker.errors import StateStoreUnavailable
 from penstock.worker.pipeline import hydrate as module
-from penstock.worker.pipeline.hydrate import Hydrator, Touched
+from penstock.worker.pipeline.hydrate import Hydrator
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.mirror import LeftOut, Mirror
 from penstock.worker.pipeline.ports import KvRow, KvTouch
-from tests.support.waiting import PATIENCE
+from penstock.worker.pipeline.postponed import Key, Touched
+from tests.support.waiting import PATIENCE, until
 
 STATUS = KvTouch("agents.kv_status", ("agent_id",))
+SIGN_OF_LIFE = KvTouch("agents.kv_status", ("agent_id",), lazy=True)
 
 
 class Rows:
     """Has a row for every key that is asked for."""
 
-    async def read(self, touched: Touched) -> AsyncGenerator[list[KvRow]]:
+    async def read(self, touched: Mapping[KvTouch, Sequence[Key]]) -> AsyncGenerator[list[KvRow]]:
         keys = [str(key) for keys in touched.values() for (key,) in keys]
-        yield [KvRow(bucket="memory", key=key, guard=[1], value=b"{}") for key in keys]
+        yield [KvRow(bucket="memory", key=key, guard=b"[1]", value=b"{}") for key in keys]
 
 
 class Bucket:
@@ -31,10 +35,10 @@ class Bucket:
 
     def __init__(self, *, full: bool = False) -> None:
         self.rounds: list[list[str]] = []
-        self._full = full
+        self.full = full
 
     async def put(self, rows: Sequence[KvRow]) -> int:
-        if self._full:
+        if self.full:
             raise StateStoreUnavailable("no space left")
         self.rounds.append(sorted(row.key for row in rows))
         return len(rows)
@@ -53,6 +57,10 @@ def to(**stores: Bucket) -> Mirror:
 
 def touched(*keys: str) -> Touched:
     return {STATUS: [(key,) for key in keys]}
+
+
+def lazily(*keys: str) -> Touched:
+    return {SIGN_OF_LIFE: [(key,) for key in keys]}
 
 
 async def committed(hydrator: Hydrator, keys: Touched, commit: asyncio.Event) -> None:
@@ -95,3 +103,52 @@ async def test_all_batches_of_a_round_that_fails_are_told() -> None:
         hydrator.hydrate(touched("a")), hydrator.hydrate(touched("b")), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes] == [StateStoreUnavailable] * 2
+
+
+async def test_what_is_touched_lazily_comes_together_and_later() -> None:
+    bucket = Bucket()
+    hydrator = Hydrator(Rows(), to(memory=bucket), interval=0.2)
+    begun = time.monotonic()
+    keeping = asyncio.create_task(hydrator.keep_up())
+    for key in ("a", "b", "a"):
+        await hydrator.hydrate(lazily(key))
+    assert bucket.rounds == []
+    await until(lambda: bucket.rounds)
+    assert time.monotonic() - begun >= 0.1, "not before it is due"
+    assert bucket.rounds == [["a", "b"]]
+    await end(keeping)
+
+
+async def test_another_change_takes_along_what_was_put_off() -> None:
+    bucket = Bucket()
+    hydrator = Hydrator(Rows(), to(memory=bucket), interval=600)
+    await hydrator.hydrate(lazily("a", "b"))
+    await hydrator.hydrate(touched("a"))
+    assert bucket.rounds == [["a"]]
+    await hydrator.finish(asyncio.get_running_loop().time() + PATIENCE)
+    assert bucket.rounds == [["a"], ["b"]]
+    assert len(hydrator.postponed) == 0
+
+
+async def test_what_the_bucket_did_not_take_is_tried_again() -> None:
+    bucket = Bucket(full=True)
+    hydrator = Hydrator(Rows(), to(memory=bucket), interval=0.05)
+    await hydrator.hydrate(lazily("a"))
+    with pytest.raises(StateStoreUnavailable):
+        await hydrator.hydrate(touched("a"))  # such a batch comes again; what it took along stays
+    await hydrator.finish(asyncio.get_running_loop().time() + PATIENCE)
+    assert len(hydrator.postponed) == 1, "a worker that stops leaves it to the next comparison"
+    keeping = asyncio.create_task(hydrator.keep_up())
+    await asyncio.sleep(0)
+    bucket.full = False
+    await until(lambda: bucket.rounds)
+    assert bucket.rounds == [["a"]]
+    await end(keeping)
+
+
+async def test_without_an_interval_nothing_waits() -> None:
+    bucket = Bucket()
+    hydrator = Hydrator(Rows(), to(memory=bucket))
+    await hydrator.hydrate(lazily("a"))
+    assert bucket.rounds == [["a"]]
+    await hydrator.keep_up()  # returns: there is nothing to keep up with

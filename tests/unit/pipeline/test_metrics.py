@@ -6,6 +6,7 @@ import pytest
 
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.families import FAMILIES, NAMES
+from penstock.worker.pipeline.messages import as_columns
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.ports import Backlog, DeadLetter, Message, Written
 
@@ -56,7 +57,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.unknown_fields("tasks.updated")
     metrics.letters_refused("TASKS", 1)
     metrics.letters("kept", 2)
-    metrics.batch("TASKS", messages(1, stored=time.time()), written(0, 0, "not_json"))
+    metrics.batch("TASKS", as_columns(messages(1, stored=time.time())), written(0, 0, "not_json"))
     metrics.stage("write", 0.1)
     metrics.batch_retried("TASKS")
     metrics.in_flight("TASKS", 2)
@@ -114,7 +115,7 @@ def test_a_batch_is_counted() -> None:
     metrics = Metrics()
     batch = [*messages(6), *messages(4, times=2)]
     metrics.redelivered("TASKS", 4)
-    metrics.batch("TASKS", batch, written(5, 2, "not_json", "not_json", "too_deep"))
+    metrics.batch("TASKS", as_columns(batch), written(5, 2, "not_json", "not_json", "too_deep"))
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, {"source": "TASKS", **labels})
@@ -137,7 +138,7 @@ def test_the_oldest_age_stays_while_something_waits_and_goes_when_nothing_does()
         name = "penstock_oldest_age_seconds"
         return metrics.registry.get_sample_value(name, {"source": "TASKS"}) or 0.0
 
-    metrics.batch("TASKS", messages(1, stored=time.time() - 100), written(1, 0))
+    metrics.batch("TASKS", as_columns(messages(1, stored=time.time() - 100)), written(1, 0))
     first = age()
     assert first >= 100
     metrics.lag("TASKS", Backlog(pending=5, ack_pending=0))

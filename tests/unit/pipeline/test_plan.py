@@ -10,6 +10,7 @@ import pytest
 from msgspec import Raw
 
 from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.cells import Cells
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import Group
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -54,7 +55,13 @@ def folded(group: Group, changes: Sequence[tuple[str, Event, tuple[Any, ...]]]) 
     for part in (changes[:middle], changes[middle:]):
         keys = [(key,) for key, _, _ in part]
         told = Changes(keys, [e for _, e, _ in part], [cells for _, _, cells in part])
-        fold(found, told, lambda _, cells: tuple(cells), group, distinct=not told.repeated)
+        fold(
+            found,
+            told,
+            Cells(lambda _, cells: list(map(tuple, cells))),
+            group,
+            distinct=not told.repeated,
+        )
     return found
 
 

@@ -36,7 +36,7 @@ from penstock.schemas import (
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import compile_type
 from penstock.schemas.recall import losses
-from penstock.worker.commands.events import event_schema
+from penstock.worker.commands.event_schemas import event_schema
 
 ID = "0190a6a0-0000-7000-8000-000000000001"
 MOMENT = datetime.fromisoformat("2026-03-01T00:30:00+01:00")

@@ -35,13 +35,9 @@ class _Value(msgspec.Struct, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode_value = msgspec.json.Decoder(_Value).decode
+_decode_any = msgspec.json.Decoder(list[Any]).decode
 _decode_guard = msgspec.json.Decoder(list[int | str]).decode
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
-
-
-def guard_of(row: KvRow) -> bytes:
-    """The row's guard as JSON."""
-    return _encode(row.guard)
 
 
 def held_guard(headers: Mapping[str, str], value: bytes) -> bytes:
@@ -65,13 +61,16 @@ def held_guard(headers: Mapping[str, str], value: bytes) -> bytes:
     return _encode([stored.v, stored.t.astimezone(UTC).strftime(_MOMENT)])
 
 
-def is_ahead(row: KvRow, held: bytes) -> bool:
-    """Whether the row is newer than what the key holds, whose guard is ``held``.
+def is_ahead(guard: bytes, held: bytes) -> bool:
+    """Whether the row with ``guard`` is newer than what its key holds, whose guard is ``held``.
 
-    A held guard with other types of elements is not ours, so the row is newer.
+    A held guard with other types of elements is not ours, so the row is newer. Equal bytes are
+    equal guards. Other bytes are decoded: finding where they differ costs as much (0.6 µs).
     """
+    if guard == held:
+        return False
     try:
-        return row.guard > _decode_guard(held)
+        return bool(_decode_any(guard) > _decode_guard(held))
     except TypeError:
         return True
 
@@ -79,7 +78,7 @@ def is_ahead(row: KvRow, held: bytes) -> bool:
 def message_of(row: KvRow) -> tuple[str, bytes]:
     """Header lines and body that put the row: its value, or a delete marker with the guard."""
     if row.value is None:
-        return f"{OPERATION}: DEL\r\n{GUARD}: {guard_of(row).decode()}\r\n", b""
+        return f"{OPERATION}: DEL\r\n{GUARD}: {row.guard.decode()}\r\n", b""
     return "", row.value
 
 

@@ -12,14 +12,13 @@ tells the caller to refill.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import nats.errors
 from nats.aio.client import Client
 
 from penstock.worker.errors import Cause, PenstockError, StateStoreUnavailable
-from penstock.worker.nats.kv.guard import guard_of, is_ahead, without_value
+from penstock.worker.nats.kv.guard import is_ahead, without_value
 from penstock.worker.nats.kv.wire import (
     SILENCE,
     BucketMissing,
@@ -86,7 +85,7 @@ class JetStreamKv:
         self._on_refused = on_refused
         self._cache_size = cache_size
         self._wire = BucketWire(nc, bucket, timeout)
-        self._known: OrderedDict[str, Held] = OrderedDict()
+        self._known: dict[str, Held] = {}
         self._highest = 0
         self._reconnects = nc.stats["reconnects"]
         # Overlapping batches of this worker touch the same keys. One at a time, they use each
@@ -169,6 +168,8 @@ class JetStreamKv:
 
     def _sendable(self, rows: list[KvRow]) -> list[KvRow]:
         """The rows in a form that the server accepts; its limits may change at a reconnect."""
+        if self._wire.all_fit(rows):
+            return rows
         found: list[KvRow] = []
         for row in rows:
             why = self._wire.unfit(row)
@@ -206,13 +207,17 @@ class JetStreamKv:
         if self._nc.stats["reconnects"] != self._reconnects:
             self._reconnects = self._nc.stats["reconnects"]
             self.forget()
-        held = {row.key: self._known[row.key] for row in rows if row.key in self._known}
-        unknown = [row.key for row in rows if row.key not in held]
-        if unknown:
-            held |= await self._wire.read(unknown)
-        for key, found in held.items():
+        known = [self._known.get(row.key) for row in rows]
+        unknown = [row.key for row, found in zip(rows, known, strict=True) if found is None]
+        read = await self._wire.read(unknown) if unknown else {}
+        held = [found or read[row.key] for row, found in zip(rows, known, strict=True)]
+        for key, found in read.items():
             self._learn(key, found)
-        return [(row, held[row.key].revision) for row in rows if is_ahead(row, held[row.key].guard)]
+        return [
+            (row, found.revision)
+            for row, found in zip(rows, held, strict=True)
+            if is_ahead(row.guard, found.guard)
+        ]
 
     async def _take(self, puts: list[Put], outcomes: list[Outcome]) -> int:
         """Cache what was written, and drop the rest. Returns how many were written."""
@@ -221,7 +226,7 @@ class JetStreamKv:
         outrun = sum(outcome.outrun for outcome in outcomes)
         for (row, _), outcome in zip(puts, outcomes, strict=True):
             if outcome.revision:
-                self._learn(row.key, Held(outcome.revision, guard_of(row)))
+                self._learn(row.key, Held(outcome.revision, row.guard))
             else:
                 self._known.pop(row.key, None)
         if outrun and self._on_conflict is not None:
@@ -231,11 +236,11 @@ class JetStreamKv:
         return len(revisions)
 
     def _learn(self, key: str, held: Held) -> None:
+        self._known.pop(key, None)
         self._known[key] = held
-        self._known.move_to_end(key)
         self._highest = max(self._highest, held.revision)
         if len(self._known) > self._cache_size:
-            self._known.popitem(last=False)
+            del self._known[next(iter(self._known))]
 
     def _next_rows(self, puts: list[Put], outcomes: list[Outcome]) -> list[KvRow]:
         """The rows to try again. Raises Silent if some outcomes are unknown."""

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.js.api import Header
 
 from penstock.worker.nats.headers import parse_headers, status_of
-from penstock.worker.nats.kv.guard import UNKNOWN, guard_of, held_guard, message_of
+from penstock.worker.nats.kv.guard import UNKNOWN, held_guard, message_of
 from penstock.worker.nats.requests import (
     ATOMIC_DISABLED,
     BATCH_LIMIT,
@@ -62,14 +62,14 @@ Put = tuple[KvRow, int]
 """A row, and the revision that its key must still have."""
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """What a key holds: its revision (0: nothing) and its guard as JSON."""
 
     revision: int
     guard: bytes
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The result of one publish: a ``revision``; 0 if it was refused or there was no answer.
 
     ``outrun``: another writer was faster. ``error`` is a reason other than that and the size.
@@ -114,6 +114,7 @@ class BucketWire:
         self._nc = nc
         self._stream = f"KV_{bucket}"
         self._prefix = f"$KV.{bucket}."
+        self._taken = b'{"stream":"%b", "seq":' % self._stream.encode()
         self._timeout = timeout
         self._inbox = Inbox(nc, timeout)
         self.relearn()
@@ -130,8 +131,15 @@ class BucketWire:
 
     def unfit(self, row: KvRow) -> str | None:
         """Why this row cannot be sent, or its key requested; None if both are possible."""
-        size = len(row.value) if row.value is not None else len(guard_of(row))
-        return unfit(self._nc, self._prefix + row.key, max(size, len(row.key)) + _LINES)
+        size = max(len(row.key), len(row.guard if row.value is None else row.value))
+        return unfit(self._nc, self._prefix + row.key, size + _LINES)
+
+    def all_fit(self, rows: Sequence[KvRow]) -> bool:
+        """Whether no row is `unfit`, at a glance; False may be wrong."""
+        key = max([row.key for row in rows], key=len, default="")
+        bodies = [row.guard if row.value is None else row.value for row in rows]
+        size = max(len(key), max(map(len, bodies), default=0))
+        return unfit(self._nc, self._prefix + key, size + _LINES) is None
 
     async def read(self, keys: Sequence[str]) -> dict[str, Held]:
         """Read what the keys hold."""
@@ -246,11 +254,14 @@ class BucketWire:
         requests = [self._request(put) for put in puts]
         outcomes = [SILENCE] * len(puts)
         for index, frame in await self._inbox.ask(requests):
-            outcomes[index] = self._outcome(_ack(frame))
+            outcomes[index] = self._outcome(frame)
         return outcomes
 
-    @staticmethod
-    def _outcome(ack: Ack) -> Outcome:
+    def _outcome(self, frame: Frame) -> Outcome:
+        plain = frame[3].removeprefix(self._taken)
+        if frame[2] is None and plain[-1:] == b"}" and plain[:-1].isdigit():
+            return Outcome(int(plain[:-1]))
+        ack = _ack(frame)
         if ack.error is None:
             return Outcome(ack.seq)
         if ack.error.err_code in _WRONG_REVISION:

@@ -1,64 +1,39 @@
-"""Bytes to events: what fails becomes a dead letter that says why.
+"""The fast way from bytes to events: many of one type at once.
 
-The fast path is `Decoder.decode`; everything below it only runs for messages that are wrong or that
-use the rarer encodings (binary mode, MessagePack, escaped text).
+Bodies are grouped by the type that their bus subject names, read by `decode.records` and checked by
+`decode.together`. Whatever is odd in any respect, wrong or not, goes the careful way
+(`decode.careful`), that message alone; so does all that is not plain JSON. Both ways say the same
+of every message, which tests/property/test_decoding.py holds them to.
 """
 
-import re
-import time
-from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple, NoReturn
-
-from msgspec import Raw, ValidationError
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.schemas.event import Envelope, Event
-from penstock.schemas.event_type import EventType
-from penstock.schemas.identity import canonical, escape, event_uuid
-from penstock.worker.pipeline.decode.bounds import (
-    SHORTEST,
-    check_large,
-    check_numbers,
-    may_explode,
-    smallest,
-)
-from penstock.worker.pipeline.decode.diagnosis import dead_letter, diagnose
-from penstock.worker.pipeline.decode.modes import data_of, other_mode, read_envelope, utf8
-from penstock.worker.pipeline.decode.moments import Span, check_times, decode_last_ticks, inside
+from penstock.schemas.event import Event
+from penstock.worker.pipeline.decode.bounds import smallest
+from penstock.worker.pipeline.decode.careful import CarefulDecoder, OnUnknown
+from penstock.worker.pipeline.decode.reading import Reading
 from penstock.worker.pipeline.decode.reasons import Reject
+from penstock.worker.pipeline.decode.records import Read, reader
+from penstock.worker.pipeline.decode.together import (
+    check_bodies,
+    check_numbers_of,
+    check_subjects,
+    check_times_of,
+    settle_ids,
+    settle_versions,
+)
 from penstock.worker.pipeline.decode.window import Window
+from penstock.worker.pipeline.messages import Messages, as_columns
 from penstock.worker.pipeline.ports import DeadLetter, Message
 
-_BIGGEST = 2**63 - 1
-_BACKSLASH = 0x5C
-_escaped = re.compile(rb"\\u").search
-"""Looking for one byte comes first: it is fastest. For two, this is twice as fast as ``in``."""
-_TICK_SECONDS = 1.0
-_decimal = re.compile(r"-?[0-9]+", re.ASCII).fullmatch
-_DIGITS = 20
-_nul = re.compile(rb"(?<!\\)(?:\\\\)*+\\u0000").search
+_TOGETHER = 64
+"""Messages in one look: so few that they stay in the processor's cache from one check to the next.
+"""
 
-_WHOLE = ("__class__",)
-"""A name that always holds something which is no JSON: the whole data is looked at."""
-
-OnUnknown = Callable[[str, Sequence[str]], None]
-"""Told of an event type and the fields that an event had beside those of its type."""
-
-
-class _Reading(NamedTuple):
-    """How the events of one type are read just now."""
-
-    kind: EventType
-    decode: Callable[[Raw | bytes], Any]
-    prefix: str
-    suffix: str
-    free: tuple[str, ...]
-    """Fields that may hold a number as it was sent: any JSON, and floats of what is kept raw."""
-    has_times: bool
-    requires_sequence: bool
-    earliest: datetime
-    latest: datetime
+Cell = TypeVar("Cell")
 
 
 class Decoder:
@@ -75,170 +50,121 @@ class Decoder:
         max_bytes: int,
         on_unknown: OnUnknown | None = None,
     ) -> None:
-        self._types = catalogue.types
-        self._window = window
+        self._careful = CarefulDecoder(
+            catalogue, window, max_bytes=max_bytes, on_unknown=on_unknown
+        )
         self._max_bytes = max_bytes
         self._small = smallest(max_bytes)
-        self._on_unknown = on_unknown
-        self._readings: dict[str, _Reading] = {}
-        self._next_tick = 0.0
+        self._readers: dict[tuple[str, bool], Read] = {}
 
-    def _tick(self) -> None:
-        """Move the window to the present, and look for unknown fields, once a second at most."""
-        now = time.monotonic()
-        if now >= self._next_tick:
-            spans = self._window.bounds(datetime.now(UTC))
-            self._readings = {n: _reading(kind, spans[n]) for n, kind in self._types.items()}
-            self._next_tick = now + _TICK_SECONDS
-
-    def _decode_again(self, kind: EventType, raw: Raw) -> Any:
-        """Data that `EventType.decode_known` refuses: with other fields, or with a last tick.
-
-        For the rest of the second the type's unknown fields are ignored at no cost.
-        """
-        if kind.keeps_raw:
-            check_numbers(raw)
-        try:
-            data = kind.decode(raw)
-        except ValidationError as again:
-            return decode_last_ticks(kind, raw, again)
-        if self._on_unknown is not None and (unknown := kind.unknown_fields(raw)):
-            self._on_unknown(kind.name, unknown)
-        free = _WHOLE if kind.keeps_raw else kind.free
-        reading = self._readings[kind.name]
-        self._readings[kind.name] = reading._replace(decode=kind.decode, free=free)
-        return data
-
-    def decode(self, messages: Sequence[Message]) -> list[Event | DeadLetter]:  # noqa: C901, PLR0912, PLR0915 (hot)
+    def decode(self, messages: Sequence[Message]) -> list[Event | DeadLetter]:
         """The event that each message carries, or a dead letter; never raises for what it holds."""
-        self._tick()
-        readings, max_bytes, small = self._readings, self._max_bytes, self._small
-        outcomes: list[Event | DeadLetter] = []
-        documents: list[Raw] = []
-        for message in messages:
-            try:
-                body = message.body
-                if len(body) > max_bytes:
-                    _too_large(body, max_bytes)
-                plain = message.plain
-                if plain:
-                    envelope = read_envelope(body if body.isascii() else utf8(body))
-                else:
-                    envelope = other_mode(message)
-                reading = readings.get(envelope.type) or _unknown_type(envelope.type, readings)
-                kind, decode, prefix, suffix, free, times, counted, earliest, latest = reading
-                raw = envelope.data
-                if raw.__class__ is not Raw:
-                    raw, plain = data_of(envelope), False
-                try:
-                    data = decode(raw)
-                except ValidationError:
-                    data = self._decode_again(kind, raw)
-                for name in free:
-                    value = getattr(data, name)
-                    if value.__class__ is not Raw:
-                        if value is not None:  # a float is stored as it was sent, too
-                            documents.append(raw)
-                    elif len(value) > SHORTEST:
-                        documents.append(value)
-                if len(raw) > small:
-                    check_large(raw, max_bytes)
-                subject = envelope.subject
-                if message.subject != f"{prefix}{subject}{suffix}" or "." in subject:
-                    _check_subject(message.subject, kind, subject)
-                moment = envelope.time
-                if not earliest <= moment <= latest:
-                    inside(kind.name, moment, (earliest, latest))
-                if times:
-                    check_times(kind, data, (earliest, latest))
-                version = envelope.sequence
-                if version.__class__ is not int or version or counted:
-                    version = _sequence(version, kind)
-                if not plain or (_BACKSLASH in body and _escaped(body)):
-                    _check_text(envelope, raw)
-                source, event_id = envelope.source, envelope.id
-                outcomes.append(
-                    Event(
-                        kind,
-                        event_id if canonical(event_id) else event_uuid(source, event_id),
-                        moment,
-                        subject,
-                        version,
-                        source,
-                        envelope.actor,
-                        envelope.project,
-                        envelope.correlationid,
-                        envelope.causationid,
-                        data,
-                        raw,
-                    )
-                )
-            except Reject as rejected:
-                outcomes.append(dead_letter(message, rejected.reason, rejected.error))
-            except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-                outcomes.append(dead_letter(message, *diagnose(message, error)))
-        if documents and may_explode(documents):
-            return list(map(_with_checked_numbers, messages, outcomes))
-        return outcomes
+        self._careful.tick()
+        columns = as_columns(messages)
+        found: list[Any] = [None] * len(columns)
+        for name, places in grouped(columns):
+            reading = self._careful.readings.get(name)
+            if reading is None:
+                continue
+            for at in range(0, len(places), _TOGETHER):
+                some = places[at : at + _TOGETHER]
+                subjects, bodies = pick(columns.subjects, some), pick(columns.bodies, some)
+                for place, event in zip(some, self._events(reading, subjects, bodies), strict=True):
+                    found[place] = event
+        odd = [place for place, event in enumerate(found) if event is None]
+        outcomes = self._careful.decode([columns[place] for place in odd]) if odd else ()
+        for place, outcome in zip(odd, outcomes, strict=True):
+            found[place] = outcome
+        return found
 
+    def _events(
+        self, reading: Reading, subjects: Sequence[str], bodies: Sequence[bytes]
+    ) -> Sequence[Event | None]:
+        """The events of a few bodies that should be of one type; None for the odd ones."""
+        events, failed = read_all(self._reader(reading), bodies)
+        if not failed and self._sound(reading, events, subjects, bodies):
+            return events
+        read = [n for n, event in enumerate(events) if event is not None]
+        if failed and self._sound(
+            reading, *[pick(column, read) for column in (events, subjects, bodies)]
+        ):
+            return events
+        found: list[Event | None] = [None] * len(events)
+        for n in read:
+            if self._sound(reading, [events[n]], [subjects[n]], [bodies[n]]):
+                found[n] = events[n]
+        return found
 
-def _reading(kind: EventType, span: Span) -> _Reading:
-    return _Reading(
-        kind,
-        kind.decode_known,
-        kind.prefix,
-        kind.suffix,
-        kind.free + (kind.floats if kind.keeps_raw else ()),
-        bool(kind.required_moments),
-        kind.requires_sequence,
-        *span,
-    )
+    def _reader(self, reading: Reading) -> Read:
+        chosen = (reading.kind.name, reading.lenient)
+        found = self._readers.get(chosen)
+        if found is None:
+            found = self._readers[chosen] = reader(reading.kind, lenient=reading.lenient)
+        return found
 
-
-def _with_checked_numbers(message: Message, outcome: Event | DeadLetter) -> Event | DeadLetter:
-    if isinstance(outcome, Event):
-        kind = outcome.kind
+    def _sound(
+        self,
+        reading: Reading,
+        events: Sequence[Event],
+        subjects: Sequence[str],
+        bodies: Sequence[bytes],
+    ) -> bool:
+        """True if all of them are surely what the careful way would find. An id or a sequence that
+        they state in another form is then in the form that is stored.
+        """
         try:
-            for name in ("",) if kind.keeps_raw else kind.free:
-                check_numbers(getattr(outcome.data, name) if name else outcome.raw)
-        except Reject as rejected:
-            return dead_letter(message, rejected.reason, rejected.error)
-    return outcome
+            check_bodies(bodies, self._small, self._max_bytes)
+            check_subjects(reading.kind, [event.entity for event in events], subjects)
+            check_times_of(reading, events)
+            settle_versions(reading, events)
+            settle_ids(events)
+            check_numbers_of(reading, events)
+        except (ValueError, Reject):
+            return False
+        return True
 
 
-def _too_large(body: bytes, limit: int) -> NoReturn:
-    raise Reject("too_large", f"{len(body)} bytes, more than max_event_bytes = {limit}")
+def grouped(messages: Messages) -> Iterator[tuple[str, Sequence[int]]]:
+    """The places of the messages of each type, as their bus subjects say. What is not plain has no
+    type. A subject may be wrong: what it says is to be checked.
+    """
+    subjects, special, count = messages.subjects, messages.special, len(messages)
+    if count and not special and (name := _all_of(subjects)):
+        yield name, range(count)
+        return
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, subject in enumerate(subjects):
+        if place not in special:
+            tokens = subject.split(".")
+            groups[tokens[0], tokens[-1]].append(place)
+    for (domain, verb), places in groups.items():
+        yield f"{domain}.{verb}", places
 
 
-def _unknown_type(name: str, types: Collection[str]) -> NoReturn:
-    domain = name.partition(".")[0]
-    near = [known for known in types if known.startswith(f"{domain}.")]
-    hint = f"known of this domain: {', '.join(near)}" if near else f"unknown domain {domain!r}"
-    raise Reject("unknown_type", f"{name!r} is not in the catalogue; {hint}")
+def _all_of(subjects: Sequence[str]) -> str | None:
+    """The type that all subjects name, if they name one."""
+    text, others = "\n".join(subjects), len(subjects) - 1
+    tokens = subjects[0].split(".")
+    domain, verb = tokens[0], tokens[-1]
+    same = text.count(f".{verb}\n") >= others and text.count(f"\n{domain}.") >= others
+    return f"{domain}.{verb}" if same else None
 
 
-def _check_subject(subject: str, kind: EventType, entity: str) -> None:
-    expected = f"{kind.prefix}{escape(entity)}{kind.suffix}"
-    if subject != expected:
-        raise Reject("subject_mismatch", f"delivered on {subject!r}, expected {expected!r}")
+def pick(column: Sequence[Cell], places: Sequence[int]) -> Sequence[Cell]:
+    """The cells at these places."""
+    if isinstance(places, range):
+        return column[places.start : places.stop]
+    return [column[place] for place in places]
 
 
-def _sequence(sent: int | str | None, kind: EventType) -> int:
-    """The version: a JSON integer or its decimal text; null is 0, as if it were absent."""
-    sent = sent or 0
-    if isinstance(sent, str):
-        if not _decimal(sent):
-            raise Reject("not_cloudevent", f"sequence {sent[:40]!r} is not a decimal number")
-        sent = int(sent) if len(sent) <= _DIGITS else -1
-    if not 0 <= sent <= _BIGGEST:
-        raise Reject("out_of_range", f"sequence {sent} is not in 0..{_BIGGEST}")
-    if sent < 1 and kind.requires_sequence:
-        raise Reject("missing_sequence", f"{kind.name} needs a sequence of 1 or more")
-    return sent
-
-
-def _check_text(envelope: Envelope, raw: Raw) -> None:
-    """Refuse NUL in any text. Only called when the body has an escape, which NUL needs in JSON."""
-    texts = [getattr(envelope, name) for name in envelope.__struct_fields__]
-    if _nul(raw) or any(isinstance(found, str) and "\0" in found for found in texts):
-        raise Reject("nul_character", "a text contains the character NUL")
+def read_all(read: Read, bodies: Sequence[bytes]) -> tuple[list[Any], bool]:
+    """What ``read`` makes of each body, None where it raises; and whether it raised for any."""
+    events: list[Event | None] = []
+    waiting, failed = map(read, bodies), False
+    while len(events) < len(bodies):
+        try:
+            events.extend(waiting)
+        except (ValueError, RecursionError):  # all before that body are in the list
+            events.append(None)
+            failed = True
+    return events, failed

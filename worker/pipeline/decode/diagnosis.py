@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from penstock.schemas.identity import event_uuid
-from penstock.worker.pipeline.decode.modes import other_mode, structured
+from penstock.worker.pipeline.decode.modes import envelope_of
 from penstock.worker.pipeline.decode.moments import LAST_TICK
 from penstock.worker.pipeline.decode.reasons import Reject
 from penstock.worker.pipeline.ports import NO_HEADERS, DeadLetter, Message
@@ -127,7 +127,7 @@ def _time_of(message: Message) -> bytes:
 
 def _envelope_is_sound(message: Message) -> bool:
     try:
-        _ = structured(message.body) if message.plain else other_mode(message)
+        envelope_of(message)
     except (ValueError, RecursionError, Reject):
         return False
     return True

@@ -1,0 +1,12 @@
+DELETE FROM bus.job WHERE name IN ('trust', 'leaderboards');
+DROP VIEW merit.v_current_leaderboard;
+DROP FUNCTION merit.place_now(uuid[]);
+DROP FUNCTION merit.place(text, text, date);
+DROP FUNCTION merit.scores(text, timestamptz, timestamptz);
+DROP TABLE merit.leaderboard;
+DELETE FROM partitions.policy WHERE (schema_name, table_name) = ('events', 'log_trust');
+DROP SCHEMA trust CASCADE;
+DROP TABLE events.log_trust;
+DROP DOMAIN vocab.appeal_status;
+DROP DOMAIN vocab.violation_status;
+DROP DOMAIN vocab.violation_kind;
