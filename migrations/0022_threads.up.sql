@@ -28,7 +28,7 @@ CREATE TABLE threads.checkpoint (
     occurred_at   timestamptz NOT NULL,
     thread_id     uuid NOT NULL,
     namespace     text NOT NULL,
-    checkpoint_id text NOT NULL,
+    checkpoint_id text COLLATE "C" NOT NULL,
     parent_id     text,
     run_id        text,
     checkpoint    jsonb NOT NULL,
@@ -42,8 +42,7 @@ COMMENT ON COLUMN threads.checkpoint.namespace IS 'Where in nested graphs; empty
 COMMENT ON COLUMN threads.checkpoint.checkpoint_id IS 'The greater one is the newer one';
 COMMENT ON COLUMN threads.checkpoint.checkpoint IS 'Without values, which are in threads.value';
 CREATE INDEX checkpoint_thread ON threads.checkpoint (thread_id, occurred_at);
-CREATE INDEX checkpoint_newest ON threads.checkpoint
-    (thread_id, checkpoint_id COLLATE "C" DESC);
+CREATE INDEX checkpoint_newest ON threads.checkpoint (thread_id, checkpoint_id DESC);
 CREATE INDEX checkpoint_run ON threads.checkpoint (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX checkpoint_brin ON threads.checkpoint USING brin (occurred_at);
 
@@ -74,7 +73,7 @@ CREATE TABLE threads.write (
     occurred_at   timestamptz NOT NULL,
     thread_id     uuid,
     namespace     text,
-    checkpoint_id text,
+    checkpoint_id text COLLATE "C",
     task_id       text,
     task_path     text,
     place         integer,
@@ -95,7 +94,7 @@ CREATE TABLE threads.removal (
     occurred_at   timestamptz NOT NULL,
     thread_id     uuid,
     namespace     text,
-    checkpoint_id text,
+    checkpoint_id text COLLATE "C",
     recorded_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, n, occurred_at)
 ) PARTITION BY RANGE (occurred_at);

@@ -22,12 +22,12 @@ FROM (
     WHERE ($1::uuid IS NULL OR c.thread_id = $1)
       AND ($2::text IS NULL OR c.namespace = $2)
       AND ($3::text IS NULL OR c.checkpoint_id = $3)
-      AND ($4::text IS NULL OR c.checkpoint_id COLLATE "C" < $4)
+      AND ($4::text IS NULL OR c.checkpoint_id < $4)
       AND ($5::text[] IS NULL OR c.run_id = ANY($5))
       AND coalesce(c.metadata, '{}') @> $6
-      AND ($7::text IS NULL OR (c.checkpoint_id COLLATE "C", c.namespace COLLATE "C",
+      AND ($7::text IS NULL OR (c.checkpoint_id, c.namespace COLLATE "C",
                                 c.thread_id) < ($7, $8, $9::uuid))
-    ORDER BY c.checkpoint_id COLLATE "C" DESC, c.namespace COLLATE "C" DESC, c.thread_id DESC
+    ORDER BY c.checkpoint_id DESC, c.namespace COLLATE "C" DESC, c.thread_id DESC
     LIMIT $10
 ) AS v
 CROSS JOIN LATERAL (
@@ -68,7 +68,7 @@ CROSS JOIN LATERAL (
                  w.occurred_at DESC
     ) AS f
 ) AS written
-ORDER BY v.checkpoint_id COLLATE "C" DESC, v.namespace COLLATE "C" DESC, v.thread_id DESC
+ORDER BY v.checkpoint_id DESC, v.namespace COLLATE "C" DESC, v.thread_id DESC
 """
 """Of writes that are repeated the first counts, of errors, interrupts and the like the last."""
 
