@@ -9,9 +9,9 @@ A worker must be running: `penstock run`.
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 
 from penstock.integrations.langgraph import PenstockSaver
@@ -30,7 +30,7 @@ class Work(TypedDict):
     done: Annotated[list[str], added]
 
 
-def step(name: str, dies_in: str | None) -> Callable[[Work], Work]:
+def step(name: str, dies_in: str | None) -> Any:
     """One step of the agent; a model would be asked here."""
 
     def run(_: Work) -> Work:
@@ -51,9 +51,10 @@ def main(thread: str, dies_in: str | None = None) -> list[str]:
     url = os.environ.get("PENSTOCK_NATS_URL", "nats://127.0.0.1:4222")
     with PenstockSaver.from_url(url) as saver:
         agent = graph.compile(checkpointer=saver)
-        here = {"configurable": {"thread_id": thread}}
+        here: RunnableConfig = {"configurable": {"thread_id": thread}}
         begun = bool(agent.get_state(here).next)
-        found = agent.invoke(None if begun else {"done": []}, here, durability="sync")
+        new: Work | None = None if begun else {"done": []}
+        found = agent.invoke(new, here, durability="sync")
     return list(found["done"])
 
 
