@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import penstock.sync
-from penstock import Publisher
+from penstock import Publisher, Receipt
 from penstock.schemas import EventData
 
 Result = TypeVar("Result")
@@ -79,8 +79,10 @@ async def store(bus: Publisher, *events: EventData) -> None:
 
     Times grow in the order of ``events``.
     """
-    receipts = [await bus.publish_soon(event, receipt=True) for event in events]
+    receipts: list[asyncio.Future[Receipt]] = []
     try:
+        for event in events:
+            receipts.append(await bus.publish_soon(event, receipt=True))  # noqa: PERF401
         await asyncio.gather(*receipts)
     finally:
         for receipt in receipts:

@@ -112,3 +112,15 @@ async def test_what_the_newest_checkpoint_is_made_of_is_not_pruned(bus: str) -> 
             await saver._link.call(
                 lambda bus: bus.read.page("thread", "x", Asked(where={"namespace": 1}))
             )
+
+
+async def test_over_rabbitmq(rabbit_url: str, nats_url: str, database: str) -> None:
+    own = settings_for(nats_url, database, brokers="rabbitmq", rabbitmq_url=rabbit_url, kv="false")
+    async with running(own), PenstockSaver.from_url(rabbit_url) as saver:
+        saved = checkpoint_of({"large": "x" * 2_000_000}, {"large": 1})
+        place = await saver.aput(thread_of("t"), saved, {"step": 1}, {"large": 1})
+        await saver.aput_writes(place, [("large", "y")], "task")
+        found = await saver.aget_tuple(thread_of("t"))
+        assert found is not None
+        assert found.checkpoint["channel_values"] == saved["channel_values"]
+        assert found.pending_writes == [("task", "large", "y")]
