@@ -34,9 +34,9 @@ class WrittenModel(Model):
         self._answers = list(answers)
         self.seen: list[Any] = []
 
-    async def get_response(self, *asked: Any, **_: Any) -> ModelResponse:
+    async def get_response(self, *_: Any, **asked: Any) -> ModelResponse:
         """The next answer."""
-        self.seen.append(asked[1] if len(asked) > 1 else None)
+        self.seen.append(asked["input"])
         usage = Usage(requests=1, input_tokens=10, output_tokens=5, total_tokens=15)
         return ModelResponse(output=[self._answers.pop(0)], usage=usage, response_id=None)
 
