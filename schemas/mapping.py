@@ -216,8 +216,7 @@ class Hydrate(msgspec.Struct, frozen=True):
     ``columns`` that types ask a view by, the longest should name one row.
 
     ``lazy`` is for what comes often and matters little, like a sign of life: the rows may follow up
-    to ``kv_status_interval`` later, once for all such events of that time. What another event
-    changes goes at once, and takes along what was put off.
+    to ``kv_status_interval`` later, once for all. What another event changes goes at once.
     """
 
     view: str

@@ -58,7 +58,11 @@ MISSED = {
     NO_RABBITMQ: "TESTS WITH RABBITMQ DID NOT RUN: apt-get install rabbitmq-server, or name a "
     "server in PENSTOCK_TEST_RABBITMQ_URL",
     "node and npm are not": "TESTS IN JAVASCRIPT DID NOT RUN: install node 20 or newer, with npm",
-    "go is not available": "TESTS IN GO DID NOT RUN: install Go 1.26 or newer",
+    "go is not available": "TESTS IN GO DID NOT RUN: install Go 1.22 or newer",
+    "packages of JavaScript are not": "TESTS IN JAVASCRIPT DID NOT RUN: npm cannot get their "
+    "packages; see `python -m tests.support.languages`",
+    "packages of Go are not": "TESTS IN GO DID NOT RUN: go cannot get their packages; see "
+    "`python -m tests.support.languages`",
     NO_GERMAN: "TESTS WITH GERMAN DID NOT RUN: apt-get install postgresql locales",
 }
 # As the worker logs: structlog alone prints tracebacks with all variables, which takes seconds.

@@ -2,10 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import structlog
 
@@ -15,10 +15,9 @@ from penstock.worker.answers import open_answers
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.ports import Broker, GivenUp, Lent
 from penstock.worker.brokers.scope import Scope
-from penstock.worker.difference import Difference
 from penstock.worker.ending import end
 from penstock.worker.errors import TopologyError
-from penstock.worker.lifecycle import patiently
+from penstock.worker.lifecycle import patiently, tell
 from penstock.worker.ops.http import NO_PORT, HealthServer, OwnAnswers
 from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
 from penstock.worker.ops.presence import keep_present
@@ -53,7 +52,6 @@ from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.settings.keys import Settings
 
 log = structlog.get_logger()
-Opened = TypeVar("Opened")
 
 
 class Worker:
@@ -135,21 +133,20 @@ class Worker:
         if self._mirrored is not None:
             _, mirror = self._mirrored
             servers |= {f"bucket {store.bucket}": store for store in mirror.stores}
-        return Monitor(servers, self.watched, self._metrics, stalled_after=settings.stalled_after)
-
-    async def _patiently(self, attempt: Callable[[], Awaitable[Opened]]) -> Opened:
-        return await patiently(attempt, self.settings.start_timeout)
+        late, patience = self._hydrator.trouble, settings.stalled_after
+        return Monitor(servers, self.watched, self._metrics, stalled_after=patience, late=late)
 
     async def _open_broker(self, name: str) -> Broker:
         """Connect, and create or check the broker's topology."""
         broker = await self._scope.broker(name)
         make = partial(broker.provision, dry_run=False)
-        self._tell(await self._patiently(make if self.settings.provision else broker.check))
+        ready = make if self.settings.provision else broker.check
+        tell(await patiently(ready, self.settings.start_timeout))
         return broker
 
     async def _open_buckets(self) -> None:
         if self.settings.provision:
-            self._tell(await buckets.provision(self._scope, dry_run=False))
+            tell(await buckets.provision(self._scope, dry_run=False))
         mirror = await buckets.open_mirror(self._scope, self._metrics, self._reconcile)
         views = HydratedViews(self.store.pool, self._catalogue.hydrated, mirror.leave_out)
         await views.prepare()
@@ -159,15 +156,11 @@ class Worker:
     async def _open_outbox(self, broker: Broker) -> None:
         """Events that the database itself sends go to the broker that is named first."""
         max_bytes = self.settings.max_event_bytes
-        sender = await self._stack.enter_async_context(broker.sender())
+        outlet = await self._stack.enter_async_context(broker.outlet())
         decoder = Decoder(self._catalogue, self._window, max_bytes=max_bytes)
         drafts = Drafts(self._catalogue, decoder, max_bytes=max_bytes)
         outbox = PostgresOutbox(self.store.pool, self.settings)
-        self._relaying = relaying(outbox, sender, drafts, self._metrics)
-
-    def _tell(self, differences: list[Difference]) -> None:
-        for difference in differences:
-            log.info("topology", difference=str(difference))
+        self._relaying = relaying(outbox, outlet.sender, drafts, self._metrics)
 
     def _lost(self, server: str) -> None:
         """The server has closed our connection for good: stop, so that a supervisor restarts us."""
@@ -191,8 +184,9 @@ class Worker:
         transport, worker_id = broker.transport, settings.worker_id
         offsets = PostgresOffsets(self.store.pool, transport=transport, worker_id=worker_id)
         lent = Lent(self.budget.share(), offsets)
-        source = await self._patiently(  # a new source for each attempt
-            lambda: self._stack.enter_async_context(broker.source(stream, lent))
+        source = await patiently(  # a new source for each attempt
+            lambda: self._stack.enter_async_context(broker.source(stream, lent)),
+            settings.start_timeout,
         )
         name = stream if len(settings.brokers) == 1 else f"{source.transport} {stream}"
         progress = Progress()

@@ -82,11 +82,12 @@ def demo(**options: Any) -> int:
 @click.argument("path", metavar="FILE|-", type=click.Path(allow_dash=True))
 @click.option("--rate", type=click.FloatRange(min=0.1), metavar="N", help="Events per second.")
 @click.option("--again", is_flag=True, help="Also send events that the streams saw recently.")
-def publish(settings: Settings, path: str, rate: float | None, again: bool) -> int:  # noqa: FBT001
-    """Publish CloudEvents, one JSON document a line, from FILE or standard input."""
+@click.option("--receipt", is_flag=True, help="Wait until workers tell what became of each.")
+def publish(settings: Settings, path: str, **options: Any) -> int:
+    """Publish CloudEvents in JSON, one a line or in arrays, from FILE or standard input."""
     from penstock.worker.commands import publish as publishing  # noqa: PLC0415
 
-    return asyncio.run(publishing.publish_file(settings, path, rate, again=again))
+    return asyncio.run(publishing.publish_file(settings, path, **options))
 
 
 @main.command(cls=SettingsCommand)

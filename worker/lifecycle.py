@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
@@ -14,6 +14,7 @@ from typing import TypeVar
 import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from penstock.worker.difference import Difference
 from penstock.worker.errors import Unavailable
 
 log = structlog.get_logger()
@@ -84,3 +85,9 @@ async def patiently(attempt: Callable[[], Awaitable[Opened]], seconds: float) ->
         return await attempt()
 
     return await trying()
+
+
+def tell(differences: Sequence[Difference]) -> None:
+    """Log what differs from the plan, or did."""
+    for difference in differences:
+        log.info("topology", difference=str(difference))

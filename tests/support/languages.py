@@ -20,13 +20,17 @@ EXAMPLES = ROOT / "examples"
 INSTALLED = ROOT / ".venv" / "languages"
 
 
+class NoPackages(Exception):
+    """The registry is away or lacks something, or the client is too old. The text is the client's."""
+
+
 def javascript() -> Path:
-    """The folder of the JavaScript program with its packages. Raises CalledProcessError."""
+    """The folder of the JavaScript program with its packages. Raises NoPackages."""
     return _installed("javascript", _npm)
 
 
 def go() -> Path:
-    """The folder with the Go program, as ``agent``. Raises CalledProcessError."""
+    """The folder with the Go program, as ``agent``. Raises NoPackages, CalledProcessError."""
     return _installed("go", _build)
 
 
@@ -63,16 +67,30 @@ def _installed(name: str, install: Callable[[Path], None]) -> Path:
 
 
 def _npm(folder: Path) -> None:
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
-    subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
+    options = ("--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1")
+    _fetch(["npm", "ci", *options], folder, ours="EUSAGE")
 
 
 def _build(folder: Path) -> None:
+    _fetch(["go", "mod", "download"], folder, ours="go.sum")
     subprocess.run(["go", "build", "-o", "agent", "."], cwd=folder, check=True, stdout=sys.stderr)
 
 
+def _fetch(command: Sequence[str], folder: Path, *, ours: str) -> None:
+    """Get packages. What has ``ours`` in its error is a mistake of the example itself."""
+    done = subprocess.run(
+        command, cwd=folder, stdout=sys.stderr, stderr=PIPE, text=True, check=False
+    )
+    if done.returncode and ours in done.stderr:
+        raise AssertionError(done.stderr)
+    if done.returncode:
+        raise NoPackages(done.stderr.strip()[:300])
+
+
 if __name__ == "__main__":
-    if not missing("npm"):
-        javascript()
-    if not missing("go"):
-        go()
+    for program, install in (("npm", javascript), ("go", go)):
+        if not missing(program):
+            try:
+                install()
+            except NoPackages as error:
+                sys.stderr.write(f"!!! {install.__name__}: no packages: {error}\n")

@@ -217,8 +217,8 @@ class MemoryBroker:
         )
 
     @asynccontextmanager
-    async def sender(self) -> AsyncIterator[MemorySender]:
-        yield MemorySender()
+    async def outlet(self) -> AsyncIterator[Outlet]:
+        yield Outlet(MemorySender())
 
     @asynccontextmanager
     async def replies(self) -> AsyncIterator[NoReplies]:

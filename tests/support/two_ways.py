@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -42,14 +43,16 @@ _SUBJECTS = (
 )
 
 
-_NOW = datetime.now(UTC)
+@cache
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class _Still(Window):
     """A window that does not move, so that both ways word it alike."""
 
     def bounds(self, now: datetime) -> dict[str, Span]:  # noqa: ARG002
-        return super().bounds(_NOW)
+        return super().bounds(_now())
 
 
 class Tally(msgspec.Struct):

@@ -111,4 +111,5 @@ def test_each_mistake_is_found_where_it_is_and_nothing_else(
     first = MISTAKEN.count("\n") + 1
     found = check(tmp_path, installed)
     lines = list(range(first, first + len(MISTAKES)))
-    assert [error.line for error in found] == lines, found
+    # A checker may say of one call that no overload takes it, and then why.
+    assert list(dict.fromkeys([error.line for error in found])) == lines, found

@@ -14,7 +14,7 @@ from penstock.worker.pipeline.mirror import Store
 from penstock.worker.pipeline.ports import Judge, KvEntry, KvRow, Message, Settled
 from penstock.worker.pipeline.receipts import Replies
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
-from penstock.worker.sending.ports import Outlet, Sender, Sending
+from penstock.worker.sending.ports import Outlet, Sending
 from penstock.worker.sending.reads import Answering
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ class Broker(Protocol):
         Entering raises TopologyError if there is no such stream or part.
         """
 
-    def sender(self) -> AbstractAsyncContextManager[Sender]:
-        """A sender over this connection. On leaving, what is unconfirmed fails."""
+    def outlet(self) -> AbstractAsyncContextManager[Outlet]:
+        """A sender over this connection, with receipts. On leaving, what is unconfirmed fails."""
 
     def replies(self) -> AbstractAsyncContextManager[Replies]:
         """What answers publishers who ask for receipts. Raises SourceUnavailable on entering."""

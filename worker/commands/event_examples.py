@@ -47,7 +47,8 @@ def _value(name: str, schema: Schema) -> Any:
             return True
         case "array":
             return [_value(name, schema["items"])]
-    return {"line": 42}
+    parts = {each: _value(each, schema["properties"][each]) for each in schema.get("required", ())}
+    return parts or {"line": 42}
 
 
 def _text(name: str, schema: Schema) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -13,130 +12,106 @@ import click
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.brokers.scope import Scope
+from penstock.worker.commands.documents import Document, Documents, Piece
+from penstock.worker.commands.publish_tally import Send, Tally, Told, asking, plain
 from penstock.worker.errors import PenstockError
 from penstock.worker.publisher.encoding import uuid7
-from penstock.worker.sending.address import address
-from penstock.worker.sending.outgoing import Confirmation
-from penstock.worker.sending.ports import Sender
+from penstock.worker.sending.ports import Outlet
 from penstock.worker.settings.keys import Settings
 from penstock.worker.wording import why
 
 _CHUNK_BYTES = 256 * 1024
-_SHOWN = 20
-"""Lines that are reported one by one; further ones are only counted."""
-_CLEAR_LINE = "\r\x1b[K"
-
-
-class _Tally:
-    """Counts what happened to the lines."""
-
-    def __init__(self) -> None:
-        self.published = self.duplicates = self.refused = self.broken = 0
-
-    def settled(self, number: int, done: asyncio.Future[Confirmation]) -> None:
-        """Count a message that is confirmed or refused."""
-        if done.cancelled():
-            return
-        error = done.exception()
-        if error is not None:
-            self.refused += 1
-            self._report(number, str(error))
-        elif done.result().duplicate:
-            self.duplicates += 1
-        else:
-            self.published += 1
-
-    def skipped(self, number: int, error: str) -> None:
-        """Count a line that is not an event."""
-        self.broken += 1
-        self._report(number, f"skipped: {error}")
-
-    @property
-    def failures(self) -> int:
-        return self.refused + self.broken
-
-    def _report(self, number: int, text: str) -> None:
-        if self.failures <= _SHOWN:
-            clear = _CLEAR_LINE if sys.stderr.isatty() else ""  # the bar is drawn again
-            click.echo(f"{clear}line {number}: {text}", err=True)
-
-    def __str__(self) -> str:
-        counts = f"{self.published} published, {self.duplicates} duplicates, {self.refused} refused"
-        return f"{counts}, {self.broken} broken lines skipped" if self.broken else counts
 
 
 async def publish_file(
-    settings: Settings, path: str, rate: float | None, *, again: bool = False
+    settings: Settings,
+    path: str,
+    rate: float | None,
+    *,
+    again: bool = False,
+    receipt: bool = False,
 ) -> int:
-    """Publish every line of ``path`` as it is; ``-`` is standard input. Returns the exit code.
+    """Publish every event of ``path`` as it is; ``-`` is standard input. Returns the exit code.
 
-    ``rate`` is in events per second. With ``again``, events that the streams saw recently are
-    stored again, because they get another Nats-Msg-Id. Streams are created first if
-    ``settings.provision``. The exit code is 1 if a line was not an event or was refused; the others
-    are published.
+    The file may hold one event a line, pretty-printed ones, and arrays. ``rate`` is in events per
+    second. With ``again``, events that the streams saw recently are sent again, because they get
+    another Nats-Msg-Id; so they do with ``receipt``, which waits until workers have told what
+    became of each. Streams are created first if ``settings.provision``. The exit code is 1 if
+    something was no event, or was refused or rejected; the others are published.
     """
-    tally = _Tally()
+    tally = Told() if receipt else Tally()
     prefix = f"{uuid7()}-" if again else ""
     with _opened(path) as file, _progress(path) as advance:
-        async with _sender(settings) as sender:
-            await _publish_lines(sender, _paced(_lines(file, advance), rate), tally, prefix)
-            await sender.flush()
-    click.echo(tally)
+        async with _outlet(settings) as outlet:
+            send = asking(outlet) if receipt else plain(outlet.sender)
+            await _publish_all(send, _paced(_documents(file, advance), rate), tally, prefix)
+            await outlet.sender.flush()
+            await tally.all_settled()
+    tally.tell(again=again)
     return 1 if tally.failures else 0
 
 
 @asynccontextmanager
-async def _sender(settings: Settings) -> AsyncIterator[Sender]:
-    """A sender to the first broker in the settings; creates its streams if ``provision`` is set."""
+async def _outlet(settings: Settings) -> AsyncIterator[Outlet]:
+    """The first broker in the settings, to send to; creates its streams if ``provision`` is set."""
     async with Scope(settings, Catalogue.load(settings.event_packages)) as scope:
         broker = await scope.broker(settings.brokers[0])
         if settings.provision:
             await broker.provision(dry_run=False)
-        async with broker.sender() as sender:
-            yield sender
+        async with broker.outlet() as outlet:
+            yield outlet
 
 
-async def _publish_lines(
-    sender: Sender, lines: AsyncIterator[tuple[int, bytes]], tally: _Tally, prefix: str
+async def _publish_all(
+    send: Send, documents: AsyncIterator[Document], tally: Tally, prefix: str
 ) -> None:
-    async for number, line in lines:
-        try:
-            subject, msg_id = address(line)
-        except (ValueError, RecursionError) as exc:
-            tally.skipped(number, str(exc))
-            continue
-        sent = await sender.send(subject, line, prefix + msg_id)
-        sent.add_done_callback(partial(tally.settled, number))
+    async for found in documents:
+        if found.error:
+            tally.skipped(found)
+        else:
+            await tally.room()
+            tally.sent(found, await send(found, prefix))
 
 
-async def _lines(
+async def _documents(
     file: BufferedReader, advance: Callable[[int], object]
-) -> AsyncIterator[tuple[int, bytes]]:
-    """Lines with their numbers, from 1, as they arrive; without empty lines."""
-    number, rest = 0, b""
+) -> AsyncIterator[Document]:
+    """The events of the file as they arrive, and what is none."""
+    documents = Documents()
+    async for piece in _pieces(file, advance):
+        for found in documents.take(piece):
+            yield found
+    for found in documents.end():
+        yield found
+
+
+async def _pieces(file: BufferedReader, advance: Callable[[int], object]) -> AsyncIterator[Piece]:
+    """Lines with their numbers, from 1, as they arrive; long ones in parts."""
+    number, rest, begins = 1, b"", True
     # read1 does not wait for a full buffer: what is written to a pipe is published at once.
     while chunk := await asyncio.to_thread(file.read1, _CHUNK_BYTES):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            number += 1
-            if line.strip():
-                yield number, line.strip()
+            yield Piece(number, line, begins=begins)
+            number, begins = number + 1, True
+        if len(rest) >= _CHUNK_BYTES:
+            slashes = len(rest) - len(rest.rstrip(b"\\"))
+            cut = len(rest) - slashes % 2  # no escape is cut in two
+            yield Piece(number, rest[:cut], begins=begins, ends=False)
+            rest, begins = rest[cut:], False
         advance(len(chunk))
-    if rest.strip():
-        yield number + 1, rest.strip()
+    yield Piece(number, rest, begins=begins)
 
 
-async def _paced(
-    lines: AsyncIterator[tuple[int, bytes]], rate: float | None
-) -> AsyncIterator[tuple[int, bytes]]:
-    """At most ``rate`` lines per second, evenly."""
+async def _paced(documents: AsyncIterator[Document], rate: float | None) -> AsyncIterator[Document]:
+    """At most ``rate`` events per second, evenly."""
     loop = asyncio.get_running_loop()
     due = loop.time()
-    async for line in lines:
+    async for found in documents:
         if rate is not None:
             await asyncio.sleep(due - loop.time())
             due += 1 / rate
-        yield line
+        yield found
 
 
 def _opened(path: str) -> BufferedReader:

@@ -44,8 +44,8 @@ async def send(settings: Settings, drafts: Sequence[Draft]) -> None:
     """
     async with Scope(settings, Catalogue.load(settings.event_packages)) as scope:
         broker = await scope.broker(settings.brokers[0])
-        async with broker.sender() as sender:
-            sent = [await sender.send(d.subject, d.payload, d.event_id) for d in drafts]
+        async with broker.outlet() as outlet:
+            sent = [await outlet.sender.send(d.subject, d.payload, d.event_id) for d in drafts]
             await asyncio.gather(*sent)
 
 

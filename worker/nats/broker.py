@@ -18,6 +18,7 @@ from penstock.worker.nats.client_source import ClientJetStreamSource
 from penstock.worker.nats.examine import version
 from penstock.worker.nats.log import JetStreamLog
 from penstock.worker.nats.options import ReadingOptions
+from penstock.worker.nats.receipts import ReceiptInbox
 from penstock.worker.nats.replies import NatsReplies
 from penstock.worker.nats.resend import headers_with, resend
 from penstock.worker.nats.rights import findings, of_reads, of_receipts, of_stream
@@ -28,6 +29,7 @@ from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.ports import Message, Settled
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
+from penstock.worker.sending.ports import Outlet
 from penstock.worker.sending.reads import Answering
 from penstock.worker.settings.keys import Settings
 
@@ -104,12 +106,13 @@ class NatsBroker:
         )
 
     @asynccontextmanager
-    async def sender(self) -> AsyncIterator[NatsSender]:
-        sender = NatsSender(self._nc)
+    async def outlet(self) -> AsyncIterator[Outlet]:
+        sender, receipts = NatsSender(self._nc), ReceiptInbox(self._nc)
         await sender.open()
         try:
-            yield sender
+            yield Outlet(sender, receipts=receipts)
         finally:
+            receipts.close()
             await sender.close()
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import structlog
@@ -35,11 +36,15 @@ class Read(NamedTuple):
     share: Share
 
 
+Late = Callable[[float], str | None]
+
+
 class Monitor:
     """Keeps the answers that /readyz and /metrics give. `probes` keep them fresh.
 
     ``servers`` are asked one by one whether they are there, by the names of their checks. A source
-    is stalled if something waits and nothing was settled for ``stalled_after`` seconds.
+    is stalled if something waits and nothing was settled for ``stalled_after`` seconds. ``late``
+    says what is wrong if what was put off has not come to the bucket for that long.
     """
 
     def __init__(
@@ -49,7 +54,9 @@ class Monitor:
         metrics: Metrics,
         *,
         stalled_after: float,
+        late: Late,
     ) -> None:
+        self._late = late
         self._servers = servers
         self._watched = watched
         self._metrics = metrics
@@ -63,7 +70,8 @@ class Monitor:
         """Name to a function that gives None, or a text saying what is wrong."""
         servers = {name: self._server_check(name) for name in self._servers}
         sources = {f"source {r.pipeline.name}": self._source_check(r) for r in self._watched}
-        return {**servers, **sources}
+        late = {"bucket later": partial(self._late, self._stalled_after)}
+        return {**servers, **sources, **late}
 
     def _server_check(self, name: str) -> Callable[[], str | None]:
         return lambda: self._trouble[name]

@@ -11,6 +11,7 @@ worker begins with, finds them.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Protocol
@@ -55,6 +56,10 @@ class NotMirrored:
     async def keep_up(self) -> None:
         """Nothing is put off."""
 
+    def trouble(self, patience: float) -> str | None:  # noqa: ARG002
+        """Nothing is late."""
+        return None
+
     async def flush(self) -> None:
         """Nothing is left."""
 
@@ -76,6 +81,7 @@ class Hydrator:
         self._news = asyncio.Event()
         self._round: asyncio.Future[None] | None = None
         self._worker: asyncio.Task[None] | None = None
+        self._refused: tuple[float, str] | None = None
 
     @contextlib.contextmanager
     def expecting(self) -> Iterator[None]:
@@ -102,8 +108,17 @@ class Hydrator:
             try:
                 while due := self.postponed.take(_AT_ONCE):
                     await self._join_round(due)
+                    self._refused = None
             except PenstockError as error:
+                since = self._refused[0] if self._refused else time.monotonic()
+                self._refused = since, str(error)
                 log.warning("lazy_keys_wait", keys=len(self.postponed), error=str(error))
+
+    def trouble(self, patience: float) -> str | None:
+        """Why what was put off has not come to the bucket for ``patience`` seconds, if so."""
+        if self._refused is None or time.monotonic() - self._refused[0] <= patience:
+            return None
+        return f"{len(self.postponed)} keys that were put off are late: {self._refused[1]}"
 
     async def flush(self) -> None:
         """Bring all that was put off, due or not. Raises PenstockError."""

@@ -30,6 +30,7 @@ from penstock.worker.rabbitmq.service import serving
 from penstock.worker.rabbitmq.source import RabbitMqSource
 from penstock.worker.rabbitmq.stream import RabbitMqStreamSource
 from penstock.worker.rabbitmq.topology import QueuePlan
+from penstock.worker.sending.ports import Outlet
 from penstock.worker.sending.reads import Answering
 from penstock.worker.settings.keys import Settings
 
@@ -133,11 +134,11 @@ class RabbitMqBroker:
         return RabbitMqLog(self._connection, self._options, stream, span, self._reading, share)
 
     @asynccontextmanager
-    async def sender(self) -> AsyncIterator[RabbitSender]:
+    async def outlet(self) -> AsyncIterator[Outlet]:
         sender = RabbitSender(self._connection, exchange=self._settings.rabbitmq_exchange)
         await sender.open()
         try:
-            yield sender
+            yield Outlet(sender, receipts=sender.receipts)
         finally:
             await sender.close()
 

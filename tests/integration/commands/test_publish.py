@@ -5,6 +5,8 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from nats.js import JetStreamContext
 from penstock.schemas.identity import event_uuid
 from penstock.worker.commands.publish import publish_file
 from penstock.worker.settings.keys import load
+from tests.support.running import running, settings_for
 
 
 @pytest.fixture
@@ -76,7 +79,9 @@ async def test_the_same_file_is_all_duplicates_unless_it_is_sent_again(
     settings = load({"nats_url": nats_url}, environ={})
     for again in (False, False, True):
         assert await publish_file(settings, str(file), None, again=again) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    told = capsys.readouterr()
+    assert told.err.count("--again") == 1
+    assert told.out.splitlines() == [
         "1500 published, 0 duplicates, 0 refused",
         "0 published, 1500 duplicates, 0 refused",
         "1500 published, 0 duplicates, 0 refused",
@@ -93,7 +98,7 @@ async def test_broken_lines_are_named_and_the_rest_is_published(
     code, out, error = await publish(nats_url, "-", text)
 
     assert code == 1
-    assert out == "2 published, 0 duplicates, 0 refused, 4 broken lines skipped\n"
+    assert out == "2 published, 0 duplicates, 0 refused, 4 broken skipped\n"
     told = error.splitlines()
     assert [text.partition(":")[0] for text in told] == ["line 3", "line 4", "line 5", "line 6"]
     assert "domain.verb" in told[1]
@@ -106,6 +111,51 @@ async def test_a_refused_line_is_named_with_the_reason(nats_url: str) -> None:
     code, out, error = await publish(nats_url, "-", "\n".join(lines).encode())
     assert (code, out) == (1, "1 published, 0 duplicates, 1 refused\n")
     assert error.startswith("line 1: no stream takes 'tusks.t=201.updated'")
+
+
+async def test_arrays_and_pretty_printed_events_are_read_and_a_refused_one_is_named(
+    js: JetStreamContext, nats_url: str
+) -> None:
+    events = [json.loads(line(n)) for n in range(5)]
+    events[1]["type"] = "tusks.updated"
+    text = json.dumps(events[:3], indent=2) + "\n" + json.dumps(events[3], indent=2) + line(4)
+    code, out, error = await publish(nats_url, "-", text.encode())
+    assert (code, out) == (1, "4 published, 0 duplicates, 1 refused\n")
+    assert error.startswith("line 13, event 2: no stream takes 'tusks.t=201.updated'")
+    assert json.loads((await js.get_msg("TASK_EXECUTION", 3)).data or b"") == events[3]
+
+
+async def test_a_long_line_is_read_in_parts(
+    js: JetStreamContext, nats_url: str, tmp_path: Path
+) -> None:
+    """The line is longer than a chunk, and full of what must not be cut in two."""
+    file = tmp_path / "events.json"
+    data = {"status": "running", "result": '\\"' * 5000}
+    file.write_text(json.dumps([json.loads(line(n, data=data)) for n in range(50)]))
+    assert await publish(nats_url, str(file)) == (0, "50 published, 0 duplicates, 0 refused\n", "")
+    assert json.loads((await js.get_msg("TASK_EXECUTION", 50)).data or b"")["data"] == data
+
+
+@pytest.mark.parametrize("broker", ["nats", "rabbitmq"])
+async def test_with_receipts_each_event_is_told_of(
+    broker: str, nats_url: str, rabbit_url: str, database: str, tmp_path: Path
+) -> None:
+    more = {"brokers": broker, "rabbitmq_url": rabbit_url, "window_past": "unlimited"}
+    settings = settings_for(nats_url, database, **more)
+    file = tmp_path / "events.ndjson"
+    file.write_text("\n".join([line(1), line(2, data={"status": "asleep"}), line(3)]))
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as error:
+        async with running(settings):
+            assert await publish_file(settings, str(file), None, receipt=True) == 1
+            assert await publish_file(settings, str(file), None, receipt=True) == 1
+    told = [line for line in out.getvalue().splitlines() if " stored, " in line]
+    assert told == [
+        "2 stored, 0 duplicates, 1 rejected, 0 refused",
+        "0 stored, 2 duplicates, 1 rejected, 0 refused",
+    ]
+    first, second = error.getvalue().splitlines()
+    assert first == second
+    assert first.startswith("line 2: rejected: bad_data: ")
 
 
 async def test_a_rate_is_kept(nats_url: str, tmp_path: Path) -> None:

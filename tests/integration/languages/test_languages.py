@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -14,6 +15,7 @@ from cloudevents.core.bindings import amqp, rabbitmq
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
+from penstock import Publisher, Receipt
 from penstock.worker.commands.event_examples import bus_subject, example_of
 from penstock.worker.commands.events import show
 from penstock.worker.settings.keys import load
@@ -22,9 +24,26 @@ from tests.support import languages
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
+
+def javascript() -> Path:
+    return _here(languages.javascript, NO_PACKAGES.format("JavaScript"))
+
+
+def go() -> Path:
+    return _here(languages.go, NO_PACKAGES.format("Go"))
+
+
+def _here(install: Callable[[], Path], reason: str) -> Path:
+    try:
+        return install()
+    except languages.NoPackages as error:
+        pytest.skip(f"{reason}: {error}")
+
+
 LOG = "agents.activity"
 NO_NODE = "node and npm are not available"
 NO_GO = "go is not available"
+NO_PACKAGES = "the packages of {} are not available"
 needs_node = pytest.mark.skipif(languages.missing("npm"), reason=NO_NODE)
 needs_go = pytest.mark.skipif(languages.missing("go"), reason=NO_GO)
 
@@ -67,7 +86,7 @@ async def read_back(program: list[Any], url: str) -> None:
 
 @needs_node
 async def test_javascript(bus: asyncpg.Connection, nats_url: str, rabbit_url: str) -> None:
-    program: list[Any] = ["node", languages.javascript() / "agent.mjs"]
+    program: list[Any] = ["node", javascript() / "agent.mjs"]
     for number, (url, mode) in enumerate(
         (url, mode) for url in (nats_url, rabbit_url) for mode in ("structured", "binary")
     ):
@@ -78,9 +97,42 @@ async def test_javascript(bus: asyncpg.Connection, nats_url: str, rabbit_url: st
     assert await languages.said([*program, "keys"], vectors()) == vectors()
 
 
+@needs_node
+async def test_a_receipt_in_javascript(
+    bus: asyncpg.Connection, nats_url: str, rabbit_url: str
+) -> None:
+    program: list[Any] = ["node", javascript() / "agent.mjs"]
+    for number, (url, mode) in enumerate([(nats_url, "binary"), (rabbit_url, "structured")]):
+        wrong = {**activity(f"wrong-{number}"), "data": {}}
+        told = await languages.said(
+            [*program, "ask", url, mode], [activity(f"asked-{number}"), wrong]
+        )
+        letters = await bus.fetch("SELECT reason, error FROM bus.dead_letter ORDER BY created_at")
+        assert told == [{"outcome": "stored"}, {"outcome": "rejected", **letters[number]}]
+        assert await languages.said(
+            [*program, "ask", url, mode], [activity(f"asked-{number}")]
+        ) == [{"outcome": "duplicate"}]
+    assert await bus.fetchval("SELECT count(*) FROM events.log") == 2
+
+
+async def test_an_example_of_every_type_is_stored(bus: asyncpg.Connection, nats_url: str) -> None:
+    """The examples of docs/any-language.md and their like, all types of the catalogue."""
+    async with Publisher(nats_url, source="/tests") as publisher:
+        asked = [
+            await publisher.ask(bus_subject(kind, example), json.dumps(example).encode(), kind.name)
+            for kind in CATALOGUE.types.values()
+            for example in [example_of(kind)]
+        ]
+        told = await asyncio.gather(*asked, return_exceptions=True)
+    assert dict(zip(CATALOGUE.types, told, strict=True)) == dict.fromkeys(
+        CATALOGUE.types, Receipt("stored")
+    )
+    assert await bus.fetchval("SELECT count(*) FROM bus.dead_letter") == 0
+
+
 @needs_go
 async def test_go(bus: asyncpg.Connection, nats_url: str) -> None:
-    program: list[Any] = [languages.go() / "agent"]
+    program: list[Any] = [go() / "agent"]
     assert await languages.said([*program, "send", nats_url], [activity("go"), state(1), state(2)])
     await stored(bus, 3)
     await read_back(program, nats_url)
@@ -149,7 +201,7 @@ async def test_typescript_accepts_every_example_and_rejects_a_wrong_event(tmp_pa
 
     (tmp_path / "right.ts").write_text(program(right, ""))
     (tmp_path / "wrong.ts").write_text(program(wrong, "// @ts-expect-error\n"))
-    tsc = languages.javascript() / "node_modules" / ".bin" / "tsc"
+    tsc = javascript() / "node_modules" / ".bin" / "tsc"
     files = [tmp_path / "right.ts", tmp_path / "wrong.ts"]
     checked = await asyncio.create_subprocess_exec(
         *(tsc, "--noEmit", "--strict", *files), stdout=asyncio.subprocess.PIPE

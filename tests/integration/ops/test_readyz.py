@@ -101,6 +101,7 @@ async def bench(server: EmbeddedNats, database: str, free_port: int) -> AsyncIte
         streams="AGENT_STATE",
         http_port=str(free_port),
         stalled_after=f"{STALLED}s",
+        kv_status_interval="500ms",
         lock_timeout="500ms",
         nack_delay="500ms",
         pool_size="4",

@@ -25,7 +25,17 @@ from tests.support.generated import EventMaker
 
 CATALOGUE = Catalogue.load(("shop_events",))
 WITHOUT_HISTORY = {"messages.message"}
-NOT_KEPT = {"shop.customer_order": {"external_id", "items", "status"}}
+NOT_KEPT = {
+    "shop.customer_order": {"external_id", "items", "status"},
+    "agents.last_checkpoint": {
+        "checkpoint_id",
+        "name",
+        "trigger",
+        "snapshot",
+        "kv_revision",
+        "taken_at",
+    },
+}
 """A typed history has neither names, nor documents, nor the sequences that decide."""
 
 

@@ -422,8 +422,9 @@ async def doubtful(
     """The first offset that a worker reads, and those that a worker may have begun before."""
     async with reading(control, url, pool, start) as reader:
         messages = await reader.read_messages(count)
-    found = [message.offset or 0 for message in messages if message.begun_before]
-    return messages[0].offset or 0, found
+    # Where reading was interrupted, a message may come twice.
+    found = {message.offset or 0 for message in messages if message.begun_before}
+    return messages[0].offset or 0, sorted(found)
 
 
 async def later_than(second: int) -> bool:

@@ -30,7 +30,14 @@ OFFICIAL = Path(__file__).parents[2] / "support" / "asyncapi" / "3.0.0.json"
 BEYOND = ("future", "out_of_window", "lone_surrogate", "subject_mismatch", "too_large", "too_deep")
 """Reasons that no schema can know."""
 
-BEYOND_TEXT = ("digits", "has an exponent", "stands for no time", "got `float`", "written out")
+BEYOND_TEXT = (
+    "digits",
+    "has an exponent",
+    "stands for no time",
+    "got `float`",
+    "written out",
+    "Number out of range",
+)
 """What an error says that is wrong with a number or a time in a way that no schema can know."""
 
 
