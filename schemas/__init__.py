@@ -33,6 +33,11 @@ from penstock.schemas.battles import (
     Placing,
 )
 from penstock.schemas.catalogue import Catalogue
+from penstock.schemas.conversations import (
+    ConversationCleared,
+    ConversationItemRemoved,
+    ConversationItemsAdded,
+)
 from penstock.schemas.event import (
     Address,
     Big,
@@ -67,6 +72,7 @@ from penstock.schemas.identity import (
     ChannelId,
     CheckpointId,
     ConnectionId,
+    ConversationId,
     CurriculumId,
     ExecutionId,
     IdeaId,
@@ -79,7 +85,6 @@ from penstock.schemas.identity import (
     ProjectId,
     RetrainingId,
     RunId,
-    SessionId,
     TaskId,
     ThreadId,
     TraceId,
@@ -168,7 +173,6 @@ from penstock.schemas.penalties import (
     ViolationReviewed,
 )
 from penstock.schemas.rows import MappingError
-from penstock.schemas.sessions import SessionCleared, SessionItemRemoved, SessionItemsAdded
 from penstock.schemas.spans import SpanEnded
 from penstock.schemas.tasks import (
     TaskCreated,
@@ -319,6 +323,10 @@ __all__ = [
     "CognitivePattern",
     "Computed",
     "ConnectionId",
+    "ConversationCleared",
+    "ConversationId",
+    "ConversationItemRemoved",
+    "ConversationItemsAdded",
     "Count",
     "CurriculumDefined",
     "CurriculumId",
@@ -391,10 +399,6 @@ __all__ = [
     "RewardAllocated",
     "RewardRevoked",
     "RunId",
-    "SessionCleared",
-    "SessionId",
-    "SessionItemRemoved",
-    "SessionItemsAdded",
     "Share",
     "SpanEnded",
     "TaskCreated",

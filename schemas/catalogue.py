@@ -33,7 +33,7 @@ BUILT_IN = (
     "penstock.schemas.knowledge",
     "penstock.schemas.learning",
     "penstock.schemas.threads",
-    "penstock.schemas.sessions",
+    "penstock.schemas.conversations",
     "penstock.schemas.spans",
 )
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 STREAMS: Mapping[str, tuple[str, ...]] = {
-    "AGENT_STATE": ("agents", "sessions", "threads"),
+    "AGENT_STATE": ("agents", "sessions", "conversations", "threads"),
     "TASK_EXECUTION": ("tasks", "workflows", "spans"),
     "AGENT_MESSAGES": ("messages", "channels"),
     "COLLABORATION": (

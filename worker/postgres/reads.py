@@ -16,8 +16,8 @@ from msgspec import Raw
 from penstock.schemas.identity import entity_uuid
 from penstock.worker.errors import PenstockError, SinkUnavailable
 from penstock.worker.postgres.agent_state import AgentState, AgentStates
+from penstock.worker.postgres.conversation_reads import conversation_items
 from penstock.worker.postgres.pool import open_pool
-from penstock.worker.postgres.session_reads import session_items
 from penstock.worker.postgres.thread_reads import all_threads, one_thread
 from penstock.worker.sending.reads import Asked, Page, ReadRefused
 from penstock.worker.settings.keys import Settings
@@ -153,7 +153,7 @@ _READS: Mapping[str, Callable[[AgentState, Asked], AsyncGenerator[tuple[str, Ite
     "history": _history,
     "checkpoints": _checkpoints,
     "checkpoint": _checkpoint,
-    "session": session_items,
+    "conversation": conversation_items,
     "thread": one_thread,
     "threads": all_threads,
 }

@@ -37,7 +37,7 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "partitions.policy": ("table_name", ("SELECT",)),
     "partitions.detached": ("table_name", ("SELECT",)),
     "partitions.life": ("table_name", ("SELECT",)),
-    "sessions.v_item": ("session_id", ("SELECT",)),
+    "conversations.v_item": ("conversation_id", ("SELECT",)),
     "threads.v_checkpoint": ("thread_id", ("SELECT",)),
     "agents.stats": ("agent_id", ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }

@@ -12,7 +12,7 @@ from agents.memory.session_settings import resolve_session_limit
 import penstock.sync
 from penstock import Asked, Publisher
 from penstock.integrations.link import Result, Work, store
-from penstock.schemas import SessionCleared, SessionItemRemoved, SessionItemsAdded
+from penstock.schemas import ConversationCleared, ConversationItemRemoved, ConversationItemsAdded
 
 _PAGE = 100
 _EVENT_BYTES = 512 * 1024
@@ -62,7 +62,7 @@ class PenstockSession(SessionABC):
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """Add items at the end; they are stored when this returns."""
         for some in _fitting([_storable(item) for item in items]):
-            event = SessionItemsAdded(session_id=self.session_id, items=some)
+            event = ConversationItemsAdded(conversation_id=self.session_id, items=some)
             await self._call(lambda bus, event=event: store(bus, event))  # type: ignore[misc]
 
     async def pop_item(self) -> TResponseInputItem | None:
@@ -71,17 +71,21 @@ class PenstockSession(SessionABC):
         if not found:
             return None
         (last,) = found
-        removed = SessionItemRemoved(session_id=self.session_id, event_id=last.event_id, n=last.n)
+        removed = ConversationItemRemoved(
+            conversation_id=self.session_id, event_id=last.event_id, n=last.n
+        )
         await self._call(lambda bus: store(bus, removed))
         return cast(TResponseInputItem, last.item)
 
     async def clear_session(self) -> None:
         """Take back all items so far."""
-        await self._call(lambda bus: store(bus, SessionCleared(session_id=self.session_id)))
+        await self._call(
+            lambda bus: store(bus, ConversationCleared(conversation_id=self.session_id))
+        )
 
     async def _page(self, limit: int, after: str | None) -> tuple[list[StoredItem], str | None]:
         asked = Asked(limit=limit, after=after)
-        page = await self._call(lambda bus: bus.read.page("session", self.session_id, asked))
+        page = await self._call(lambda bus: bus.read.page("conversation", self.session_id, asked))
         return [msgspec.json.decode(one, type=StoredItem) for one in page.items], page.next
 
     async def _call(self, work: Work[Result]) -> Result:

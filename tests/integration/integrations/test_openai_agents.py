@@ -139,4 +139,4 @@ async def test_a_trace_never_disturbs_its_run(caplog: pytest.LogCaptureFixture) 
 
 async def test_the_example(url: str, rows: asyncpg.Connection) -> None:
     assert await run_example(url, "support_desk") == (0, ["Your order is on its way."])
-    assert await rows.fetchval("SELECT count(*) FROM sessions.v_item") > 4
+    assert await rows.fetchval("SELECT count(*) FROM conversations.v_item") > 4

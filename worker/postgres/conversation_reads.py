@@ -1,4 +1,4 @@
-"""Reads of sessions: the items of a conversation, the newest first."""
+"""Reads of conversations: their items, the newest first."""
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -14,19 +14,19 @@ from penstock.worker.sending.reads import Asked, ReadRefused
 _AT_ONCE = 20
 _ITEMS = """
 SELECT v.occurred_at, v.event_id::text, v.n, v.item
-FROM sessions.v_item AS v
-WHERE v.session_id = $1
+FROM conversations.v_item AS v
+WHERE v.conversation_id = $1
   AND ($2::timestamptz IS NULL OR (v.occurred_at, v.event_id, v.n) < ($2, $3::uuid, $4::integer))
 ORDER BY v.occurred_at DESC, v.event_id DESC, v.n DESC
 LIMIT $5
 """
 
 
-async def session_items(
+async def conversation_items(
     state: AgentState, asked: Asked
 ) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
-    """The items of the session that the request is about."""
-    given = (entity_uuid("session", state.agent), *_behind(asked), asked.limit + 1)
+    """The items of the conversation that the request is about."""
+    given = (entity_uuid("conversation", state.agent), *_behind(asked), asked.limit + 1)
     async for row in state.connection.cursor(_ITEMS, *given, prefetch=_AT_ONCE):
         moment, event_id, n, item = row
         document = Raw(b"null" if item is None else item)

@@ -1,11 +1,11 @@
-"""Events about sessions: the items of a conversation. The key is the session.
+"""Events about conversations: the items of a conversation. The key is the conversation.
 
-Items are rows that one event makes and none changes; `sessions.v_item` has those that were not
+Items are rows that one event makes and none changes; `conversations.v_item` has those that were not
 taken back.
 """
 
 from penstock.schemas.event import Count, EventData, Json
-from penstock.schemas.identity import AnyId, SessionId
+from penstock.schemas.identity import AnyId, ConversationId
 from penstock.schemas.mapping import (
     EVENT_ID,
     INDEX,
@@ -18,46 +18,46 @@ from penstock.schemas.mapping import (
     event,
 )
 
-SESSION = ("session_id",)
+CONVERSATION = ("conversation_id",)
 
 
 @event(
-    "sessions.items_added",
-    key="session_id",
+    "conversations.items_added",
+    key="conversation_id",
     states=(
         Upsert(
-            table="sessions.session",
-            key=SESSION,
+            table="conversations.conversation",
+            key=CONVERSATION,
             min=("first_at",),
             max=("last_at",),
             once=("external_id",),
             values={"external_id": KEY_TEXT, "first_at": OCCURRED_AT, "last_at": OCCURRED_AT},
         ),
         Upsert(
-            table="sessions.item",
+            table="conversations.item",
             key=("event_id", "n", "occurred_at"),
             each="items",
-            once=("session_id", "item"),
+            once=("conversation_id", "item"),
             values={"event_id": EVENT_ID, "n": INDEX, "occurred_at": OCCURRED_AT, "item": ITEM},
         ),
     ),
 )
-class SessionItemsAdded(EventData, frozen=True, kw_only=True):
+class ConversationItemsAdded(EventData, frozen=True, kw_only=True):
     """A conversation has gone on; items are documents of whoever leads it."""
 
-    session_id: SessionId
+    conversation_id: ConversationId
     items: list[Json]
 
 
 @event(
-    "sessions.item_removed",
-    key="session_id",
-    history=Log("sessions"),
+    "conversations.item_removed",
+    key="conversation_id",
+    history=Log("conversations"),
     states=(
         Upsert(
-            table="sessions.removal",
+            table="conversations.removal",
             key=("event_id", "occurred_at"),
-            once=("session_id", "item_event", "item_n"),
+            once=("conversation_id", "item_event", "item_n"),
             values={
                 "event_id": EVENT_ID,
                 "occurred_at": OCCURRED_AT,
@@ -67,29 +67,29 @@ class SessionItemsAdded(EventData, frozen=True, kw_only=True):
         ),
     ),
 )
-class SessionItemRemoved(EventData, frozen=True, kw_only=True):
+class ConversationItemRemoved(EventData, frozen=True, kw_only=True):
     """An item was taken back: the ``n``-th, from 0, of those that the event added."""
 
-    session_id: SessionId
+    conversation_id: ConversationId
     event_id: AnyId
     n: Count
 
 
 @event(
-    "sessions.cleared",
-    key="session_id",
-    history=Log("sessions"),
+    "conversations.cleared",
+    key="conversation_id",
+    history=Log("conversations"),
     states=(
         Upsert(
-            table="sessions.session",
-            key=SESSION,
+            table="conversations.conversation",
+            key=CONVERSATION,
             max=("cleared_at",),
             once=("external_id",),
             values={"external_id": KEY_TEXT, "cleared_at": OCCURRED_AT},
         ),
     ),
 )
-class SessionCleared(EventData, frozen=True, kw_only=True):
+class ConversationCleared(EventData, frozen=True, kw_only=True):
     """All items so far are taken back; the conversation may begin again."""
 
-    session_id: SessionId
+    conversation_id: ConversationId
