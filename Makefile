@@ -83,6 +83,10 @@ endef
 .venv/.german: .venv/.dev
 	$(call package,/usr/lib/postgresql/*/bin/postgres,postgresql locales)
 
+# A clock that is ahead, for the end of a month.
+.venv/.clock: .venv/.dev
+	$(call package,/usr/lib/*/faketime/libfaketime.so.1,libfaketime)
+
 .PHONY: help demo test lint types imports test-faults bench docs clean
 
 help: ## this list
@@ -109,7 +113,7 @@ types: .venv/.dev ## mypy, strict
 imports: .venv/.dev ## the import rules
 	@$(BIN)/lint-imports --no-cache
 
-test-faults: .venv/.dev ## the long runs: servers killed, stopped, starved
+test-faults: .venv/.dev .venv/.clock ## the long runs: servers killed, stopped, starved
 	@$(BIN)/python -m pytest -m faults $(ARGS)
 
 bench: .venv/.bench .venv/.rabbitmq ## benchmarks; results include date, machine and commit

@@ -1,6 +1,7 @@
 """Results as tables in Markdown."""
 
 from collections.abc import Iterator
+from statistics import median
 
 from rich.box import MARKDOWN
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from benchmarks.measure import Figures
 from benchmarks.session import Compared, Grown, Results, Summary
+from benchmarks.telemetry import Telemetry
 
 _TITLES = {
     "penstock": "Penstock",
@@ -107,6 +109,8 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
         yield "latency from hand-over to commit", _latency(results)
     if results.growth:
         yield "growth", _growth(results.growth)
+    if results.telemetry:
+        yield "samples of metrics", _telemetry(results.telemetry)
     if (startup := _startup(results)) is not None:
         table = Table("start-up", "s", box=MARKDOWN)
         table.add_row("from the start of the process to the first commit", f"{startup:.2f}")
@@ -159,6 +163,22 @@ def _latency(results: Results) -> Table:
             *(f"{ms:.1f}" for ms in (found.p50_ms, found.p99_ms, found.longest_ms)),
             *(f"{ms:.1f}" for ms in (found.paced.confirm_p50_ms, found.paced.confirm_p99_ms)),
         )
+    return table
+
+
+def _telemetry(found: Telemetry) -> Table:
+    rate = found.sent.samples / found.seconds
+    table = Table("what", "figure", box=MARKDOWN)
+    busy = ", ".join(f"{name} {cores:.2f}" for name, cores in found.cores.items())
+    title = f"{rate:,.0f} samples/s beside {found.sent.others / found.seconds:,.0f} heartbeats/s"
+    table.add_row(f"{title}, for {found.seconds:g} s: cores busy", busy)
+    for what, lags in (("samples", found.sample_lags_ms), ("heartbeats", found.other_lags_ms)):
+        said = f"{median(lags):.0f} ms, {max(lags):.0f} ms"
+        table.add_row(f"longest lag of {what} in a second: median, worst", said)
+    for what, figures in (("drained", found.drained), ("COPY of ready rows", found.copied)):
+        cpu = ", ".join(f"{name} {us:.1f}" for name, us in figures.cpu.items())
+        table.add_row(f"{what}: samples/s", f"{figures.events_per_second:,}")
+        table.add_row(f"{what}: µs a sample", cpu)
     return table
 
 

@@ -14,13 +14,16 @@ from benchmarks.measure import Figures
 from benchmarks.queues import COUNT as QUEUED
 from benchmarks.queues import compare_queues
 from benchmarks.servers import Servers, started
+from benchmarks.telemetry import Telemetry, telemetry
 from benchmarks.workloads import WORKLOADS
 from penstock.worker.embedded import ServerFailed
 
-SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth", "partitions")
+SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth", "partitions", "telemetry")
 
 _LATENCY_SECONDS = 6.0
 _QUICK_SECONDS = 3.0
+_TELEMETRY_SECONDS = 60.0
+_LEAST_SECONDS = 5.0
 _GROWTH_ROUNDS = 5
 """Growth has many points, so it takes one round for this many rounds of the ways."""
 
@@ -68,6 +71,7 @@ class Results(msgspec.Struct, kw_only=True):
     compared: dict[str, Compared] = {}
     latency: list[Latency] = []
     growth: list[Grown] = []
+    telemetry: Telemetry | None = None
     troubles: list[str] = []
 
 
@@ -86,6 +90,9 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Results:
             elif section == "partitions":
                 points = await attached(servers, plan.factor, plan.rounds)
                 results.growth += [_grown(point) for point in points]
+            elif section == "telemetry":
+                seconds = max(_LEAST_SECONDS, _TELEMETRY_SECONDS * plan.factor)
+                results.telemetry = await telemetry(servers, seconds, plan.factor)
             elif section == "rabbitmq":
                 await _queues(servers, plan, results)
             else:

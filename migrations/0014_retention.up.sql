@@ -35,6 +35,13 @@ BEGIN ATOMIC
     );
 END;
 
+-- All may, until 0023_telemetry has what is worked out from rows before they go.
+CREATE FUNCTION partitions.needed_from(in_schema text, in_table text) RETURNS timestamptz
+LANGUAGE sql STABLE
+RETURN NULL::timestamptz;
+COMMENT ON FUNCTION partitions.needed_from IS
+    'Rows of this moment and later ones may not be taken out yet; NULL if all may';
+
 CREATE VIEW partitions.life AS
 WITH attached AS (
     SELECT p.schema_name, p.table_name, c.oid AS relation, c.relname::text AS partition_name,
@@ -74,7 +81,12 @@ SELECT
     coalesce(p.archive, true) AS archive,
     coalesce(p.export, false) AS export,
     CASE WHEN p.retention IS NOT NULL
-         THEN greatest(k.upper_bound + p.retention, k.attached_until) END AS expires_at,
+         THEN greatest(
+             k.upper_bound + p.retention,
+             k.attached_until,
+             CASE WHEN k.upper_bound > partitions.needed_from(k.schema_name, k.table_name)
+                  THEN now() + interval '1 hour' END
+         ) END AS expires_at,
     CASE WHEN p.archive THEN k.upper_bound + p.drop_after ELSE k.upper_bound END AS drops_at
 FROM known AS k
 LEFT JOIN partitions.policy AS p USING (schema_name, table_name)

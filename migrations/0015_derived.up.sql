@@ -22,6 +22,7 @@ CREATE INDEX due_key ON bus.due (function, key);
 CREATE TABLE bus.job (
     name       text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]*$'),
     call       text NOT NULL CHECK (call ~ '^[a-z_][a-z0-9_]*[.][a-z_][a-z0-9_]*$'),
+    whole      text CHECK (whole ~ '^[a-z_][a-z0-9_]*[.][a-z_][a-z0-9_]*$'),
     about      text NOT NULL,
     key_kind   text,
     every      interval CHECK (every > interval '0'),
@@ -35,7 +36,10 @@ COMMENT ON TABLE bus.job IS
     'What is worked out from stored rows, by name: for penstock derive and verify, and by the clock';
 COMMENT ON COLUMN bus.job.call IS
     'A function that takes keys, or nothing for all, and returns the names of what it changed';
-COMMENT ON COLUMN bus.job.key_kind IS 'What its keys are ids of, so that they may be given as texts';
+COMMENT ON COLUMN bus.job.whole IS
+    'A function for what call passes over because it did it before; NULL if it passes over nothing';
+COMMENT ON COLUMN bus.job.key_kind IS
+    'What its keys are ids of, so that they may be given as texts; ''hour'' for hours';
 COMMENT ON COLUMN bus.job.every IS 'How often a worker calls it; NULL if events alone ask for it';
 COMMENT ON COLUMN bus.job.last_error IS 'NULL if the last run went well';
 COMMENT ON COLUMN bus.job.mark IS 'How far the function got, for itself';

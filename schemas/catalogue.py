@@ -35,6 +35,14 @@ BUILT_IN = (
     "penstock.schemas.threads",
     "penstock.schemas.conversations",
     "penstock.schemas.spans",
+    "penstock.schemas.organizations",
+    "penstock.schemas.accounts",
+    "penstock.schemas.access",
+    "penstock.schemas.sessions",
+    "penstock.schemas.config",
+    "penstock.schemas.audit",
+    "penstock.schemas.sdlc",
+    "penstock.schemas.telemetry",
 )
 
 

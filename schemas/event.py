@@ -39,6 +39,9 @@ Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Big = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A non-negative number that fits PostgreSQL's bigint: milliseconds, bytes, versions."""
 
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+"""A SHA-256 in small hexadecimal digits: what stands for a secret that does not travel."""
+
 _BYTE = r"(25[0-5]|2[0-4]\d|1?\d?\d)"
 _IPV4 = rf"{_BYTE}(\.{_BYTE}){{3}}"
 

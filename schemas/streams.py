@@ -21,6 +21,18 @@ STREAMS: Mapping[str, tuple[str, ...]] = {
         "patterns",
         "learning",
     ),
+    "PLATFORM": (
+        "orgs",
+        "projects",
+        "users",
+        "access",
+        "apikeys",
+        "config",
+        "audit",
+        "github",
+        "tests",
+    ),
+    "TELEMETRY": ("metrics", "errors", "health", "requests", "alerts"),
 }
 """Stream to domains. A stream is separate where hydration latency or scaling differs."""
 

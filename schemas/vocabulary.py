@@ -327,6 +327,95 @@ class TransferMode(Vocabulary):
     GRADUAL = "gradual"
 
 
+class AccountStatus(Vocabulary):
+    """Whether an account may be used."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class AccountTier(Vocabulary):
+    """What an account or an organization has subscribed to."""
+
+    FREE = "free"
+    PRO = "pro"
+    ENTERPRISE = "enterprise"
+
+
+class MemberRole(Vocabulary):
+    """What a member of an organization or a project is there."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    DEVELOPER = "developer"
+    VIEWER = "viewer"
+
+
+class SessionKind(Vocabulary):
+    """What a session is for."""
+
+    INTERACTIVE = "interactive"
+    API = "api"
+    SYSTEM = "system"
+    BACKGROUND = "background"
+
+
+class Environment(Vocabulary):
+    """Where a setting holds."""
+
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+    TESTING = "testing"
+
+
+class TestStatus(Vocabulary):
+    """How a test went."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class MetricKind(Vocabulary):
+    """What a sample is a reading of."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    TIMER = "timer"
+
+
+class MetricScope(Vocabulary):
+    """What a metric is about."""
+
+    AGENT = "agent"
+    SYSTEM = "system"
+    KNOWLEDGE = "knowledge"
+    PATTERN = "pattern"
+    API = "api"
+    WORKER = "worker"
+
+
+class Severity(Vocabulary):
+    """How bad an error is."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class HealthStatus(Vocabulary):
+    """How well something is."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -355,5 +444,15 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "pairing_status": PairingStatus,
     "embedding_owner": EmbeddingOwner,
     "transfer_mode": TransferMode,
+    "account_status": AccountStatus,
+    "account_tier": AccountTier,
+    "member_role": MemberRole,
+    "session_kind": SessionKind,
+    "environment": Environment,
+    "test_status": TestStatus,
+    "metric_kind": MetricKind,
+    "metric_scope": MetricScope,
+    "severity": Severity,
+    "health_status": HealthStatus,
 }
 """The database's domain of each enumeration."""

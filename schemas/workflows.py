@@ -2,7 +2,7 @@
 
 from penstock.schemas.event import Count, EventData, Json, Moment, Text
 from penstock.schemas.identity import AgentId, ExecutionId, ProjectId, WorkflowId
-from penstock.schemas.mapping import KEY_TEXT, Log, Upsert, event
+from penstock.schemas.mapping import KEY_TEXT, Log, Ref, Upsert, event
 from penstock.schemas.vocabulary import LongText, TaskStatus, WorkflowStatus
 
 DEFINITION = (
@@ -35,6 +35,7 @@ EXECUTION = ("execution_id", "started_at")
             values={"external_id": KEY_TEXT},
         ),
     ),
+    refs=(Ref("project_id", "identity.project"),),
 )
 class WorkflowDefined(EventData, frozen=True, kw_only=True):
     """A workflow was set up or changed; it is stated as a whole.

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aiormq
+import asyncpg
 import pytest
 import pytest_asyncio
 import structlog
@@ -47,6 +48,7 @@ from penstock.worker.rabbitmq.topology import (
     dead_exchange,
     retry_queue,
 )
+from tests.support.clocks import NO_CLOCK
 from tests.support.roles import migrated_by_its_owner
 
 GIVEN_POSTGRES = os.environ.get("PENSTOCK_TEST_POSTGRES_DSN")
@@ -63,6 +65,7 @@ MISSED = {
     "packages; see `python -m tests.support.languages`",
     "packages of Go are not": "TESTS IN GO DID NOT RUN: go cannot get their packages; see "
     "`python -m tests.support.languages`",
+    NO_CLOCK: "THE END OF A MONTH WAS NOT TRIED: apt-get install libfaketime",
     NO_GERMAN: "TESTS WITH GERMAN DID NOT RUN: apt-get install postgresql locales",
 }
 # As the worker logs: structlog alone prints tracebacks with all variables, which takes seconds.
@@ -168,6 +171,14 @@ async def database(postgres_address: str, migrated: str) -> AsyncIterator[str]:
     """A fresh database with all migrations applied."""
     async with fresh_database(postgres_address, migrated) as dsn:
         yield dsn
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the fresh database, as its owner."""
+    found = await asyncpg.connect(database)
+    yield found
+    await found.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

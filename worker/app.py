@@ -3,9 +3,8 @@
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import structlog
 
@@ -17,7 +16,7 @@ from penstock.worker.brokers.ports import Broker, GivenUp, Lent
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.ending import end
 from penstock.worker.errors import TopologyError
-from penstock.worker.lifecycle import patiently, tell
+from penstock.worker.lifecycle import Assembly, patiently, tell
 from penstock.worker.ops.http import NO_PORT, HealthServer, OwnAnswers
 from penstock.worker.ops.monitor import Monitor, Pingable, Read, wait_until_idle
 from penstock.worker.ops.presence import keep_present
@@ -54,7 +53,7 @@ from penstock.worker.settings.keys import Settings
 log = structlog.get_logger()
 
 
-class Worker:
+class Worker(Assembly):
     """Everything that one process runs, opened in order and closed in reverse order."""
 
     def __init__(
@@ -63,10 +62,10 @@ class Worker:
         stopping: asyncio.Event,
         listening: socket.socket | None = None,
     ) -> None:
+        super().__init__()
         self.settings = settings
         self._stopping = stopping
         self._listening = listening
-        self._stack = AsyncExitStack()
         self._metrics = Metrics()
         self._unknown_fields = UnknownFields(self._metrics)
         self._reconcile = asyncio.Event()
@@ -76,17 +75,6 @@ class Worker:
         self._relaying: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._mirrored: tuple[HydratedViews, Mirror] | None = None
         self._hydrator: Hydrator | NotMirrored = NotMirrored()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._open()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
 
     async def _open(self) -> None:
         settings = self.settings

@@ -173,16 +173,16 @@ def replay(settings: Settings, **options: Any) -> int:
 @main.command(cls=SettingsCommand)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--key", "keys", multiple=True, metavar="ID", help="Only this one; may be repeated.")
+@click.option("--from", "since", callback=moment, metavar="TIME", help="Only the hours from then.")
+@click.option("--to", "until", callback=moment, metavar="TIME", help="And only those before then.")
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if something differs.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
-def derive(
-    settings: Settings, names: tuple[str, ...], keys: tuple[str, ...], *, check: bool, **how: bool
-) -> int:
+def derive(settings: Settings, names: tuple[str, ...], **how: Any) -> int:
     """Work derived values out anew, or list what there is if none is named."""
     from penstock.worker.commands import derive as deriving  # noqa: PLC0415
 
-    return asyncio.run(deriving.run(settings, names, keys, check=check, **how))
+    return asyncio.run(deriving.run(settings, names, **how))
 
 
 @main.command("status", cls=SettingsCommand)

@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -50,6 +50,29 @@ def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> Iterator[asyn
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+class Assembly:
+    """What is put together of parts: `_open` enters them on ``_stack`` in order, and they are left
+    in reverse order, also if one of them cannot be opened.
+    """
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+
+    async def _open(self) -> None:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
 
 
 async def set_at_end_of_input(stopping: asyncio.Event) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, Self
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import msgspec
 
@@ -15,6 +15,7 @@ from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.ending import end
 from penstock.worker.errors import PenstockError
+from penstock.worker.lifecycle import Assembly
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer, Sink
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -24,7 +25,7 @@ from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
 from penstock.worker.pipeline.source import Log
-from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
+from penstock.worker.postgres.crash_marks import ReplayCrashMarkers, ended_workers, marked
 from penstock.worker.postgres.due import PostgresDue
 from penstock.worker.postgres.history_log import UNKNOWN, HistoryDecoder, HistoryLog
 from penstock.worker.postgres.mappings import check_mappings
@@ -39,6 +40,8 @@ from penstock.worker.replay.choice import Choice, check_tables
 from penstock.worker.replay.chosen import ChosenSource
 from penstock.worker.replay.file import FileLog
 from penstock.worker.replay.offsets import OffsetSet
+from penstock.worker.replay.outcome import Cannot, Outcome
+from penstock.worker.replay.suspects import Suspects
 from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
@@ -46,32 +49,7 @@ _RENDERED = 8
 """By how much data may grow where PostgreSQL writes its numbers out."""
 
 
-class Cannot(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a history cannot give back of events of ``type``: all of them, or as many as are counted
-    in ``events``. They are in ``stream``, as far as it still has them.
-    """
-
-    type: str
-    what: str
-    stream: str = ""
-    events: int = 0
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay came to. ``number`` is its row of bus.replay, None if nothing was written;
-    ``mended`` has the tables whose sums were set right, with the number of rows.
-    """
-
-    number: int | None
-    account: Account
-    finished: bool
-    seconds: float
-    messages: int
-    mended: dict[str, int]
-    cannot: tuple[Cannot, ...]
-
-
-class Replayer:
+class Replayer(Assembly):
     """One replay into the database of ``target``: opened in order, worked once, closed in reverse
     order. Entering raises PenstockError, in one sentence, and has changed nothing then.
     """
@@ -85,26 +63,15 @@ class Replayer:
         into: str | None = None,
         dry_run: bool = False,
     ) -> None:
+        super().__init__()
         self._settings = settings
         self._target = msgspec.structs.replace(settings, postgres_dsn=into) if into else settings
         self._apart = into is not None
         self._asked = asked
         self._stopping = stopping
         self._dry_run = dry_run
-        self._stack = AsyncExitStack()
         self._metrics = Metrics()
         self._run: Run | None = None
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._open()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
 
     @property
     def total(self) -> int:
@@ -131,9 +98,7 @@ class Replayer:
         self._log = await enter(await self._open_log(asked, choice))
         if not self._dry_run:
             await self._resume()
-        done = OffsetSet(self._run.done if self._run else ())
-        source = ChosenSource(self._log, asked.span(()), choice, done)
-        self._source = await enter(source)
+        await self._choose(choice)
         await self._begin()
 
     async def _open_log(self, asked: Asked, choice: Choice) -> AbstractAsyncContextManager[Log]:
@@ -157,6 +122,23 @@ class Replayer:
             self._log.last = self._run.last
             if isinstance(self._log, HistoryLog):
                 self._log.after = self._run.mark
+
+    async def _choose(self, choice: Choice) -> None:
+        """What is wanted of the log. A run that goes on was ended by a message, perhaps."""
+        target, run = self._target, self._run
+        self._deadly = await ended_workers(self._pool)
+        known, first = self._deadly, 0
+        if run is not None:
+            marks = await marked(self._pool, transport=run.transport, stream=self._name)
+            known, first = known | marks, target.in_flight * target.batch_size
+        done = OffsetSet(run.done if run else ())
+        span, suspects = self._asked.span(()), Suspects(known, first)
+        source = ChosenSource(self._log, span, choice, done, suspects)
+        self._source = await self._stack.enter_async_context(source)
+
+    @property
+    def _name(self) -> str:
+        return self._asked.stream or POSTGRES
 
     def _types(self) -> Iterator[EventType]:
         """The types that are asked for, as far as their histories are concerned."""
@@ -225,9 +207,15 @@ class Replayer:
         return comparing, window
 
     def _pipeline(self, sink: Sink, window: Window, hydrator: Hydrator | NotMirrored) -> Pipeline:
-        target, name = self._target, self._asked.stream or POSTGRES
-        transport = self._run.transport if self._run else ""
-        markers = PostgresCrashMarkers(self._pool, asyncio.Lock(), transport=transport, stream=name)
+        target, name = self._target, self._name
+        markers = ReplayCrashMarkers(
+            self._pool,
+            asyncio.Lock(),
+            transport=self._run.transport if self._run else "",
+            stream=name,
+            known=self._deadly,
+            most=target.max_crashes,
+        )
         return Pipeline(
             self._source,
             self._decoder(window),

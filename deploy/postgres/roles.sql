@@ -94,6 +94,17 @@ BEGIN
 END
 $$;
 
+-- Passwords, second factors and tokens of others are for the authentication service alone. Grant its
+-- role SELECT, INSERT, UPDATE and DELETE on these tables.
+DO $$
+BEGIN
+    IF to_regclass('identity.credential') IS NOT NULL THEN
+        REVOKE ALL ON identity.credential, identity.mfa_device, identity.oauth_token
+            FROM penstock_ingest, penstock_reader, penstock_operator;
+    END IF;
+END
+$$;
+
 -- Penstock's own records. Partitions and positions are tended by functions that act as the owner.
 DO $$
 DECLARE
@@ -110,9 +121,13 @@ BEGIN
         -- What derived values depend on, and when they are worked out, people say.
         REVOKE INSERT, UPDATE ON config.band, config.parameter FROM penstock_ingest;
         REVOKE INSERT ON bus.job FROM penstock_ingest;
+        REVOKE INSERT, UPDATE ON telemetry.rollup_hour, telemetry.rollup_day FROM penstock_ingest;
         GRANT INSERT, UPDATE, DELETE ON config.band, config.parameter TO penstock_operator;
         GRANT UPDATE ON bus.job, bus.due TO penstock_operator;
-        FOR found IN SELECT j.call FROM bus.job AS j LOOP
+        FOR found IN
+            SELECT f.call FROM bus.job AS j, unnest(ARRAY[j.call, j.whole]) AS f (call)
+            WHERE f.call IS NOT NULL
+        LOOP
             EXECUTE format(
                 'GRANT EXECUTE ON FUNCTION %s TO penstock_ingest, penstock_operator', found.call
             );

@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -13,13 +12,6 @@ SEARCH = (
     "SELECT content ->> 'title' FROM knowledge.v_item"
     " WHERE search @@ websearch_to_tsquery('english', $1) ORDER BY 1"
 )
-
-
-@pytest.fixture
-async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
-    found = await asyncpg.connect(database)
-    yield found
-    await found.close()
 
 
 async def store(connection: asyncpg.Connection, *contents: object) -> None:

@@ -1,6 +1,5 @@
 """Rules that every table of the migrated database keeps."""
 
-from collections.abc import AsyncIterator
 from itertools import permutations
 from typing import Any
 
@@ -19,13 +18,6 @@ HISTORIES = {
     if isinstance(kind.spec.history, History | Log | AuditLog)
 }
 STATES = {state.table for kind in CATALOGUE.types.values() for state in kind.states}
-
-
-@pytest.fixture
-async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
-    found = await asyncpg.connect(database)
-    yield found
-    await found.close()
 
 
 async def test_domains_and_enumerations_have_the_same_words(

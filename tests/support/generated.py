@@ -42,7 +42,7 @@ class EventMaker:
 
     def message(self, kind: EventType, number: int) -> Message:
         """A message with a valid event of type ``kind``; ``number`` makes its id unique."""
-        entity = self._rng.choice(self._entities)
+        entity = self._entity(kind)
         body = {
             "specversion": "1.0",
             "id": str(UUID(int=(self._rng.randrange(8) << 64) + number)),
@@ -57,6 +57,14 @@ class EventMaker:
             body["project"] = self._rng.choice(self._entities)
         subject = f"{kind.prefix}{escape(entity)}{kind.suffix}"
         return Message(subject=subject, body=msgspec.json.encode(body))
+
+    def _entity(self, kind: EventType) -> str:
+        """One of the entities, or where keys have a shape, a text of it that stands for one."""
+        entity = self._rng.choice(self._entities)
+        key = field_types(kind.spec.struct)[kind.spec.key]
+        if isinstance(key, inspect.StrType) and key.pattern:
+            return matching(key.pattern, random.Random(entity))
+        return entity
 
     def _data(self, kind: EventType) -> dict[str, Any]:
         """Data that the type takes, its own rules included."""

@@ -21,7 +21,7 @@ INSTALLED = ROOT / ".venv" / "languages"
 
 
 class NoPackages(Exception):
-    """The registry is away or lacks something, or the client is too old. The text is the client's."""
+    """The registry is away or lacks something, or the client is too old; it says what."""
 
 
 def javascript() -> Path:

@@ -1,6 +1,7 @@
 """A table with a column of every kind and an old partition, for retention to take out."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg
 
@@ -8,6 +9,7 @@ from penstock.worker.postgres.life import lives
 from penstock.worker.postgres.retention import Keeper, turn
 from penstock.worker.settings.keys import Settings
 from tests.support.roles import OWNER
+from tests.support.running import settings_for
 
 LONG_AGO = datetime(2020, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)
 TABLE = '"every"."Kind of.rows"'
@@ -52,6 +54,12 @@ CROSS JOIN (VALUES (
     ARRAY['infinity', '-infinity', '4713-01-01 BC', '5874897-12-31', '1970-01-01']::date[]
 )) AS x (words, real, exact, at, naive, day)
 """
+
+
+def keeper_of(database: str, folder: Path) -> Settings:
+    """Settings of who owns the tables and archives them, and waits for no lock for long."""
+    given = {"postgres_dsn": database, "archive_folder": str(folder), "lock_timeout": "300ms"}
+    return settings_for("nats://127.0.0.1:1", database, **given)
 
 
 async def every_kind(connection: asyncpg.Connection, rows: int) -> None:

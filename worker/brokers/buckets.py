@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 
 from penstock.worker.brokers.ports import Bucket
+from penstock.worker.brokers.registry import bucket_module
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.difference import Difference
 from penstock.worker.pipeline.metrics import Metrics
@@ -14,6 +15,11 @@ async def provision(scope: Scope, *, dry_run: bool) -> list[Difference]:
     """Create and correct all buckets; see `Broker.provision`."""
     buckets = (await scope.buckets()).values()
     return [found for bucket in buckets for found in await bucket.provision(dry_run=dry_run)]
+
+
+async def provision_cache(scope: Scope, *, dry_run: bool) -> list[Difference]:
+    """Create and correct the bucket that is for agents alone; workers do without it."""
+    return await bucket_module().provision_cache(scope, dry_run=dry_run)
 
 
 async def open_mirror(scope: Scope, metrics: Metrics, due: asyncio.Event) -> Mirror:

@@ -214,6 +214,9 @@ class BucketModule(Protocol):
     async def open_buckets(self, scope: "Scope", /) -> Mapping[str, Bucket]:
         """Connect by the scope's settings. Buckets by declared name. Raises SourceUnavailable."""
 
+    async def provision_cache(self, scope: "Scope", /, *, dry_run: bool) -> list[Difference]:
+        """Create the bucket that is for agents alone. Raises SourceUnavailable, TopologyError."""
+
 
 class SenderModule(Protocol):
     """The module of a broker's room for the Publisher. It imports nothing that sending does not

@@ -1,6 +1,8 @@
 """``penstock derive``: work derived values out anew, or say which are not right."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import click
 import msgspec
@@ -14,6 +16,51 @@ from penstock.worker.postgres.pool import database
 from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
+HOUR = "hour"
+"""The kind of the keys that are hours, by any moment in them."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What of a job is wanted: some keys, or the hours from ``since`` to ``until``; else all."""
+
+    keys: Sequence[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def everything(self) -> bool:
+        return not self.keys and self.since is None and self.until is None
+
+    def of(self, job: KnownJob) -> list[tuple[str, ...]]:
+        """The keys, as its function takes them. Raises PenstockError."""
+        if job.key_kind == HOUR:
+            return [(text,) for text in (*map(_hour, self.keys), *self._hours())]
+        if self.since is not None or self.until is not None:
+            raise PenstockError(f"{job.name} is not worked out by hours; use --key")
+        kind = job.key_kind
+        return [(key if kind is None else entity_uuid(kind, key),) for key in self.keys]
+
+    def _hours(self) -> Iterator[str]:
+        if self.since is None:
+            if self.until is not None:
+                raise PenstockError("--to needs --from")
+            return
+        until = self.until or datetime.now(UTC)
+        if until <= self.since:
+            raise PenstockError(f"--from {self.since} is not before --to {until}")
+        hour = self.since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        while hour < until:
+            yield hour.isoformat()
+            hour += timedelta(hours=1)
+
+
+def _hour(key: str) -> str:
+    try:
+        found = datetime.fromisoformat(key)
+    except ValueError:
+        raise PenstockError(f"{key!r} is no hour, such as 2026-01-31T12:00Z") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat()
+
 
 class Derived(msgspec.Struct, frozen=True):
     """What of a job changed, or differs from what it should be."""
@@ -25,8 +72,10 @@ class Derived(msgspec.Struct, frozen=True):
 async def run(
     settings: Settings,
     names: Sequence[str],
-    keys: Sequence[str],
     *,
+    keys: Sequence[str],
+    since: datetime | None,
+    until: datetime | None,
     check: bool,
     dry_run: bool,
     as_json: bool,
@@ -36,7 +85,13 @@ async def run(
     """
     if not names and not check:
         return await _show(settings, as_json=as_json)
-    found = await _derive(settings, names, keys, undo=check or dry_run, as_json=as_json)
+    work = partial(derived, settings, undo=check or dry_run, anew=check)
+    found = await _derive(settings, names, Wanted(keys, since, until), work)
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        for one in found:
+            click.echo("".join(_lines(one, undo=check or dry_run)), nl=False)
     return int(check and any(one.keys for one in found))
 
 
@@ -51,23 +106,20 @@ async def _show(settings: Settings, *, as_json: bool) -> int:
 
 
 async def _derive(
-    settings: Settings, names: Sequence[str], keys: Sequence[str], *, undo: bool, as_json: bool
+    settings: Settings,
+    names: Sequence[str],
+    wanted: Wanted,
+    work: Callable[[KnownJob, list[tuple[str, ...]] | None], Awaitable[list[str]]],
 ) -> list[Derived]:
-    """Work out the jobs of these names, or all, for ``keys`` or for all there is, and print what
-    changed; with ``undo`` what would have.
-    """
+    """Do ``work`` with the jobs of these names, or with all."""
     jobs = await _jobs(settings, names)
-    if keys and len(jobs) != 1:
-        raise PenstockError("--key belongs to one NAME; name the one that the keys are of")
+    if not wanted.everything and len(jobs) != 1:
+        raise PenstockError("--key and --from belong to one NAME; name the one they are of")
     found = []
     for job in jobs:
+        keys = None if wanted.everything else wanted.of(job)
         with said(job.name):
-            changed = await derived(settings, job, _keys(job, keys) if keys else None, undo=undo)
-        found.append(Derived(job.name, changed))
-        if not as_json:
-            click.echo("".join(_lines(found[-1], undo=undo)), nl=False)
-    if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+            found.append(Derived(job.name, await work(job, keys)))
     return found
 
 
@@ -80,11 +132,6 @@ async def _jobs(settings: Settings, names: Sequence[str]) -> list[KnownJob]:
             known = ", ".join(jobs)
             raise PenstockError(f"nothing is derived under the name {name!r}; known are {known}")
     return [jobs[name] for name in names or jobs]
-
-
-def _keys(job: KnownJob, keys: Sequence[str]) -> list[tuple[str, ...]]:
-    kind = job.key_kind
-    return [(key if kind is None else entity_uuid(kind, key),) for key in keys]
 
 
 def _lines(found: Derived, *, undo: bool) -> Iterator[str]:

@@ -15,6 +15,7 @@ async def provision(settings: Settings, *, dry_run: bool) -> int:
             found += await broker.provision(dry_run=dry_run)
         if settings.kv:
             found += await buckets.provision(scope, dry_run=dry_run)
+            found += await buckets.provision_cache(scope, dry_run=dry_run)
     for difference in found:
         print(difference)  # noqa: T201  (the command's answer)
     if not found:

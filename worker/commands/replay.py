@@ -11,7 +11,8 @@ from penstock.worker.commands.advancing import advancing
 from penstock.worker.errors import PenstockError
 from penstock.worker.lifecycle import stop_on_signals
 from penstock.worker.replay.asked import FILE, POSTGRES, Asked
-from penstock.worker.replayer import Cannot, Outcome, Replayer
+from penstock.worker.replay.outcome import Cannot, Outcome
+from penstock.worker.replayer import Replayer
 from penstock.worker.settings.keys import Settings
 from penstock.worker.wording import why
 

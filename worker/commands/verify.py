@@ -3,10 +3,9 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Self
 
 import click
 import msgspec
@@ -19,10 +18,12 @@ from penstock.worker.checks.check import Check, Sized
 from penstock.worker.checks.runner import examine
 from penstock.worker.checks.sequences import SequenceCheck
 from penstock.worker.commands.advancing import advancing
+from penstock.worker.commands.derive import HOUR, Wanted
 from penstock.worker.commands.doctor import tell
 from penstock.worker.commands.draining import Drain
 from penstock.worker.commands.said import said
 from penstock.worker.finding import Finding, Verdict
+from penstock.worker.lifecycle import Assembly
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.postgres.checks import StateCheck, of_tables, rebuild
 from penstock.worker.postgres.derived_check import DerivedCheck
@@ -60,30 +61,22 @@ async def verify(
     return int(not clean)
 
 
-class Examination:
+class Examination(Assembly):
     """All checks of one run, over connections that they share."""
 
     def __init__(self, settings: Settings, since: datetime | None) -> None:
+        super().__init__()
         self._settings = msgspec.structs.replace(settings, statement_timeout=_PATIENCE)
         self._since = since
         self._catalogue = Catalogue.load(settings.event_packages)
-        self._stack = AsyncExitStack()
         self._damaged: list[str] = []
 
-    async def __aenter__(self) -> Self:
-        settings = self._settings
+    async def _open(self) -> None:
+        settings, enter = self._settings, self._stack.enter_async_context
         await check_schema(settings, "verify")
-        try:
-            self._pool = await self._stack.enter_async_context(database(settings))
-            await check_mappings(self._pool, self._catalogue)
-            self._scope = await self._stack.enter_async_context(Scope(settings, self._catalogue))
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
+        self._pool = await enter(database(settings))
+        await check_mappings(self._pool, self._catalogue)
+        self._scope = await enter(Scope(settings, self._catalogue))
 
     async def findings(self, *, repair: bool, pause: float) -> AsyncIterator[Finding]:
         """What every check finds, in order: first what others build on, the buckets last."""
@@ -113,8 +106,11 @@ class Examination:
 
     async def _derived(self) -> AsyncIterator[Check]:
         for job in await known_jobs(self._pool):
-            if job.every is None:  # others may be as late as their clock
-                yield DerivedCheck(self._settings, job)
+            if job.every is not None and job.whole is None:
+                continue  # it may be as late as its clock
+            recent = self._since is not None and job.key_kind == HOUR
+            keys = Wanted(since=self._since).of(job) if recent else None
+            yield DerivedCheck(self._settings, job, keys)
 
     async def _sources(self) -> Sequence[str]:
         """The brokers, if all that ever came can be read again there."""

@@ -107,6 +107,11 @@ class Pull:
         """True while the server owes messages or a final status."""
         return self.messages > 0
 
+    @property
+    def flowing(self) -> bool:
+        """True while a request is open that has brought messages."""
+        return self.open and self._delivered
+
     def ask(self, now: float) -> None:
         """Send a request. After a message that was too large: for one message of any size."""
         plan = self._plan
@@ -242,11 +247,14 @@ class Pulls:
 
     async def run_out(self) -> None:
         """While messages flow, let the requests end by themselves. What the server has picked for a
-        request just before its inbox goes reaches nobody, and it sends that once more.
+        request just before its inbox goes reaches nobody, and it sends that once more. Messages may
+        pause: only requests that have brought nothing are left open.
         """
         clock = asyncio.get_running_loop().time
         over, owed = clock() + 2 * self._plan.expires, -1
-        while self.owed not in {0, owed} and clock() < over:
+        while self.owed and clock() < over:
+            if self.owed == owed and not any(pull.flowing for pull in self._pulls):
+                break
             owed = self.owed
             await asyncio.sleep(_QUIET_SECONDS)
 

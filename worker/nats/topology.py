@@ -140,12 +140,14 @@ async def ensure_bucket(
     bucket: str,
     *,
     history: int = 5,
+    max_age: float = 0.0,
     replicas: int = 1,
     asynchronous: bool = False,
     dry_run: bool = False,
 ) -> list[Difference]:
     """Create the stream of a key-value bucket, as nats-py and the ``nats`` command expect it.
 
+    ``max_age`` is in seconds, and unlimited if 0.
     A stream can have either atomic batches (the default) or asynchronous persistence
     (``asynchronous``), which requires a single replica. Raises as `provision` does.
     """
@@ -156,7 +158,7 @@ async def ensure_bucket(
         "retention": "limits",
         "storage": "file",
         "discard": "new",
-        "max_age": 0,
+        "max_age": nanoseconds(max_age),
         "max_bytes": -1,
         "max_msgs": -1,
         "max_msgs_per_subject": history,

@@ -6,7 +6,7 @@ survives wipes it away.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -24,6 +24,11 @@ SELECT $1, $2, digest FROM unnest($3::bytea[]) AS digest ORDER BY digest
 ON CONFLICT (transport, stream, digest)
 DO UPDATE SET attempts = s.attempts + 1, seen_at = now()
 """
+_ENDED_WORKERS = """
+SELECT DISTINCT digest FROM bus.dead_letter
+WHERE reason = 'crashes_workers' AND status <> 'stored' AND digest IS NOT NULL
+"""
+_MARKED = "SELECT digest FROM bus.crash_marker WHERE transport = $1 AND stream = $2"
 _END = """
 DELETE FROM bus.crash_marker WHERE transport = $1 AND stream = $2 AND digest = ANY($3::bytea[])
 """
@@ -72,6 +77,44 @@ class PostgresCrashMarkers:
             with translated():
                 await self._pool.execute(_END, *self._of, wiped)
             self._survived.difference_update(wiped)
+
+
+class ReplayCrashMarkers(PostgresCrashMarkers):
+    """The markers of a replay. What is ``known`` for having ended workers has reached ``most``, so
+    it is never tried.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        alone: asyncio.Lock,
+        *,
+        transport: str,
+        stream: str,
+        known: Collection[bytes],
+        most: int,
+    ) -> None:
+        super().__init__(pool, alone, transport=transport, stream=stream)
+        self._known = known
+        self._most = most
+
+    async def crashes(self, messages: Sequence[Message]) -> list[int]:
+        counts = zip(_digests(messages), await super().crashes(messages), strict=True)
+        return [self._most if digest in self._known else count for digest, count in counts]
+
+
+async def ended_workers(pool: asyncpg.Pool) -> set[bytes]:
+    """The digests of messages that are dead letters because workers did not survive them. Raises
+    Unavailable.
+    """
+    with translated():
+        return {digest for (digest,) in await pool.fetch(_ENDED_WORKERS)}
+
+
+async def marked(pool: asyncpg.Pool, *, transport: str, stream: str) -> set[bytes]:
+    """The digests of messages that have a marker. Raises Unavailable."""
+    with translated():
+        return {digest for (digest,) in await pool.fetch(_MARKED, transport, stream)}
 
 
 def _digests(messages: Sequence[Message]) -> list[bytes]:

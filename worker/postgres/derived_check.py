@@ -1,6 +1,6 @@
 """What `penstock verify` asks of derived values."""
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 from penstock.worker.checks.check import Suspect, Suspects
 from penstock.worker.postgres.jobs import KnownJob, derived
@@ -15,13 +15,17 @@ class DerivedCheck:
     steady = False
     lag = 0.0
 
-    def __init__(self, settings: Settings, job: KnownJob) -> None:
+    def __init__(
+        self, settings: Settings, job: KnownJob, keys: Sequence[Sequence[str]] | None = None
+    ) -> None:
+        """``keys`` are those to look at; None means all."""
         self.name = f"derived values of {job.name}"
         self._settings = settings
         self._job = job
+        self._keys = keys
 
     async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
-        for name in await derived(self._settings, self._job, None, undo=True):
+        for name in await derived(self._settings, self._job, self._keys, undo=True, anew=True):
             if among is None or name in among:
                 yield Suspect(
                     name,
@@ -32,4 +36,4 @@ class DerivedCheck:
                 )
 
     async def mend(self, wrong: Suspects) -> None:  # noqa: ARG002  (it works out all that differ)
-        await derived(self._settings, self._job, None, undo=False)
+        await derived(self._settings, self._job, self._keys, undo=False)

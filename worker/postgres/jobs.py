@@ -16,8 +16,8 @@ from penstock.worker.postgres.pool import connection_apart
 from penstock.worker.settings.keys import Settings
 
 _ALL = """
-SELECT name, call, about, key_kind, extract(epoch FROM every)::float8 AS every, enabled, last_run,
-       last_ms, last_error
+SELECT name, call, whole, about, key_kind, extract(epoch FROM every)::float8 AS every, enabled,
+       last_run, last_ms, last_error
 FROM bus.job ORDER BY name
 """
 _DUE = """
@@ -48,10 +48,13 @@ GROUP BY function ORDER BY function
 
 
 class KnownJob(msgspec.Struct, frozen=True):
-    """A row of `bus.job`. ``every`` is in seconds, None if only events or people ask for it."""
+    """A row of `bus.job`. ``every`` is in seconds, None if only events or people ask for it.
+    ``whole`` is a function for what ``call`` passes over because it did it before, if it does.
+    """
 
     name: str
     call: str
+    whole: str | None
     about: str
     key_kind: str | None
     every: float | None
@@ -109,23 +112,32 @@ def _ms(begun: float) -> int:
 
 
 async def derived(
-    settings: Settings, job: KnownJob, keys: Sequence[Sequence[str]] | None, *, undo: bool
+    settings: Settings,
+    job: KnownJob,
+    keys: Sequence[Sequence[str]] | None,
+    *,
+    undo: bool,
+    anew: bool = False,
 ) -> list[str]:
     """Work a job out for ``keys``, or for all there is, in one transaction that may take any time.
-    Returns the names of what changed; with ``undo`` nothing stays changed. Raises SinkUnavailable,
-    RowRejected.
+    Returns the names of what changed; with ``undo`` nothing stays changed. With ``anew``, what is
+    still to come is none of it, where the clock brings it. Raises SinkUnavailable, RowRejected.
     """
     async with connection_apart(settings, hurried=False) as connection:
         with translated():
             work = connection.transaction()
             await work.start()
             try:
-                found = await work_out(connection, job.call, keys)
+                found = []
+                if job.whole is not None and not anew:
+                    found += await work_out(connection, job.call, None)
+                call = job.call if keys is not None else job.whole or job.call
+                found += await work_out(connection, call, keys)
             except BaseException:
                 await work.rollback()
                 raise
             await (work.rollback() if undo else work.commit())
-    return found
+    return list(dict.fromkeys(found))
 
 
 async def derive_findings(pool: asyncpg.Pool) -> list[Finding]:

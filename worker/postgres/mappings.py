@@ -11,10 +11,10 @@ import asyncpg
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.columns import Written, written
-from penstock.schemas.event_type import EventType, Rows
+from penstock.schemas.event_type import EventType, Rows, State
 from penstock.worker.errors import MigrationError
 from penstock.worker.postgres.errors import translated
-from penstock.worker.postgres.tables import Column, Table, read_tables
+from penstock.worker.postgres.tables import Check, Column, Table, read_tables
 
 _TEXTS = {"text", "character varying", "character", "name"}
 _WHOLE = {"smallint", "integer", "bigint"}
@@ -74,7 +74,7 @@ async def misfits(pool: asyncpg.Pool, catalogue: Catalogue) -> list[str]:
     with translated():
         tables = await read_tables(pool, sorted(names))
         missing = [name for (name,) in await pool.fetch(_NO_FUNCTION, list(catalogue.derived))]
-    found = dict.fromkeys(_all(kinds, tables))
+    found = dict.fromkeys([*_all(kinds, tables), *_judged(catalogue, tables)])
     return [
         *(f"{problem} ({_users(kinds, table)})" for table, problem in found),
         *(f"{name}: no such function, which a Derive names; {_CREATE}" for name in missing),
@@ -156,6 +156,25 @@ def _of_state(table: Table, key: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         yield table.name, _no_policy(table)
 
 
+def _judged(catalogue: Catalogue, tables: dict[str, Table]) -> Iterator[tuple[str, str]]:
+    """Of events that come together only the result is written, so no constraint may judge what
+    they change. Rows that one event makes are written as it says.
+    """
+    for kind in catalogue.types.values():
+        for state in kind.states:
+            if state.table in tables and state.table not in catalogue.made:
+                changed = _changed(state)
+                for check in tables[state.table].checks:
+                    if check.columns & changed:
+                        yield state.table, _judges(state.table, check)
+
+
+def _changed(state: State) -> set[str]:
+    """The columns of a row beside its key."""
+    groups = [group for group, _ in state.groups]
+    return {name for one in groups for name in (*one.columns, *one.guard)} - set(state.key_columns)
+
+
 def _of_history(rows: Rows, tables: dict[str, Table]) -> Iterator[tuple[str, str]]:
     table, parts = tables[rows.table], tables.get(rows.relation)
     if set(rows.key) <= set(table.columns) and frozenset(rows.key) not in table.keys:
@@ -171,6 +190,14 @@ def _of_history(rows: Rows, tables: dict[str, Table]) -> Iterator[tuple[str, str
 
 def _no_key(table: str, key: tuple[str, ...]) -> str:
     return f"{table}: no primary key on ({', '.join(key)}), by which rows are found; add it"
+
+
+def _judges(table: str, check: Check) -> str:
+    return (
+        f"{table}: constraint {check.name}, {check.text}: whether it refuses an event depends on "
+        "what comes together; drop it, and let the struct refuse the event, by Meta of a field or "
+        "by __post_init__"
+    )
 
 
 def _no_part(rows: Rows) -> str:

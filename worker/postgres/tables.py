@@ -17,6 +17,14 @@ class Column(msgspec.Struct, frozen=True):
     deterministic: bool
 
 
+class Check(msgspec.Struct, frozen=True):
+    """A CHECK constraint: ``text`` is its SQL, ``columns`` are those that it looks at."""
+
+    name: str
+    text: str
+    columns: frozenset[str]
+
+
 class Table(msgspec.Struct, frozen=True):
     """``keys`` are the sets of columns that a row can be found by. ``partitioned`` is True if
     partitions have to be made as time goes by, ``policy`` the column that `partitions.policy` names
@@ -28,6 +36,7 @@ class Table(msgspec.Struct, frozen=True):
     policy: str | None
     columns: dict[str, Column]
     keys: set[frozenset[str]]
+    checks: list[Check]
 
 
 _TABLES = """
@@ -64,6 +73,19 @@ WHERE n.nspname || '.' || c.relname = ANY($1::text[])
   AND i.indpred IS NULL AND i.indexprs IS NULL
 GROUP BY i.indexrelid, 1
 """
+_CHECKS = """
+SELECT n.nspname || '.' || c.relname AS relation, k.conname, pg_get_constraintdef(k.oid) AS text,
+       array_agg(a.attname::text) AS columns
+FROM pg_constraint k
+JOIN pg_class c ON c.oid = k.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    AND (a.attnum = ANY (k.conkey) OR 0 = ANY (k.conkey)) -- 0 stands for the whole row
+WHERE n.nspname || '.' || c.relname = ANY($1::text[]) AND k.contype = 'c'
+  AND pg_get_constraintdef(k.oid) NOT LIKE '% NOT ENFORCED'
+GROUP BY k.oid, 1, 2, 3
+ORDER BY 1, 2
+"""
 
 
 _ROWS = """
@@ -87,7 +109,7 @@ async def rows_about(pool: asyncpg.Pool, names: Sequence[str]) -> int:
 async def read_tables(pool: asyncpg.Pool, names: Sequence[str]) -> dict[str, Table]:
     """Those of the tables that there are. Raises the driver's errors."""
     found = {
-        name: Table(name, bool(partitioned), policy, {}, set())
+        name: Table(name, bool(partitioned), policy, {}, set(), [])
         for name, partitioned, policy in await pool.fetch(_TABLES, names)
     }
     for relation, name, *said in await pool.fetch(_COLUMNS, names):
@@ -96,4 +118,7 @@ async def read_tables(pool: asyncpg.Pool, names: Sequence[str]) -> dict[str, Tab
     for relation, columns in await pool.fetch(_KEYS, names):
         if relation in found:
             found[relation].keys.add(frozenset(columns))
+    for relation, name, text, columns in await pool.fetch(_CHECKS, names):
+        if relation in found:
+            found[relation].checks.append(Check(name, text, frozenset(columns)))
     return found

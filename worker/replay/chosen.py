@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from penstock.worker.ending import end
@@ -11,19 +12,24 @@ from penstock.worker.pipeline.ports import Message
 from penstock.worker.pipeline.source import Log, Span
 from penstock.worker.replay.choice import Choice
 from penstock.worker.replay.offsets import OffsetSet
+from penstock.worker.replay.suspects import Suspects
 
 _LOOK_SECONDS = 0.1
+_AGAIN_SECONDS = 1.0
+"""How long a message waits that came again while it is in work."""
 _NOTHING = Message(subject="", body=b"")
 
 
 class ChosenSource:
     """Hands out of ``log`` what lies in ``span``, is of ``choice`` and not ``done`` yet. It stops
-    by itself when all of that is settled.
+    by itself when all of that is settled. What may end the process, ``suspects`` marks.
 
     ``seen`` counts the messages that were read, wanted or not.
     """
 
-    def __init__(self, log: Log, span: Span, choice: Choice, done: OffsetSet) -> None:
+    def __init__(
+        self, log: Log, span: Span, choice: Choice, done: OffsetSet, suspects: Suspects
+    ) -> None:
         self.name = log.name
         self.transport = log.transport
         self.seen = self.wanted = 0
@@ -31,7 +37,9 @@ class ChosenSource:
         self._until = span.until.timestamp() if span.until else None
         self._choice = choice
         self._done = done
+        self._suspects = suspects
         self._unsettled: set[int] = set()
+        self._in_work: set[int] = set()
         self._passed: int | None = None
         self._looking: asyncio.Task[None] | None = None
         self._first: Batch | None = None
@@ -61,18 +69,21 @@ class ChosenSource:
     async def _next(self) -> Batch:
         while batch := await self._log.fetch():
             self.seen += len(batch)
-            wanted = list(filter(self._wants, batch.messages))
-            self._unsettled.update([one.offset for one in wanted if one.offset is not None])
+            again, fresh = _apart(batch.messages, self._is_in_work)
+            if again:
+                await batch.part(again).nack(_AGAIN_SECONDS)
             if self._passed is None:
                 self._passed = next(filter(self._ends, batch.messages), _NOTHING).offset
-            if len(wanted) < len(batch):
-                kept = set(map(id, wanted))
-                await batch.part([one for one in batch.messages if id(one) not in kept]).ack()
+            wanted, other = _apart(fresh, self._wants)
+            if other:
+                await batch.part(other).ack()
             if wanted:
                 self.wanted += len(wanted)
+                self._begin(wanted)
                 size = sum([message.size for message in wanted])
-                messages = wanted if len(wanted) < len(batch) else batch.messages
-                return Batch(messages, size, self, epoch=batch.epoch)
+                marked = self._suspects.mark(wanted)  # on these objects: no column says it
+                whole = len(wanted) == len(batch) and not marked
+                return Batch(batch.messages if whole else wanted, size, self, epoch=batch.epoch)
         return batch
 
     async def ack(self, batch: Batch) -> None:
@@ -80,10 +91,23 @@ class ChosenSource:
             if message.offset is not None:
                 self._done.add(message.offset)
                 self._unsettled.discard(message.offset)
+                self._in_work.discard(message.offset)
         await self._log.ack(batch)
 
     async def nack(self, batch: Batch, delay: float) -> None:
+        self._in_work.difference_update([one.offset for one in batch.messages])
         await self._log.nack(batch, delay)
+
+    def _begin(self, messages: Sequence[Message]) -> None:
+        offsets = [one.offset for one in messages if one.offset is not None]
+        self._unsettled.update(offsets)
+        self._in_work.update(offsets)
+
+    def _is_in_work(self, message: Message) -> bool:
+        """Whether it came again too early, as after its consumer was lost: it must not be counted
+        twice, nor settled before the first one is.
+        """
+        return message.offset in self._in_work
 
     def _wants(self, message: Message) -> bool:
         return (
@@ -115,3 +139,13 @@ class ChosenSource:
                 if await self._log.over(self._passed):
                     break
         self._log.stop()
+
+
+def _apart(
+    messages: Sequence[Message], wanted: Callable[[Message], bool]
+) -> tuple[list[Message], list[Message]]:
+    """The messages that are wanted, and the others."""
+    found: tuple[list[Message], list[Message]] = ([], [])
+    for message in messages:
+        found[not wanted(message)].append(message)
+    return found

@@ -16,9 +16,9 @@ from penstock.worker.commands.requeue import Correction, requeue
 from penstock.worker.errors import PenstockError
 from penstock.worker.postgres.letter_box import Filter
 from penstock.worker.settings.keys import Settings
-from tests.conftest import empty_nats, empty_rabbit, fresh_database
+from tests.conftest import fresh_database
 from tests.integration.pipeline.test_malformed import BAD, HEARTBEAT, body, heartbeat
-from tests.support.carriers import Carrier, Nats, RabbitMq, Sent
+from tests.support.carriers import Carrier, Sent
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
@@ -99,23 +99,10 @@ class Bench(NamedTuple):
     database: asyncpg.Connection
 
 
-@pytest.fixture(scope="module", params=["nats", "rabbitmq"])
-def rabbit_carries(request: pytest.FixtureRequest) -> str | None:
-    """The address of RabbitMQ if it carries the events."""
-    if request.param == "nats":
-        return None
-    return str(request.getfixturevalue("rabbit_address"))
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def working(
-    rabbit_carries: str | None, nats_address: str, postgres_address: str, migrated: str
+    carrier: Carrier, nats_address: str, postgres_address: str, migrated: str
 ) -> AsyncIterator[Bench]:
-    await empty_nats(nats_address)
-    carrier: Carrier = Nats(nats_address)
-    if rabbit_carries is not None:
-        await empty_rabbit(rabbit_carries)
-        carrier = RabbitMq(rabbit_carries)
     async with fresh_database(postgres_address, migrated) as dsn:
         connection = await asyncpg.connect(dsn)
         settings = settings_for(nats_address, dsn, **carrier.settings)

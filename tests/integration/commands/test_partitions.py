@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,27 +25,18 @@ from tests.support.partitions import (
     TABLE,
     contents,
     every_kind,
+    keeper_of,
     old_heartbeats,
     place,
     step,
 )
-from tests.support.running import settings_for
 
 ROWS = 3_210
 
 
 @pytest.fixture
-async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
-    found = await asyncpg.connect(database)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
 def settings(database: str, tmp_path: Path) -> Settings:
-    folder = str(tmp_path / "archive")
-    given = {"postgres_dsn": database, "archive_folder": folder, "lock_timeout": "300ms"}
-    return settings_for("nats://127.0.0.1:1", database, **given)
+    return keeper_of(database, tmp_path / "archive")
 
 
 def penstock(settings: Settings, *arguments: str) -> tuple[int, Any]:

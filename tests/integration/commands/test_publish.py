@@ -155,7 +155,7 @@ async def test_with_receipts_each_event_is_told_of(
     ]
     first, second = error.getvalue().splitlines()
     assert first == second
-    assert first.startswith("line 2: rejected: bad_data: ")
+    assert first.startswith("line 2: rejected: invalid_data: ")
 
 
 async def test_a_rate_is_kept(nats_url: str, tmp_path: Path) -> None:

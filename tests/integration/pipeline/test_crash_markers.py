@@ -8,15 +8,19 @@ import msgspec
 import nats
 import pytest
 
+from penstock.worker.commands.requeue import Correction, requeue
 from penstock.worker.embedded import EmbeddedPostgres
 from penstock.worker.errors import Unavailable
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
+from penstock.worker.postgres.letter_box import Filter
 from penstock.worker.postgres.pool import open_pool
+from penstock.worker.settings.keys import Settings
 from tests.integration.pipeline.test_malformed import HEARTBEAT, TASK, body
 from tests.support.carriers import Carrier, Nats, RabbitMq
 from tests.support.roles import migrated_by_its_owner
-from tests.support.waiting import until
+from tests.support.running import running, settings_for
+from tests.support.waiting import PATIENCE, until
 from tests.support.workers import WorkerProcess, environment
 
 _DEADLY = """
@@ -29,6 +33,8 @@ decode, commit = Decoder.decode, Committer.commit
 def deadly(self, messages):
     if any(b"deadly" in message.body for message in messages):
         os._exit(9)
+    if any(b"faulty" in message.body for message in messages):
+        raise RuntimeError("a fault of our own")
     return decode(self, messages)
 
 async def slow(self, batch):
@@ -38,8 +44,8 @@ async def slow(self, batch):
 Decoder.decode, Committer.commit = deadly, slow
 main()
 """
-"""A worker that dies of certain messages, as it would of one that takes all memory, and needs long
-for others."""
+"""A worker that dies of certain messages, as it would of one that takes all memory, fails at others
+by an error of its own, and needs long for others."""
 
 
 def slow() -> bytes:
@@ -47,10 +53,12 @@ def slow() -> bytes:
 
 
 async def counts(dsn: str) -> tuple[int, list[str]]:
-    """Stored heartbeats, and the reasons of the dead letters."""
+    """Stored heartbeats, and the reasons of the dead letters that are not stored since."""
     connection = await asyncpg.connect(dsn)
     stored = await connection.fetchval("SELECT count(*) FROM agents.heartbeat")
-    letters = await connection.fetch("SELECT reason FROM bus.dead_letter")
+    letters = await connection.fetch(
+        "SELECT reason FROM bus.dead_letter WHERE status <> 'stored' ORDER BY reason"
+    )
     await connection.close()
     return stored, [row[0] for row in letters]
 
@@ -89,21 +97,35 @@ async def lives(worker: WorkerProcess) -> int:
     raise AssertionError("it dies for ever")
 
 
-async def test_a_message_that_ends_workers_becomes_a_dead_letter(
+async def all_requeued(settings: Settings) -> int:
+    """The exit code of sending every letter again as it came."""
+    return await requeue(
+        settings, Filter(), Correction(), wait=PATIENCE, dry_run=False, as_json=True
+    )
+
+
+async def test_what_workers_fail_at_becomes_letters_and_is_stored_once_they_are_mended(
     way: Way, nats_address: str, database: str, tmp_path: Path
 ) -> None:
     settings = environment(nats_address, database, max_crashes="2", **way.settings)
-    deadly = body(source="deadly")
+    deadly, faulty = body(source="deadly"), body(source="faulty")
     async with WorkerProcess(settings, tmp_path / "log", program=("-c", _DEADLY)) as worker:
         assert await lives(worker) == 0
-        await way.carrier.publish([(HEARTBEAT, one, {}) for one in (body(), deadly, body())])
+        await way.carrier.publish(
+            [(HEARTBEAT, one, {}) for one in (body(), deadly, faulty, body())]
+        )
         # In another queue, and in work whenever the worker dies: it must not be taken for guilty.
         await way.carrier.publish([(TASK, slow(), {})])
         assert await lives(worker) >= 2
         await way.carrier.publish([(HEARTBEAT, body(), {})])
         assert await lives(worker) == 0
-    assert await counts(database) == (3, ["crashes_workers"])
+    assert await counts(database) == (3, ["crashes_workers", "internal_error"])
     assert await left_in(database) == (1, 0)
+    mended = settings_for(nats_address, database, **way.settings)
+    async with running(mended):
+        operator = msgspec.structs.replace(mended, postgres_dsn=database)
+        assert await all_requeued(operator) == 0
+    assert await counts(database) == (5, [])
 
 
 async def test_a_marker_that_postgresql_did_not_delete_is_no_crash(database: str) -> None:

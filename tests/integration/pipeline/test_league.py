@@ -1,6 +1,5 @@
 """The example that uses every word of the mapping language: published, written, and made again."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -39,13 +38,6 @@ ANN, BOB = entity_uuid("agent", "ann"), entity_uuid("agent", "bob")
 async def settings(nats_url: str, database: str) -> Settings:
     await migrated_by_its_owner(database, [PACKAGE])
     return settings_for(nats_url, database, event_packages=PACKAGE)
-
-
-@pytest.fixture
-async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
-    found = await asyncpg.connect(database)
-    yield found
-    await found.close()
 
 
 def played(number: int, *ranking: Placing) -> MatchPlayed:

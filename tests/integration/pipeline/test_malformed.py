@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from penstock.worker.app import Worker
 from penstock.worker.pipeline.ports import NO_HEADERS
-from tests.conftest import empty_nats, empty_rabbit, fresh_database
-from tests.support.carriers import Carrier, Nats, RabbitMq, Sent
+from tests.conftest import fresh_database
+from tests.support.carriers import Carrier, Sent
 from tests.support.rows import clear
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
@@ -160,24 +160,11 @@ class Bench:
         return await self.database.fetch("SELECT * FROM bus.dead_letter")
 
 
-@pytest.fixture(scope="module", params=["nats", "rabbitmq"])
-def rabbit_carries(request: pytest.FixtureRequest) -> str | None:
-    """The address of RabbitMQ if it carries the events."""
-    if request.param == "nats":
-        return None
-    return str(request.getfixturevalue("rabbit_address"))
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def working(
-    rabbit_carries: str | None, nats_address: str, postgres_address: str, migrated: str
+    carrier: Carrier, nats_address: str, postgres_address: str, migrated: str
 ) -> AsyncIterator[Bench]:
     """One worker for all tests of a broker: starting it takes longer than they do."""
-    await empty_nats(nats_address)
-    carrier: Carrier = Nats(nats_address)
-    if rabbit_carries is not None:
-        await empty_rabbit(rabbit_carries)
-        carrier = RabbitMq(rabbit_carries)
     async with fresh_database(postgres_address, migrated) as dsn:
         connection = await asyncpg.connect(dsn)
         async with running(settings_for(nats_address, dsn, **carrier.settings)) as worker:

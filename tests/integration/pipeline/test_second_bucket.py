@@ -58,14 +58,14 @@ async def test_each_row_goes_to_the_bucket_of_its_view(
     assert await one_worker.run(settings, until_idle=1.0) == 0
 
     chats = {"s=201": {"step": 2}}
-    assert await held(stream, "SESSION_DATA") == chats
+    assert await held(stream, "CHAT_DATA") == chats
     agents = await expected_bucket(settings.postgres_dsn)
     assert len(agents) == 2
     assert await bucket(settings.nats_url, settings.kv_bucket) == agents
 
-    await stream.delete_key_value("SESSION_DATA")
+    await stream.delete_key_value("CHAT_DATA")
     assert await hydrate(settings, None) == 0
-    assert await held(stream, "SESSION_DATA") == chats
+    assert await held(stream, "CHAT_DATA") == chats
 
 
 async def test_a_worker_makes_again_the_one_bucket_that_is_missing(
@@ -75,16 +75,16 @@ async def test_a_worker_makes_again_the_one_bucket_that_is_missing(
     async with Publisher(settings.nats_url, source="/tests") as bus:
         await bus.publish(ChatSaved(chat_id="s-1", data=1))
         assert await one_worker.run(settings, until_idle=1.0) == 0
-        await stream.delete_key_value("SESSION_DATA")
-        await asyncio.wait_for(_gone(stream, "SESSION_DATA"), 10)
+        await stream.delete_key_value("CHAT_DATA")
+        await asyncio.wait_for(_gone(stream, "CHAT_DATA"), 10)
         await bus.publish(ChatSaved(chat_id="s-2", data=2))
     assert await one_worker.run(settings, until_idle=1.0) == 0
-    assert await held(stream, "SESSION_DATA") == {"s-1": 1, "s-2": 2}
+    assert await held(stream, "CHAT_DATA") == {"s-1": 1, "s-2": 2}
 
 
 UNSHOWABLE = """
 CREATE OR REPLACE VIEW chats.kv_chat AS
-SELECT 'SESSION_DATA'::text AS bucket, c.external_id AS key, true AS live,
+SELECT 'CHAT_DATA'::text AS bucket, c.external_id AS key, true AS live,
        jsonb_build_array(c.version) AS guard,
        json_build_object('val', 6 / (c.data::text)::int, 'g', ARRAY[c.version])::text AS value,
        c.chat_id
@@ -105,16 +105,16 @@ async def test_a_key_that_cannot_be_shown_costs_nobody_else_anything(
     async with running(settings) as worker:
         await until(lambda: connection.fetchval("SELECT count(*) = 4 FROM chats.chat"))
         await until(lambda: drained(stream))
-        left_out = ("penstock_kv_left_out_total", {"bucket": "SESSION_DATA"})
+        left_out = ("penstock_kv_left_out_total", {"bucket": "CHAT_DATA"})
         assert worker._metrics.registry.get_sample_value(*left_out)
 
     assert await connection.fetchval("SELECT count(*) FROM bus.dead_letter") == 0
     shown: dict[str, object] = {"s-1": 6, "s-2": 3, "s-3": 2}
-    assert await held(stream, "SESSION_DATA") == shown
+    assert await held(stream, "CHAT_DATA") == shown
     await connection.execute("UPDATE chats.chat SET data = '6' WHERE data = '0'")
     await connection.close()
     assert await hydrate(settings, None) == 0
-    assert await held(stream, "SESSION_DATA") == {**shown, "s-0": 1}
+    assert await held(stream, "CHAT_DATA") == {**shown, "s-0": 1}
 
 
 async def drained(stream: JetStreamContext) -> bool:

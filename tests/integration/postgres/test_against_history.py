@@ -35,8 +35,11 @@ NOT_KEPT = {
         "kv_revision",
         "taken_at",
     },
+    "identity.api_key": {"last_used"},
 }
-"""A typed history has neither names, nor documents, nor the sequences that decide."""
+"""A typed history has neither names, nor documents, nor the sequences that decide; uses of a key
+have none.
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

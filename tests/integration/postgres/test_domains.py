@@ -3,23 +3,16 @@ covers.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
-from uuid import UUID
 
 import asyncpg
 import msgspec
 import pytest
 
-from penstock.schemas.catalogue import Catalogue
-from penstock.schemas.event import Event
-from penstock.schemas.identity import entity_uuid, escape
-from penstock.worker.pipeline.decode import Decoder, Window
-from penstock.worker.pipeline.ports import DeadLetter, Message
+from penstock.schemas.identity import entity_uuid
+from penstock.worker.pipeline.ports import DeadLetter
 from penstock.worker.postgres.pool import open_pool
-from penstock.worker.postgres.sink import PostgresSink
-from tests.support.batches import stored_as
+from tests.support.written import outcome, store, write
 
-CATALOGUE = Catalogue.load()
 FIRST, SECOND = entity_uuid("idea", "i-1"), entity_uuid("idea", "i-2")
 GO_ZERO = "0001-01-01T00:00:00Z"
 """What Go sends where it means that there is no time."""
@@ -30,33 +23,6 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
     found = await open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="test")
     yield found
     await found.close()
-
-
-def outcome(number: int, kind: str, subject: str, data: dict[str, Any]) -> Event | DeadLetter:
-    domain, _, verb = kind.partition(".")
-    body = {
-        "specversion": "1.0",
-        "id": str(UUID(int=number)),
-        "source": "/test",
-        "type": kind,
-        "subject": subject,
-        "time": f"2026-01-01T00:00:{number:02}Z",
-        "data": data,
-    }
-    sent = Message(subject=f"{domain}.{escape(subject)}.{verb}", body=msgspec.json.encode(body))
-    window = Window(CATALOGUE, {}, past="unlimited")
-    (found,) = Decoder(CATALOGUE, window, max_bytes=1 << 20).decode([sent])
-    return found
-
-
-async def write(pool: asyncpg.Pool, *sent: tuple[str, str, dict[str, Any]], begin: int = 0) -> None:
-    """A batch of events a second apart, the first of them after ``begin`` seconds."""
-    found = [outcome(begin + number, *one) for number, one in enumerate(sent)]
-    events = [one for one in found if isinstance(one, Event)]
-    assert len(events) == len(found), found
-    sink = PostgresSink(pool, CATALOGUE, worker_id="test")
-    await sink.prepare()
-    await sink.write(stored_as(events))
 
 
 async def test_ideas_meet_by_their_text_and_by_their_uuid(pool: asyncpg.Pool) -> None:
@@ -166,3 +132,97 @@ async def test_an_embedding_finds_its_owner_and_its_history_is_clipped(pool: asy
     assert set(msgspec.json.decode(kept)) == {"owner_kind", "model", "omitted"}
     used = "SELECT usage_count, success_count, duration_sum_ms FROM knowledge.pattern"
     assert [tuple(row) for row in await pool.fetch(used)] == [(2, 1, 10**12 + 5)]
+
+
+async def test_the_results_of_a_suite_come_in_several_events_and_the_first_of_a_test_stays(
+    pool: asyncpg.Pool,
+) -> None:
+    run = "2026-01-01T00:00:00Z"
+    reports = [
+        [{"name": "a", "status": "passed", "duration_ms": 5}, {"name": "b", "status": "skipped"}],
+        [{"name": "a", "status": "failed", "path": "t.py", "error": "x", "stack": "y"}],
+        [{"name": "a", "status": "failed"}, {"name": "a", "status": "skipped"}],
+        [{"name": "c" * 255, "path": "\U0001f680" * 255, "status": "passed"}],
+    ]
+    sent = [("tests.results_reported", "s-1", {"executed_at": run, "results": r}) for r in reports]
+    totals = {"duration_ms": 9, "total": 4, "passed": 2, "failed": 1, "skipped": 1}
+    finished = {"name": "unit", "executed_at": run, "task_id": "t-1", **totals}
+    covered = {"project_id": "p-1", "suite_id": "s-1", "line_pct": 87.5, "data": ["x" * 9000]}
+    await write(pool, sent[2], ("tests.coverage_reported", "c-1", covered), begin=20)
+    await write(pool, *sent, ("tests.suite_finished", "s-1", finished))
+    found = await pool.fetch(
+        "SELECT left(path, 4), left(name, 1), status, duration_ms, error FROM sdlc.test_result"
+        ' ORDER BY name COLLATE "C", path'
+    )
+    assert [tuple(row) for row in found] == [
+        ("", "a", "passed", 5, None),
+        ("t.py", "a", "failed", None, "x"),
+        ("", "b", "skipped", None, None),
+        ("\U0001f680" * 4, "c", "passed", None, None),
+    ]
+    joined = await pool.fetchrow(
+        "SELECT s.name, s.total, s.is_stub, t.external_id, c.line_pct FROM sdlc.coverage AS c"
+        " JOIN sdlc.test_suite AS s USING (suite_id) JOIN tasks.task AS t USING (task_id)"
+    )
+    assert joined is not None
+    assert tuple(joined) == ("unit", 4, False, "t-1", 87.5)
+    kept = await pool.fetchval(
+        "SELECT data::text FROM events.log WHERE event_type = 'tests.coverage_reported'"
+    )
+    assert msgspec.json.decode(kept).keys() == {"project_id", "suite_id", "line_pct", "omitted"}
+
+
+async def test_what_github_changed_last_wins_over_what_was_looked_at_last(
+    pool: asyncpg.Pool,
+) -> None:
+    kind, repository = "github.issue_synced", "r-1"
+    issue = {"number": 7, "github_id": "I_7", "source_updated_at": "2026-01-01T00:00:00Z"}
+    opened = {**issue, "title": "x", "state": "open", "labels": ["bug"]}
+    closed = {**issue, "title": "x", "state": "closed"}
+    letter = outcome(1, kind, repository, opened)
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason == "missing_sequence"
+    await store(pool, [outcome(2, kind, repository, closed, sequence=20)])
+    await store(pool, [outcome(3, kind, repository, opened, sequence=10)])
+    found = await pool.fetchrow(
+        "SELECT i.state, i.labels, to_char(i.synced_at AT TIME ZONE 'UTC', 'SS'), r.external_id,"
+        " r.is_stub FROM sdlc.issue AS i JOIN sdlc.repository AS r USING (repository_id)"
+    )
+    assert found is not None
+    assert tuple(found) == ("closed", None, "03", "r-1", True)
+
+
+async def test_an_error_is_resolved_before_it_is_known(pool: asyncpg.Pool) -> None:
+    error = {"error_id": "e-1", "raised_at": "2026-01-01T00:00:00Z"}
+    facts = {**error, "kind": "Timeout", "message": "too slow", "agent_id": "a-1"}
+    await write(pool, ("errors.resolved", "api", {**error, "resolved_by": "ann"}))
+    await write(
+        pool,
+        ("errors.raised", "api", facts),
+        ("errors.raised", "api", {**facts, "message": "later"}),
+        begin=10,
+    )
+    await write(pool, ("errors.resolved", "api", {**error, "resolution": "again"}), begin=5)
+    found = await pool.fetch(
+        "SELECT source, message, severity, resolved_by, resolution, to_char(resolved_at AT TIME"
+        " ZONE 'UTC', 'SS') FROM telemetry.error"
+    )
+    assert [tuple(row) for row in found] == [("api", "too slow", "medium", None, "again", "05")], (
+        "the newest resolution, as a whole"
+    )
+
+
+async def test_requests_and_health_are_kept_as_they_were_sent(pool: asyncpg.Pool) -> None:
+    request = {"method": "GET", "path": "/v1", "status": 200, "duration_ms": 3, "ip": "2001:db8::a"}
+    look = {"name": "ping", "status": "degraded", "details": {"queue": 7}}
+    await write(pool, ("requests.logged", "api", request), ("health.checked", "db", look))
+    found = await pool.fetchrow("SELECT service, host(ip), account_id FROM telemetry.request")
+    assert found is not None
+    assert tuple(found) == ("api", "2001:db8::a", None)
+    found = await pool.fetchrow("SELECT subject, status, details::text FROM telemetry.health_check")
+    assert found is not None
+    assert tuple(found) == ("db", "degraded", '{"queue": 7}')
+    samples = [{"name": "cpu", "value": 1e200}]
+    letter = outcome(1, "metrics.recorded", "a", {"scope": "agent", "samples": samples})
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason == "out_of_range", "sums of such would be no numbers any more"

@@ -178,6 +178,7 @@ async def test_a_job_runs_when_it_is_due_by_one_worker_and_its_errors_are_kept(
         " SECURITY DEFINER AS $$ INSERT INTO bus.ran VALUES (1) RETURNING 'x' $$",
         "CREATE FUNCTION bus.fail_run(keys uuid[] DEFAULT NULL) RETURNS SETOF text"
         " LANGUAGE sql AS $$ SELECT (1 / 0)::text $$",
+        "UPDATE bus.job SET enabled = false",
         "INSERT INTO bus.job (name, call, about, every) VALUES"
         " ('noting', 'bus.note_run', '', '1 hour'), ('failing', 'bus.fail_run', '', '1 hour')",
     )

@@ -26,6 +26,13 @@ BROKEN = {
     f"ALTER TABLE {ORDER} ALTER paid_cents TYPE float8": ["sums of it depend on their order"],
     f"ALTER TABLE {ORDER} ALTER last_paid_at TYPE timestamp": ["but gets moment"],
     f"ALTER TABLE {ORDER} ALTER last_paid_at TYPE timestamptz(0)": ["timestamp(0) with time zone:"],
+    f"ALTER TABLE {ORDER} ADD CONSTRAINT cheap CHECK (total_cents < 10 OR order_id IS NULL)": [
+        f"{ORDER}: constraint cheap, CHECK (((total_cents < 10) OR (order_id IS NULL))): whether",
+        "by Meta of a field or by __post_init__ (orders.placed",
+    ],
+    f"ALTER TABLE {ORDER} ADD CONSTRAINT whole CHECK (customer_order IS NOT NULL) NOT VALID": [
+        f"{ORDER}: constraint whole, CHECK ((customer_order.* IS NOT NULL)) NOT VALID: whether"
+    ],
     f"ALTER TABLE {ORDER} ALTER version TYPE int": ["version is integer: the guard"],
     "ALTER TABLE shop.order_event ADD till text NOT NULL": [
         "till is NOT NULL, but no event writes"
@@ -81,7 +88,11 @@ async def test_types_that_nobody_knows_and_more_columns_are_let_pass(pool: async
         "CREATE TYPE shop.state AS ENUM ('placed', 'paid');"
         f"ALTER TABLE {ORDER} ALTER status TYPE shop.state USING status::shop.state;"
         f"ALTER TABLE {ORDER} ADD note text; ALTER TABLE shop.order_event ADD n int DEFAULT 1;"
-        f"CREATE UNIQUE INDEX ON {ORDER} (customer)"
+        f"CREATE UNIQUE INDEX ON {ORDER} (customer);"
+        "CREATE DOMAIN shop.name AS text CHECK (VALUE <> '');"
+        f"ALTER TABLE {ORDER} ALTER customer TYPE shop.name, ADD CHECK (note <> ''),"
+        " ADD CHECK (order_id <> '00000000-0000-0000-0000-000000000000');"
+        "ALTER TABLE shop.order_event ADD CHECK (total_cents < 10) NOT VALID"
     )
     assert await misfits(pool, CATALOGUE) == []
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,12 +22,12 @@ from tests.support.partitions import (
     OLD,
     PARTITION,
     every_kind,
+    keeper_of,
     old_heartbeats,
     place,
     step,
 )
 from tests.support.roles import INGEST, OWNER, logged_in
-from tests.support.running import settings_for
 from tests.support.waiting import PATIENCE, until
 
 KINDS = ["agents.heartbeat"]
@@ -39,17 +38,8 @@ WAITING = (
 
 
 @pytest.fixture
-async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
-    found = await asyncpg.connect(database)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
 def settings(database: str, tmp_path: Path) -> Settings:
-    folder = str(tmp_path / "archive")
-    given = {"postgres_dsn": database, "archive_folder": folder, "lock_timeout": "300ms"}
-    return settings_for("nats://127.0.0.1:1", database, **given)
+    return keeper_of(database, tmp_path / "archive")
 
 
 async def test_who_is_interrupted_leaves_what_the_next_one_finishes(

@@ -165,6 +165,8 @@ async def test_a_worker_may_reopen_the_last_task_of_an_agent(
         "DELETE FROM bus.position",
         "UPDATE bus.dead_letter SET status = 'gone'",
         "DELETE FROM agents.agent",
+        "SELECT FROM identity.credential",
+        "INSERT INTO identity.oauth_token (account_id) VALUES (NULL)",
         "UPDATE partitions.policy SET retention = '1 day'",
         "INSERT INTO public.schema_migrations SELECT * FROM public.schema_migrations",
         "CREATE TABLE public.mine (n int)",
@@ -190,8 +192,12 @@ async def test_a_reader_reads_everything_and_calls_nothing_that_acts_as_the_owne
         for call in ("partitions.maintain()", "bus.compact_positions()"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(f"SELECT {call}")
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute("INSERT INTO agents.agent (agent_id) VALUES (NULL)")
+        for refused in (
+            "INSERT INTO agents.agent (agent_id) VALUES (NULL)",
+            "SELECT FROM identity.mfa_device",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(refused)
     finally:
         await connection.close()
 

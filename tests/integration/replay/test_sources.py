@@ -50,7 +50,9 @@ async def test_a_file_fills_an_empty_database(
     asked = Asked(source="file", stream=str(file))
     report = await read_again(live, asked, into=empty)
     rejected = len(before.pop("letters"))
-    assert (report.inserted, report.rejected) == (COUNT - rejected, rejected + 1)
+    # A use of a key or of a session that was not the last one changes nothing.
+    assert report.present <= 2 * COUNT // len(CATALOGUE.types) + 2
+    assert (report.inserted + report.present, report.rejected) == (COUNT - rejected, rejected + 1)
     after = await held(empty)
     letters = after.pop("letters")
     assert after == before
@@ -144,6 +146,7 @@ async def test_the_histories_give_back_all_but_what_is_named(
     assert len(after["events.log"]) == len(lost) - 1
     assert set(after["events.log"]) < set(lost)
     lacking = {"events.log", NO_HISTORY, "letters", "agents.last_checkpoint"}
+    lacking |= {"identity.api_key", "identity.session"}  # whose uses have no history
     same = [name for name in before if name not in lacking]
     assert [name for name in same if after[name] != before[name]] == []
     again = await read_again(live, asked)
@@ -216,7 +219,9 @@ async def test_a_replay_that_is_killed_goes_on_and_counts_each_message_once(
     async with connected(nats_url) as client:
         total = (await client.jetstream().stream_info(STREAMS[0])).state.messages
     assert 0 < before < total == report.read
-    assert (report.replay, report.finished, report.present) == (1, True, 0)
+    assert (report.replay, report.finished) == (1, True)
+    uses = 2 * COUNT // len(CATALOGUE.types) + 1  # of sessions, some of which change nothing
+    assert report.present <= uses
     assert await connection.fetchval("SELECT count(*) FROM bus.replay") == 1
     await connection.close()
     rows, lost = await held(database), await held(empty)

@@ -24,7 +24,7 @@ ChatId = Annotated[str, Meta(min_length=1, max_length=255, extra={"id": "chat"})
             values={"external_id": KEY_TEXT},
         ),
     ),
-    kv=(Hydrate("chats.kv_chat", ("chat_id",), bucket="SESSION_DATA"),),
+    kv=(Hydrate("chats.kv_chat", ("chat_id",), bucket="CHAT_DATA"),),
 )
 class ChatSaved(EventData, frozen=True, kw_only=True):
     """A chat was saved."""

@@ -16,6 +16,24 @@ from penstock.worker.nats.kv.store import JetStreamKv
 from penstock.worker.nats.rights import findings, of_bucket
 from penstock.worker.nats.topology import ensure_bucket
 
+QUERY_CACHE = "QUERY_CACHE"
+"""A bucket in which agents keep answers for each other; Penstock neither writes nor reads it."""
+
+_CACHED_SECONDS = 300.0
+
+
+async def provision_cache(scope: Scope, *, dry_run: bool) -> list[Difference]:
+    """Create the bucket whose keys go by themselves. Raises SourceUnavailable, TopologyError."""
+    return await ensure_bucket(
+        await shared_bus(scope),
+        QUERY_CACHE,
+        history=1,
+        max_age=_CACHED_SECONDS,
+        replicas=scope.settings.stream_replicas,
+        asynchronous=scope.settings.stream_replicas == 1,
+        dry_run=dry_run,
+    )
+
 
 async def open_buckets(scope: Scope) -> dict[str, "JetStreamBucket"]:
     """The buckets by declared name, over the scope's one connection. Raises SourceUnavailable."""

@@ -16,7 +16,7 @@ CREATE TABLE chats.chat (
 
 CREATE VIEW chats.kv_chat AS
 SELECT
-    'SESSION_DATA'::text AS bucket,
+    'CHAT_DATA'::text AS bucket,
     bus.kv_token(coalesce(c.external_id, c.chat_id::text)) AS key,
     true AS live,
     known.guard,

@@ -1,0 +1,11 @@
+DELETE FROM partitions.policy WHERE schema_name = 'sdlc';
+DROP TABLE sdlc.coverage;
+DROP TABLE sdlc.test_result;
+DROP TABLE sdlc.test_suite;
+DROP TABLE sdlc.pull_request;
+DROP TABLE sdlc.issue;
+DROP TABLE sdlc.repository;
+DELETE FROM partitions.policy WHERE schema_name = 'events' AND table_name = 'log_sdlc';
+DROP TABLE events.log_sdlc;
+DROP SCHEMA sdlc;
+DROP DOMAIN vocab.test_status;
