@@ -78,6 +78,7 @@ def test_what_a_history_cannot_give_back_follows_from_the_declarations() -> None
         "agents.state_set",
         "agents.checkpointed",
         "knowledge.embedded",
+        "tests.coverage_reported",
         "threads.checkpointed",
     }
     assert [loss.some for loss in found[AgentStateSet.spec.name]] == [True]
