@@ -44,6 +44,11 @@ from penstock.schemas.battles import (
 )
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.config import ConfigDeleted, ConfigSet, FeatureFlagSet
+from penstock.schemas.conversations import (
+    ConversationCleared,
+    ConversationItemRemoved,
+    ConversationItemsAdded,
+)
 from penstock.schemas.event import (
     Address,
     Big,
@@ -81,6 +86,7 @@ from penstock.schemas.identity import (
     ChannelId,
     CheckpointId,
     ConnectionId,
+    ConversationId,
     CoverageId,
     CurriculumId,
     ErrorId,
@@ -101,6 +107,8 @@ from penstock.schemas.identity import (
     RunId,
     SuiteId,
     TaskId,
+    ThreadId,
+    TraceId,
     ViolationId,
     VoteSessionId,
     WorkflowId,
@@ -206,6 +214,7 @@ from penstock.schemas.sdlc import (
     TestResult,
 )
 from penstock.schemas.sessions import SessionClosed, SessionOpened, SessionTouched
+from penstock.schemas.spans import SpanEnded
 from penstock.schemas.tasks import (
     TaskCreated,
     TaskDeleted,
@@ -223,6 +232,16 @@ from penstock.schemas.telemetry import (
     Reading,
     RequestLogged,
     Sample,
+)
+from penstock.schemas.threads import (
+    ChannelValue,
+    ChannelWrite,
+    CheckpointName,
+    ThreadCheckpointed,
+    ThreadDeleted,
+    ThreadPruned,
+    ThreadValuesStored,
+    ThreadWritten,
 )
 from penstock.schemas.trust import (
     TrustInteracted,
@@ -367,12 +386,19 @@ __all__ = [
     "ChannelKind",
     "ChannelSubscribed",
     "ChannelUnsubscribed",
+    "ChannelValue",
+    "ChannelWrite",
     "CheckpointId",
+    "CheckpointName",
     "CognitivePattern",
     "Computed",
     "ConfigDeleted",
     "ConfigSet",
     "ConnectionId",
+    "ConversationCleared",
+    "ConversationId",
+    "ConversationItemRemoved",
+    "ConversationItemsAdded",
     "Count",
     "CoverageId",
     "CoverageReported",
@@ -485,6 +511,7 @@ __all__ = [
     "SessionTouched",
     "Severity",
     "Share",
+    "SpanEnded",
     "SuiteFinished",
     "SuiteId",
     "TaskCreated",
@@ -501,7 +528,14 @@ __all__ = [
     "TestResult",
     "TestStatus",
     "Text",
+    "ThreadCheckpointed",
+    "ThreadDeleted",
+    "ThreadId",
+    "ThreadPruned",
+    "ThreadValuesStored",
+    "ThreadWritten",
     "Title",
+    "TraceId",
     "TransferMode",
     "TrustInteracted",
     "TrustOutcome",

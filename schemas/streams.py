@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 STREAMS: Mapping[str, tuple[str, ...]] = {
-    "AGENT_STATE": ("agents", "sessions"),
-    "TASK_EXECUTION": ("tasks", "workflows"),
+    "AGENT_STATE": ("agents", "sessions", "conversations", "threads"),
+    "TASK_EXECUTION": ("tasks", "workflows", "spans"),
     "AGENT_MESSAGES": ("messages", "channels"),
     "COLLABORATION": (
         "votes",

@@ -89,6 +89,7 @@ SCALARS: Mapping[type, str] = {
     inspect.BoolType: "boolean",
     inspect.DateTimeType: "timestamp with time zone",
     inspect.DateType: "date",
+    inspect.BytesType: "bytea",
 }
 
 

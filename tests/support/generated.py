@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from penstock.schemas.event_type import EventType
-from penstock.schemas.fields import field_types
+from penstock.schemas.fields import field_types, is_json
 from penstock.schemas.identity import escape
 from penstock.worker.pipeline.ports import Message
 from tests.support.patterns import matching
@@ -113,6 +113,8 @@ class EventMaker:
             case inspect.ListType():
                 least = kind.min_length or 0
                 return self._list(kind.item_type, self._rng.randint(least, least + 2))
+            case inspect.BytesType():
+                return self._rng.choice(["", "AA==", "//8="])
             case inspect.StructType():
                 return {field.encode_name: self._value(field.type) for field in kind.fields}
             case inspect.DictType():
@@ -127,4 +129,5 @@ class EventMaker:
 
     def _list(self, kind: inspect.Type, length: int) -> list[Any]:
         made = [self._value(kind) for _ in range(length)]
-        return made if isinstance(kind, inspect.StructType) else list(dict.fromkeys(made))
+        alike = isinstance(kind, inspect.StructType) or is_json(kind)
+        return made if alike else list(dict.fromkeys(made))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("worker", "schemas", "benchmarks", "tests/support")
+FOLDERS = ("worker", "schemas", "penstock/integrations", "benchmarks", "tests/support")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 FUNCTION_LINES = 40

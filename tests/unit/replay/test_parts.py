@@ -78,6 +78,8 @@ def test_what_a_history_cannot_give_back_follows_from_the_declarations() -> None
         "agents.state_set",
         "agents.checkpointed",
         "knowledge.embedded",
+        "tests.coverage_reported",
+        "threads.checkpointed",
     }
     assert [loss.some for loss in found[AgentStateSet.spec.name]] == [True]
     paid = list(losses(Catalogue.load(["shop_events"]).types["orders.paid"].spec))

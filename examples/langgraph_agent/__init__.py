@@ -1,0 +1,1 @@
+"""An agent of LangGraph whose checkpoints Penstock keeps."""

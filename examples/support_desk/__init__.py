@@ -1,0 +1,1 @@
+"""Two agents of OpenAI's Agents SDK whose conversation and traces Penstock keeps."""

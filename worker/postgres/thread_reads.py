@@ -1,0 +1,136 @@
+"""Reads of threads: their checkpoints, each with its values and what was written after it."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from penstock.schemas.identity import entity_uuid
+from penstock.worker.postgres.agent_state import AgentState
+from penstock.worker.sending.reads import Asked, ReadRefused
+
+_AT_ONCE = 5
+_PAGE_MARK = "\n"
+
+_CHECKPOINTS = """
+SELECT v.thread, v.namespace, v.checkpoint_id, v.parent_id, v.run_id, v.checkpoint, v.metadata,
+       stored.vals, written.writes
+FROM (
+    SELECT *
+    FROM threads.v_checkpoint AS c
+    WHERE ($1::uuid IS NULL OR c.thread_id = $1)
+      AND ($2::text IS NULL OR c.namespace = $2)
+      AND ($3::text IS NULL OR c.checkpoint_id = $3)
+      AND ($4::text IS NULL OR c.checkpoint_id < $4)
+      AND ($5::text[] IS NULL OR c.run_id = ANY($5))
+      AND coalesce(c.metadata, '{}') @> $6
+      AND ($7::text IS NULL OR (c.checkpoint_id, c.namespace COLLATE "C",
+                                c.thread_id) < ($7, $8, $9::uuid))
+    ORDER BY c.checkpoint_id DESC, c.namespace COLLATE "C" DESC, c.thread_id DESC
+    LIMIT $10
+) AS v
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+        'channel', f.channel, 'version', f.value_version, 'encoding', f.encoding,
+        'digest', f.digest, 'part', f.part, 'parts', f.parts,
+        'data', translate(encode(f.data, 'base64'), E'\\n', '')
+    ) ORDER BY f.channel, f.digest, f.part), '[]') AS vals
+    FROM (
+        SELECT DISTINCT ON (s.channel, s.digest, s.part) s.*
+        FROM jsonb_each_text(
+            CASE WHEN jsonb_typeof(v.checkpoint -> 'channel_versions') = 'object'
+                 THEN v.checkpoint -> 'channel_versions' ELSE '{}' END
+        ) AS has (channel, version)
+        JOIN threads.value AS s
+          ON s.thread_id = v.thread_id AND s.channel = has.channel
+         AND s.value_version = has.version AND s.namespace = v.namespace
+         AND s.occurred_at > v.deleted_at
+        ORDER BY s.channel, s.digest, s.part, s.occurred_at DESC
+    ) AS f
+) AS stored
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+        'task_id', f.task_id, 'task_path', f.task_path, 'place', f.place, 'channel', f.channel,
+        'encoding', f.encoding, 'data', translate(encode(f.data, 'base64'), E'\\n', '')
+    ) ORDER BY f.task_path COLLATE "C", f.task_id COLLATE "C", f.place), '[]') AS writes
+    FROM (
+        SELECT DISTINCT ON (w.task_id, w.place) w.*
+        FROM threads.write AS w
+        WHERE w.thread_id = v.thread_id AND w.checkpoint_id = v.checkpoint_id
+          AND w.namespace = v.namespace AND w.occurred_at > v.deleted_at
+          AND NOT EXISTS (
+              SELECT FROM threads.removal AS r
+              WHERE r.thread_id = w.thread_id AND r.checkpoint_id = w.checkpoint_id
+                AND r.namespace = w.namespace AND r.occurred_at >= w.occurred_at
+          )
+        ORDER BY w.task_id, w.place, CASE WHEN w.place >= 0 THEN w.occurred_at END,
+                 w.occurred_at DESC
+    ) AS f
+) AS written
+ORDER BY v.checkpoint_id DESC, v.namespace COLLATE "C" DESC, v.thread_id DESC
+"""
+"""Of writes that are repeated the first counts, of errors, interrupts and the like the last."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What is asked of checkpoints: those of a namespace, with an id, with an id less than
+    ``before``, of some runs, with such metadata; without anything all.
+    """
+
+    namespace: str | None = None
+    checkpoint_id: str | None = None
+    before: str | None = None
+    run_ids: list[str] | None = None
+    metadata: dict[str, Any] = {}
+
+
+def one_thread(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
+    """The checkpoints of the thread that the request is about, the newest first."""
+    return _found(state, asked, entity_uuid("thread", state.agent))
+
+
+def all_threads(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
+    """The checkpoints of all threads, the newest first."""
+    return _found(state, asked, None)
+
+
+async def _found(
+    state: AgentState, asked: Asked, thread_id: str | None
+) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
+    given = _arguments(asked, thread_id)
+    async for row in state.connection.cursor(_CHECKPOINTS, *given, prefetch=_AT_ONCE):
+        thread, namespace, checkpoint_id, parent_id, run_id, *documents = row
+        item = {
+            "thread": thread,
+            "namespace": namespace,
+            "checkpoint_id": checkpoint_id,
+            "parent_id": parent_id,
+            "run_id": run_id,
+        }
+        names = ("checkpoint", "metadata", "values", "writes")
+        item |= {name: Raw(cell) for name, cell in zip(names, documents, strict=True) if cell}
+        yield _PAGE_MARK.join((checkpoint_id, namespace, entity_uuid("thread", thread))), item
+
+
+def _arguments(asked: Asked, thread_id: str | None) -> tuple[Any, ...]:
+    """Raises ReadRefused."""
+    try:
+        wanted = msgspec.convert(asked.where or {}, Wanted)
+    except msgspec.ValidationError as error:
+        raise ReadRefused(400, f"where: {error}") from error
+    behind: list[str | None] = [None, None, None]
+    if asked.after:
+        behind = [*asked.after.split(_PAGE_MARK)]
+        if len(behind) != 3:  # noqa: PLR2004  (what a mark is made of)
+            raise ReadRefused(400, f"after = {asked.after!r} is no page of this read")
+    return (
+        thread_id,
+        wanted.namespace,
+        wanted.checkpoint_id,
+        wanted.before,
+        wanted.run_ids,
+        msgspec.json.encode(wanted.metadata),
+        *behind,
+        asked.limit + 1,  # whether there are more
+    )
