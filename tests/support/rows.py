@@ -7,15 +7,21 @@ import asyncpg
 CLOCKS = ("recorded_at", "updated_at", "last_run")
 """Columns with the time of recording, which may differ between two equal runs."""
 
-BY_THE_CLOCK = ("telemetry.rollup_hour", "telemetry.rollup_day")
-"""Tables that a job fills when an hour is over."""
+BY_THE_CLOCK = (
+    "telemetry.rollup_hour",
+    "telemetry.rollup_day",
+    "trust.score",
+    "merit.leaderboard",
+)
+"""Tables that a job fills when their time has come."""
 
 _TABLES = """
 SELECT n.nspname || '.' || c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
   AND n.nspname !~ '^pg_'
-  AND n.nspname NOT IN ('information_schema', 'public', 'bus', 'partitions', 'archive', 'config')
+  AND n.nspname NOT IN ('information_schema', 'public', 'bus', 'partitions', 'archive')
+  AND n.nspname || '.' || c.relname NOT IN ('config.band', 'config.parameter')
 ORDER BY 1
 """
 

@@ -88,6 +88,11 @@ def has_no_subject(event: Mapping[str, Any]) -> bool:
     return event.get("subject") is None
 
 
+def misshapen(event: Mapping[str, Any]) -> bool:
+    """The shape of a key is left to the table, which refuses the row."""
+    return accepted({**event, "subject": "5e" * 32})
+
+
 @pytest.mark.parametrize("name", CATALOGUE.types)
 def test_examples_and_generated_events_are_valid(name: str) -> None:
     kind = CATALOGUE.types[name]
@@ -117,7 +122,7 @@ def test_a_schema_and_the_worker_agree_on_changed_events() -> None:
             continue  # deeper than the validator can go
         valid = accepted(event)
         if isinstance(found, Event):
-            assert valid or has_no_subject(event), body[:500]
+            assert valid or has_no_subject(event) or misshapen(event), body[:500]
             seen["stored"] += 1
         else:
             assert not valid or beyond_a_schema(found), (found.reason, found.error, body[:500])
@@ -183,7 +188,7 @@ def test_the_token_of_a_subject_is_what_escaping_makes() -> None:
 
 @cache
 def asyncapi() -> dict[str, Any]:
-    flags = {"rabbitmq_url": "amqp://me:secret@bus:5673/a%2Fb", "brokers": "nats,rabbitmq"}
+    flags = {"rabbitmq_url": "amqp://me:5ecr3t@bus:5673/a%2Fb", "brokers": "nats,rabbitmq"}
     found: dict[str, Any] = json.loads(events.show("asyncapi", load(flags, {})))
     return found
 
@@ -200,7 +205,7 @@ def test_the_asyncapi_document_is_valid_by_the_official_schema() -> None:
     assert found["servers"]["rabbitmq"]["host"] == "bus:5673"
     amqp = found["channels"]["tasks.updated"]["bindings"]["amqp"]
     assert (amqp["exchange"]["name"], amqp["exchange"]["vhost"]) == ("events", "a/b")
-    assert "secret" not in json.dumps(found)
+    assert "5ecr3t" not in json.dumps(found)
 
 
 def test_the_official_schema_refuses_a_wrong_binding_and_a_wrong_action() -> None:
