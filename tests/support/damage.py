@@ -16,6 +16,18 @@ _UNRECORDED = (
     "WHERE stream = $1 AND seqs @> $2::bigint"
 )
 
+TASKS_UNTIED = """
+DO $$
+DECLARE tie record;
+BEGIN
+    FOR tie IN SELECT conrelid::regclass AS relation, conname FROM pg_constraint
+        WHERE confrelid = 'tasks.task'::regclass AND contype = 'f' AND conparentid = 0
+    LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', tie.relation, tie.conname);
+    END LOOP;
+END $$"""
+"""Takes away every reference to a task, which would keep tasks from being deleted."""
+
 
 def key_of(agent: str, name: str | None = "plan") -> str:
     return kv_key(entity_uuid("agent", agent), name)

@@ -1,6 +1,7 @@
 """One event in every form that it can travel in, as the messages that both brokers deliver."""
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,5 +118,6 @@ def rows(cells: Sequence[Any]) -> list[Any]:
 
 def _read(cell: Any) -> Any:
     if isinstance(cell, Raw | bytes):
-        return json.loads(bytes(cell), parse_float=float)
+        with contextlib.suppress(ValueError):  # or it is no document but bytes of an event's own
+            return json.loads(bytes(cell), parse_float=float)
     return cell

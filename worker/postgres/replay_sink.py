@@ -56,6 +56,8 @@ class ReplaySink(PostgresSink):
             kind.name: again
             for kind in catalogue.types.values()
             if (again := _again(kind, rebuilt)).states
+            or again.references
+            or again.listed_references
         }
         self._state = StateWriter(self._types, catalogue, restated=rebuilt)
         self._parts = (
@@ -154,7 +156,9 @@ class _AccountPart(Part):
 
 
 def _again(kind: EventType, tables: Collection[str]) -> EventType:
-    """The type as far as its events may be folded again: for these tables, and without sums."""
+    """The type as far as its events may be folded again: for these tables, and without sums. Whoever
+    refers to such a table makes a stub there, as the first time.
+    """
     states = [
         msgspec.structs.replace(
             state, groups=tuple([pair for pair in state.groups if pair[0].kind != "add"])
@@ -166,8 +170,10 @@ def _again(kind: EventType, tables: Collection[str]) -> EventType:
         kind,
         name=f"{kind.name} again",
         states=tuple(states),
-        references=kind.references if states else (),
-        listed_references=kind.listed_references if states else (),
+        references=tuple([one for one in kind.references if states or one[0] in tables]),
+        listed_references=tuple(
+            [one for one in kind.listed_references if states or one[0] in tables]
+        ),
     )
 
 

@@ -43,9 +43,16 @@ class Bench:
     """A worker with the servers around it, and what an operator can do to these."""
 
     def __init__(
-        self, nats: EmbeddedNats, admin: Client, dsn: str, worker: Worker, url: str
+        self,
+        nats: EmbeddedNats,
+        admin: Client,
+        bus: Publisher,
+        dsn: str,
+        worker: Worker,
+        url: str,
     ) -> None:
         self.nats = nats
+        self._bus = bus
         self.admin = admin
         self.dsn = dsn
         self.worker = worker
@@ -55,9 +62,7 @@ class Bench:
     async def publish(self) -> None:
         """One more event, whose key goes to the bucket."""
         self._published += 1
-        server = msgspec.structs.replace(ADMIN, url=self.nats.url)
-        async with Publisher(server, source="/test") as bus:
-            await bus.publish(AgentHeartbeat(agent_id=f"a-{self._published}"))
+        await self._bus.publish(AgentHeartbeat(agent_id=f"a-{self._published}"))
 
     async def says(self) -> tuple[bool, dict[str, str]]:
         async with aiohttp.ClientSession() as session, session.get(self._url) as answer:
@@ -108,8 +113,13 @@ async def bench(server: EmbeddedNats, database: str, free_port: int) -> AsyncIte
     )
     async with running(settings):
         pass  # which makes streams and bucket
-    async with running(msgspec.structs.replace(settings, provision=False)) as worker:
-        found = Bench(server, admin, database, worker, f"http://127.0.0.1:{free_port}/readyz")
+    agent = msgspec.structs.replace(ADMIN, url=server.url)
+    async with (
+        running(msgspec.structs.replace(settings, provision=False)) as worker,
+        Publisher(agent, source="/test") as bus,
+    ):
+        url = f"http://127.0.0.1:{free_port}/readyz"
+        found = Bench(server, admin, bus, database, worker, url)
         await until(found.green)
         await found.publish()
         await until(found.green)

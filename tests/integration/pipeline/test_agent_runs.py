@@ -37,7 +37,9 @@ def broker(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 async def test_real_agent_runs(nats_url: str, database: str, broker: dict[str, str]) -> None:
-    settings = settings_for(nats_url, database, window_past="unlimited", **broker)
+    settings = settings_for(
+        nats_url, database, window_past="unlimited", outbox="false", **broker
+    )  # which would send what follows
     sent = events()
     assert await publish_file(settings, str(RUNS), None) == 0
     assert await run(settings, until_idle=1.0) == 0

@@ -83,6 +83,7 @@ class Reading:
             rabbitmq_url=url,
             rabbitmq_queue_type="stream",
             kv="false",
+            outbox="false",
             batch_size="500",
             log_format="json",
         )

@@ -52,6 +52,11 @@ async def read_so_far(connection: asyncpg.Connection) -> int:
     return int(await connection.fetchval("SELECT coalesce(max(read), 0) FROM bus.replay"))
 
 
+def accounted(report: Report) -> tuple[int, int, int]:
+    """Whether an event without a history changes a row depends on those before it."""
+    return report.inserted + report.present, report.differing, report.rejected
+
+
 async def test_a_server_that_is_killed_meanwhile_makes_no_difference(
     database: str, empty: str, tmp_path: Path
 ) -> None:
@@ -71,7 +76,7 @@ async def test_a_server_that_is_killed_meanwhile_makes_no_difference(
             await bus.restart()
         report = await asyncio.wait_for(reading, PATIENCE)
         undisturbed = await read_again(calm, asked)
-        assert totals([report]) == totals([undisturbed])
+        assert accounted(report) == accounted(undisturbed)
         assert report.finished
         assert await held(database) == await held(empty)
 
