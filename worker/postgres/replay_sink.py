@@ -156,7 +156,7 @@ class _AccountPart(Part):
 
 
 def _again(kind: EventType, tables: Collection[str]) -> EventType:
-    """The type as far as its events may be folded again: for these tables, and without sums. Whoever
+    """The type as far as its events may be folded again: for these tables, without sums. Whoever
     refers to such a table makes a stub there, as the first time.
     """
     states = [
