@@ -35,6 +35,7 @@ from penstock.worker.rabbitmq.topology import Kind, QueuePlan
 from penstock.worker.settings.keys import load
 from tests.support.waiting import PATIENCE, stays, until
 
+CATALOGUE = Catalogue.load()
 QUEUE = "AGENT_STATE"
 BATCH = 50
 AHEAD = 4 * BATCH
@@ -334,7 +335,7 @@ class Reader:
 
 async def commit(pool: asyncpg.Pool, batch: Batch) -> None:
     """Nothing but where the batch stood: these messages are no events."""
-    await PostgresSink(pool, Catalogue.load(), worker_id="test").write(batch)
+    await PostgresSink(pool, CATALOGUE, worker_id="test").write(batch)
 
 
 @asynccontextmanager
@@ -373,7 +374,8 @@ async def test_a_cut_in_the_middle_leaves_no_gap(
     await publish(control, [b"%d" % n for n in range(300)])
     async with reading(control, rabbit_url, pool, start=0) as reader:
         before = await reader.read(100)
-        await link_of(reader.source).close()
+        if reader.source._link is not None:  # a busy server may have cut it already
+            await link_of(reader.source).close()
         after = await reader.read(300 - len(before))
     assert before + after == list(range(300))
     assert await pool.fetchval("SELECT count(*) FROM bus.gap") == 0
