@@ -31,7 +31,7 @@ CREATE TABLE threads.checkpoint (
     checkpoint_id text COLLATE "C" NOT NULL,
     parent_id     text,
     run_id        text,
-    checkpoint    jsonb,
+    checkpoint    jsonb NOT NULL,
     metadata      jsonb,
     recorded_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, occurred_at)

@@ -4,14 +4,14 @@ What holds for all agents belongs to the agent ``global``. Settings that are no 
 into the bucket AGENT_CONFIG.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from msgspec import Meta, Raw
+from msgspec import Meta
 
 from penstock.schemas.event import Count, EventData, Json, Name, Text
 from penstock.schemas.identity import AgentId
 from penstock.schemas.mapping import KEY_TEXT, OCCURRED_AT, AuditLog, Hydrate, Upsert, event
-from penstock.schemas.rows import raw_json
+from penstock.schemas.rows import is_given
 from penstock.schemas.vocabulary import Environment, LongText
 
 Rollout = Annotated[int, Meta(ge=0, le=100)]
@@ -29,11 +29,6 @@ ENTRY = (
 KEY = ("agent_id", "environment", "config_key")
 IDENTITY = {"external_id": KEY_TEXT}
 BUCKET = (Hydrate("config.kv", KEY, bucket="AGENT_CONFIG"),)
-
-
-def is_given(value: Any) -> bool:
-    """Whether a document says anything, as it travels or as a producer states it."""
-    return (raw_json(value) if isinstance(value, Raw) else value) is not None
 
 
 @event(

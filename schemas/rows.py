@@ -249,3 +249,8 @@ def returned(event_type: str, column: str, value: Computed) -> inspect.Type:
             "returns; annotate it, as a field of the struct would be"
         ) from exc
     return inspect.type_info(found)
+
+
+def is_given(value: Any) -> bool:
+    """Whether a document says anything, as it travels or as a producer states it."""
+    return (raw_json(value) if isinstance(value, Raw) else value) is not None

@@ -23,6 +23,7 @@ from penstock.schemas.mapping import (
     Upsert,
     event,
 )
+from penstock.schemas.rows import is_given
 
 Namespace = Annotated[str, Meta(max_length=8192)]
 """Where in nested graphs it belongs; empty for the outermost."""
@@ -134,6 +135,11 @@ class ThreadCheckpointed(EventData, frozen=True, kw_only=True):
     checkpoint: Json
     metadata: Json = None
     values: list[ChannelValue] = msgspec.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """The checkpoint is there: null is none."""
+        if not is_given(self.checkpoint):
+            raise ValueError("the checkpoint is null; send it as the saver describes it")
 
 
 @event("threads.values_stored", key="thread_id", states=(THREAD, VALUES))
