@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from penstock.worker.commands.documents import Document
+from penstock.worker.commands.said import CLEAR_LINE
 from penstock.worker.errors import PenstockError
 from penstock.worker.publisher.asking import receipt_of
 from penstock.worker.publisher.client import RECEIPT_SECONDS
@@ -19,7 +20,6 @@ from penstock.worker.sending.receipts import EventRejected, OutcomeUnknown, Rece
 
 _SHOWN = 20
 """Events that are reported one by one; further ones are only counted."""
-_CLEAR_LINE = "\r\x1b[K"
 _WAITING = 10_000
 """Events that may be without an outcome at the same time."""
 
@@ -124,7 +124,7 @@ class Tally:
 
     def _report(self, place: str, text: str) -> None:
         if self.failures <= _SHOWN:
-            clear = _CLEAR_LINE if sys.stderr.isatty() else ""  # the bar is drawn again
+            clear = CLEAR_LINE if sys.stderr.isatty() else ""  # the bar is drawn again
             click.echo(f"{clear}{place}: {text}", err=True)
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-_CLEAR_LINE = "\r\x1b[K"
+CLEAR_LINE = "\r\x1b[K"
 
 
 @contextmanager
@@ -20,4 +20,4 @@ def said(what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        click.echo(_CLEAR_LINE, nl=False, err=True)
+        click.echo(CLEAR_LINE, nl=False, err=True)

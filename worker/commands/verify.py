@@ -21,7 +21,7 @@ from penstock.worker.commands.advancing import advancing
 from penstock.worker.commands.derive import HOUR, Wanted
 from penstock.worker.commands.doctor import tell
 from penstock.worker.commands.draining import Drain
-from penstock.worker.commands.said import said
+from penstock.worker.commands.said import CLEAR_LINE, said
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import Assembly
 from penstock.worker.pipeline.metrics import Metrics
@@ -35,7 +35,6 @@ from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
 
-_CLEAR_LINE = "\r\x1b[K"
 _LINE_BEFORE = "\x1b[1A"
 _PATIENCE = 24 * 3600.0
 """Seconds for a statement: some read a whole history."""
@@ -158,7 +157,7 @@ async def _said(check: Check) -> AsyncIterator[None]:
         async with advancing(check.name, size, lambda: min(check.seen, size)):
             yield
     finally:
-        click.echo(_LINE_BEFORE + _CLEAR_LINE, nl=False, err=True)
+        click.echo(_LINE_BEFORE + CLEAR_LINE, nl=False, err=True)
 
 
 def _note(unshown: dict[str, str], _bucket: str, key: str, why: str) -> None:
