@@ -14,7 +14,7 @@ from penstock.schemas.recall import losses
 from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.ending import end
-from penstock.worker.errors import PenstockError
+from penstock.worker.errors import PenstockError, TopologyError
 from penstock.worker.lifecycle import Assembly
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer, Sink
@@ -175,6 +175,8 @@ class Replayer(Assembly):
         await hydrator.flush()
         if found := pipeline.faults.trouble:
             raise PenstockError(f"{found}; the same command goes on once that is mended")
+        if self._source.gone:
+            raise TopologyError(f"{self._source.gone}, which are stored")
         finished = not self._stopping.is_set()
         account, mended = await self._end(sink, finished=finished)
         return Outcome(

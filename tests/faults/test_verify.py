@@ -25,7 +25,7 @@ from penstock.worker.publisher import Publisher
 from penstock.worker.settings.keys import Settings, load
 from tests.support.commands import said_outside
 from tests.support.connecting import connected, connection_to
-from tests.support.damage import NOBODYS, key_of, spoil_bucket, taken_out
+from tests.support.damage import NOBODYS, TASKS_UNTIED, key_of, spoil_bucket, taken_out
 from tests.support.mirror import bucket, expected_bucket
 from tests.support.roles import execute, migrated_by_its_owner
 from tests.support.traffic import STREAM, grown
@@ -154,6 +154,7 @@ async def damage_and_mend(settings: Settings, dsn: str) -> None:
     assert await verify(settings, code=0) == {}, "what is in flight is no damage"
     async with connected(settings.nats_url) as nats, connection_to(dsn) as connection:
         gap, _ = await taken_out(dsn, nats, 100, "t-1")
+        await connection.execute(TASKS_UNTIED)
         await connection.execute(DAMAGE)
         await spoil_bucket(nats, RESTING)
     found = await verify(settings, code=1)

@@ -15,7 +15,7 @@ from penstock.worker.commands.publish import publish_file
 from penstock.worker.commands.replay import Report
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.settings.keys import Settings
-from tests.support.connecting import connected
+from tests.support.connecting import connected, connection_to
 from tests.support.generated import EventMaker
 from tests.support.rows import snapshot
 
@@ -85,13 +85,14 @@ CHANGES = (
 """Tables, the column that names the event, what is changed, and in how many rows."""
 
 
-async def change(connection: asyncpg.Connection) -> list[str]:
-    """Change 100 rows. Returns the ids of their events."""
-    changed = []
-    for table, name, what, count in CHANGES:
-        found = await connection.fetch(
-            f"UPDATE {table} SET {what} WHERE {name} IN (SELECT {name} FROM {table} "
-            f"WHERE {name} IS NOT NULL ORDER BY 1 LIMIT {count}) RETURNING {name}::text"
-        )
-        changed += [event_id for (event_id,) in found]
-    return sorted(changed)
+async def change(dsn: str) -> dict[str, list[str]]:
+    """Change 100 rows. Returns the ids of their events, by table."""
+    changed = {}
+    async with connection_to(dsn) as connection:
+        for table, name, what, count in CHANGES:
+            found = await connection.fetch(
+                f"UPDATE {table} SET {what} WHERE {name} IN (SELECT {name} FROM {table} "
+                f"WHERE {name} IS NOT NULL ORDER BY 1 LIMIT {count}) RETURNING {name}::text"
+            )
+            changed[table] = [event_id for (event_id,) in found]
+    return changed

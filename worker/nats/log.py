@@ -84,7 +84,10 @@ class JetStreamLog(JetStreamSource):
         try:
             made = await call(self._nc, f"CONSUMER.CREATE.{path}", request)
         except ApiRefused as error:
-            raise SourceUnavailable(str(error)) from error
+            cause = Cause.MISSING if error.not_found else Cause.OTHER
+            raise SourceUnavailable(str(error), cause=cause) from error
+        if self.epoch and (await self._consumer.epochs()).stream != self.epoch:
+            raise TopologyError(f"stream {self.name}: it was deleted and created again")
         if self.total < 0:  # before anything is asked for
             self.total = made["num_pending"]
         await super()._begin()

@@ -13,7 +13,7 @@ import aiormq
 import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from penstock.worker.errors import TopologyError
+from penstock.worker.errors import Cause, TopologyError
 from penstock.worker.rabbitmq.connection import (
     CONNECT_SECONDS,
     HEARTBEAT,
@@ -153,7 +153,8 @@ def refused(queue: str) -> Iterator[None]:
     try:
         yield
     except aiormq.ChannelNotFoundEntity as exc:
-        raise TopologyError(f"queue {queue}: {exc}; `penstock provision` creates it") from exc
+        text = f"queue {queue}: {exc}; `penstock provision` creates it"
+        raise TopologyError(text, cause=Cause.MISSING) from exc
     except (aiormq.ChannelAccessRefused, aiormq.ChannelPreconditionFailed) as exc:
         raise TopologyError(f"queue {queue}: {exc}") from exc
 

@@ -70,6 +70,16 @@ class RabbitMqLog(RabbitMqStreamSource):
     def epoch(self) -> str:
         return self._epoch
 
+    async def _begin_at(self) -> int:
+        end = await self._end()
+        if self.last is not None and end <= self.last:
+            raise TopologyError(
+                f"stream {self.name}: its messages from {end} to {self.last} are no longer there; "
+                "it was deleted and created again",
+                cause=Cause.MISSING,
+            )
+        return await super()._begin_at()
+
     async def over(self, passed: int | None) -> bool:
         """It comes in order, after a reconnect from the first one on that is not settled."""
         return passed is not None

@@ -253,7 +253,8 @@ class RabbitMqSource:
                 return await self._begin()
             except (Unavailable, TopologyError) as error:
                 # After a restart a queue may be missing for a moment; offsets are in PostgreSQL.
-                self._intake.fail(SourceUnavailable(f"{self.name}: {error}"))
+                failure = SourceUnavailable(f"{self.name}: {error}", cause=error.cause)
+                self._intake.fail(failure)
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _begin(self) -> None:

@@ -12,7 +12,7 @@ import structlog
 from aiormq.abc import DeliveredMessage
 
 from penstock.worker.brokers.ports import Offsets
-from penstock.worker.errors import TopologyError, Unavailable
+from penstock.worker.errors import Cause, TopologyError, Unavailable
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.ports import Backlog
@@ -219,7 +219,9 @@ class RabbitMqStreamSource(RabbitMqSource):
                         self.name, take, arguments={"x-stream-offset": start}
                     )
                     await channel.queue_declare(self.name, passive=True)
-            except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused) as exc:
+            except aiormq.ChannelNotFoundEntity as exc:
+                raise TopologyError(f"stream {self.name}: {exc}", cause=Cause.MISSING) from exc
+            except aiormq.ChannelAccessRefused as exc:
                 raise TopologyError(f"stream {self.name}: {exc}") from exc
         return found
 

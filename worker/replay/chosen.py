@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from penstock.worker.ending import end
-from penstock.worker.errors import SourceUnavailable
+from penstock.worker.errors import Cause, SourceUnavailable, TopologyError
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.pipeline.source import Log, Span
@@ -17,6 +17,8 @@ from penstock.worker.replay.suspects import Suspects
 _LOOK_SECONDS = 0.1
 _AGAIN_SECONDS = 1.0
 """How long a message waits that came again while it is in work."""
+_MISSING_SECONDS = 30.0
+"""How long a server may say that it has no such thing: after its restart it may, for a moment."""
 _NOTHING = Message(subject="", body=b"")
 
 
@@ -24,7 +26,8 @@ class ChosenSource:
     """Hands out of ``log`` what lies in ``span``, is of ``choice`` and not ``done`` yet. It stops
     by itself when all of that is settled. What may end the process, ``suspects`` marks.
 
-    ``seen`` counts the messages that were read, wanted or not.
+    ``seen`` counts the messages that were read, wanted or not. It stops too once ``gone`` says why
+    the log cannot be read to its end any more.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class ChosenSource:
         self.name = log.name
         self.transport = log.transport
         self.seen = self.wanted = 0
+        self.gone = ""
         self._log = log
         self._until = span.until.timestamp() if span.until else None
         self._choice = choice
@@ -42,6 +46,7 @@ class ChosenSource:
         self._in_work: set[int] = set()
         self._passed: int | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._missing_since: float | None = None
         self._first: Batch | None = None
 
     async def __aenter__(self) -> Self:
@@ -56,8 +61,12 @@ class ChosenSource:
         self._log.stop()
 
     async def any(self) -> bool:
-        """False if nothing is wanted. Nothing is lost by asking."""
+        """False if nothing is wanted. Nothing is lost by asking. Raises TopologyError if the log
+        went meanwhile.
+        """
         self._first = await self._next()
+        if self.gone:
+            raise TopologyError(self.gone)
         return bool(self._first)
 
     async def fetch(self) -> Batch:
@@ -67,7 +76,7 @@ class ChosenSource:
         return await self._next()
 
     async def _next(self) -> Batch:
-        while batch := await self._log.fetch():
+        while batch := await self._read():
             self.seen += len(batch)
             again, fresh = _apart(batch.messages, self._is_in_work)
             if again:
@@ -85,6 +94,28 @@ class ChosenSource:
                 whole = len(wanted) == len(batch) and not marked
                 return Batch(batch.messages if whole else wanted, size, self, epoch=batch.epoch)
         return batch
+
+    async def _read(self) -> Batch:
+        """The next of the log; nothing any more once that is gone, as after `stop`."""
+        clock = asyncio.get_running_loop().time
+        try:
+            batch = await self._log.fetch()
+        except TopologyError as error:
+            return self._ended(error)
+        except SourceUnavailable as error:
+            if error.cause is not Cause.MISSING:
+                self._missing_since = None
+                raise
+            self._missing_since = since = self._missing_since or clock()
+            if clock() - since < _MISSING_SECONDS:
+                raise
+            return self._ended(error)
+        self._missing_since = None
+        return batch
+
+    def _ended(self, error: Exception) -> Batch:
+        self.gone = f"{error}; reading ended after {self.seen} messages"
+        return Batch([], 0, self)
 
     async def ack(self, batch: Batch) -> None:
         for message in batch.messages:

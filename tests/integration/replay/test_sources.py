@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.conftest import fresh_database
 from tests.support.connecting import connected
 from tests.support.damage import TASKS_UNTIED
 from tests.support.mirror import bucket, expected_bucket
-from tests.support.replaying import CATALOGUE, STREAMS, events, held, stored, write
+from tests.support.replaying import CATALOGUE, STREAMS, change, events, held, stored, write
 from tests.support.running import settings_for
 from tests.support.waiting import PATIENCE, until
 from tests.support.workers import environment
@@ -60,6 +61,10 @@ async def test_a_file_fills_an_empty_database(
     assert {(transport, stream) for transport, stream, *_ in letters} == {("file", "events")}
     report = await read_again(live, asked, into=empty)
     assert (report.inserted, report.present, report.differing) == (0, COUNT - rejected, 0)
+    changed = sorted(chain(*(await change(empty)).values()))
+    report = await read_again(live, asked, into=empty)
+    assert sorted(report.differing_ids) == changed
+    assert len(changed) == report.differing == 100
     report = await read_again(live, Asked(source="file", stream=str(file), from_seq=3, to_seq=7))
     assert (report.read, report.present) == (5, 5)
     for stream, said in ((str(tmp_path / "none"), "no such file"), (str(file), "it has 1503")):
