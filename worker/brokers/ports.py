@@ -116,7 +116,7 @@ class Broker(Protocol):
 
     async def settled(self, stream: str) -> Settled | None:
         """How far ``stream`` is settled by the broker's own account, asked before the positions in
-        PostgreSQL are; None if the broker keeps none. Raises SourceUnavailable.
+        PostgreSQL are; None if its messages have no offsets. Raises SourceUnavailable.
         """
 
     async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:

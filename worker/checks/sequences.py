@@ -3,11 +3,16 @@
 A position is committed before its messages are acknowledged, and the broker is asked first. So what
 is settled there and not recorded here was acknowledged by somebody else, or its record is lost. It
 is read again, by sequence, and goes the ordinary way: what is stored already changes nothing.
+
+A broker that keeps no account leaves it to PostgreSQL: there a hole before what is recorded may be
+a batch that is in work, so it has to last.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Protocol, Self
+
+import msgspec
 
 from penstock.worker.checks.check import Suspect, Suspects
 from penstock.worker.pipeline.batch import Batch
@@ -23,7 +28,7 @@ class Stream(Protocol):
     transport: str
 
     async def settled(self, stream: str) -> Settled | None:
-        """How far a stream is settled; None for a broker that leaves this to PostgreSQL."""
+        """How far a stream is settled; None if its messages have no offsets."""
 
     async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:
         """The messages at ``offsets``, as far as they are still there."""
@@ -37,6 +42,9 @@ class Records(Protocol):
     ) -> Sequence[tuple[int, int]]:
         """What is settled and not recorded, as ranges without their ends."""
 
+    async def resume(self, stream: str) -> tuple[str, int | None]:
+        """The newest epoch, and the first offset in it that is not recorded."""
+
     async def skip(self, stream: str, epoch: str, first: int, after: int) -> None:
         """Record that nothing is to come any more from ``first`` up to, without, ``after``."""
 
@@ -48,7 +56,6 @@ Drain = Callable[[Source], Awaitable[None]]
 class SequenceCheck:
     """Everything that is settled is recorded."""
 
-    steady = True
     lag = 0.0
 
     def __init__(
@@ -60,6 +67,7 @@ class SequenceCheck:
         since: datetime | None = None,
     ) -> None:
         self.name = f"sequences of {broker.transport} {stream}"
+        self.steady = True
         self._broker = broker
         self._stream = stream
         self._records = records
@@ -67,16 +75,24 @@ class SequenceCheck:
         self._since = since
 
     async def look(self, among: Collection[str] | None) -> AsyncGenerator[Suspect]:
-        settled = await self._broker.settled(self._stream)
+        settled = await self._settled()
         if settled is None:
             return
+        self.steady = settled.upto is not None
         for first, after in await self._records.gaps(self._stream, settled, self._since):
             for offset in range(first, after):
                 if among is None or str(offset) in among:
                     yield _suspect(offset, settled)
 
-    async def mend(self, wrong: Suspects) -> None:
+    async def _settled(self) -> Settled | None:
         settled = await self._broker.settled(self._stream)
+        if settled is None or settled.upto is not None:
+            return settled
+        epoch, _ = await self._records.resume(self._stream)
+        return msgspec.structs.replace(settled, epoch=epoch)
+
+    async def mend(self, wrong: Suspects) -> None:
+        settled = await self._settled()
         if settled is None:
             return
         there = sorted(int(name) for name, one in wrong.items() if not one.lost)
@@ -97,9 +113,10 @@ def _suspect(offset: int, settled: Settled) -> Suspect:
             mendable=True,
             lost=True,
         )
+    told = "come before others that are stored" if settled.upto is None else "are acknowledged"
     return Suspect(
         str(offset),
-        "are acknowledged, and it is not recorded that they were stored",
+        f"{told}, and it is not recorded that they were stored",
         "`penstock verify --repair` reads them again from the stream",
         mendable=True,
     )

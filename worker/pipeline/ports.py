@@ -201,10 +201,11 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """How far a stream is settled, by the broker's own account: of the epoch ``epoch`` all up to
-    ``upto``. Messages before ``first``, and those of ``gone``, are no longer there.
+    ``upto``, which is None if only the positions in PostgreSQL tell, as they do the epoch then.
+    Messages before ``first``, and those of ``gone``, are no longer there.
     """
 
     epoch: str
     first: int
-    upto: int
+    upto: int | None
     gone: frozenset[int] = frozenset()

@@ -37,12 +37,15 @@ FROM (
            least(
                min(p.begins),
                min(lower(p.seqs)) FILTER (WHERE $5::timestamptz IS NULL OR p.recorded_at >= $5)
-           ) AS first
+           ) AS first,
+           max(upper(p.seqs)) AS after
     FROM bus.position AS p
     WHERE p.transport = $1 AND p.stream = $2 AND p.epoch = $3
 ) AS held
 CROSS JOIN LATERAL unnest(
-    int8multirange(int8range(held.first, greatest(held.first, $4::bigint + 1))) - held.seqs
+    int8multirange(
+        int8range(held.first, greatest(held.first, coalesce($4::bigint + 1, held.after)))
+    ) - held.seqs
 ) AS missing (seqs)
 WHERE held.first IS NOT NULL
 """
@@ -98,7 +101,8 @@ class PostgresOffsets:
         self, stream: str, settled: Settled, since: datetime | None
     ) -> Sequence[tuple[int, int]]:
         """The offsets that are settled and not committed, as ranges without their ends: from where
-        reading began, or from the lowest that is committed (since ``since``, if given).
+        reading began, or from the lowest that is committed (since ``since``, if given). What is
+        before a committed one counts as settled if the broker keeps no account.
         """
         given = (self._transport, stream, settled.epoch, settled.upto, since)
         with translated():

@@ -13,15 +13,15 @@ from penstock.worker.errors import PenstockError, TopologyError
 from penstock.worker.finding import Finding, Verdict
 from penstock.worker.lifecycle import patiently
 from penstock.worker.pipeline.budget import Budget, Share
-from penstock.worker.pipeline.ports import Message
-from penstock.worker.pipeline.source import Log, Span, WatchedSource
+from penstock.worker.pipeline.ports import Message, Settled
+from penstock.worker.pipeline.source import Span, WatchedSource
 from penstock.worker.rabbitmq import dead_queue, topology
 from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
 from penstock.worker.rabbitmq.dead_queue import DeadQueueSource
 from penstock.worker.rabbitmq.line import AnswerLine
-from penstock.worker.rabbitmq.log import RabbitMqLog
+from penstock.worker.rabbitmq.log import RabbitMqLog, picked
 from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.replies import RabbitReplies
 from penstock.worker.rabbitmq.resend import headers_with, resend
@@ -89,15 +89,21 @@ class RabbitMqBroker:
         if not self.keeps:
             return Waiting(pending=await pending(self._connection, stream))
         _, committed = await offsets.resume(stream)
-        share = Budget(self._settings.memory_limit, 1, self._settings.batch_bytes).share()
-        reader = self._log(stream, Lent(share, offsets))
+        reader = self._log(stream, Lent(self._share(), offsets))
         return Waiting(pending=await reader.from_offset(committed or 0))
 
-    async def settled(self, stream: str) -> None:
-        """A queue has no offsets, and a stream queue is read on from where PostgreSQL has a gap."""
+    async def settled(self, stream: str) -> Settled | None:
+        """Queues other than stream queues have no offsets."""
+        return await self.log(stream, Span(), self._share()).settled() if self.keeps else None
 
-    async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:  # noqa: ARG002
-        return ()
+    async def again(self, stream: str, offsets: Sequence[int]) -> Sequence[Message]:
+        span = Span(from_offset=min(offsets), to_offset=max(offsets))
+        async with self.log(stream, span, self._share()) as log:
+            return await picked(log, offsets)
+
+    def _share(self) -> Share:
+        """Of memory, for a reader beside the worker's."""
+        return Budget(self._settings.memory_limit, 1, self._settings.batch_bytes).share()
 
     def source(self, stream: str, lent: Lent) -> AbstractAsyncContextManager[WatchedSource]:
         if stream == topology.DEAD_QUEUE:
@@ -124,7 +130,7 @@ class RabbitMqBroker:
             start=datetime.fromisoformat(start) if isinstance(start, str) else start,
         )
 
-    def log(self, stream: str, span: Span, share: Share) -> AbstractAsyncContextManager[Log]:
+    def log(self, stream: str, span: Span, share: Share) -> RabbitMqLog:
         if not self.keeps:
             kind = self._settings.rabbitmq_queue_type
             raise TopologyError(

@@ -1,5 +1,6 @@
 """A stream queue of RabbitMQ read again, by a consumer of its own."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import aio_pika
@@ -7,6 +8,7 @@ import aiormq
 
 from penstock.worker.errors import Cause, TopologyError
 from penstock.worker.pipeline.budget import Share
+from penstock.worker.pipeline.ports import Message, Settled
 from penstock.worker.pipeline.source import Span
 from penstock.worker.rabbitmq.connection import open_channel, translated
 from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
@@ -66,6 +68,11 @@ class RabbitMqLog(RabbitMqStreamSource):
         self.total = self.last - wanted + 1
         return await super().__aenter__()
 
+    async def settled(self) -> Settled:
+        """What is still there; how far it is settled, PostgreSQL knows. Raises TopologyError."""
+        await self._is_stream()
+        return Settled(epoch="", first=await self._first_offset(), upto=None)
+
     @property
     def epoch(self) -> str:
         return self._epoch
@@ -102,6 +109,17 @@ class RabbitMqLog(RabbitMqStreamSource):
             raise TopologyError(
                 f"stream {self.name}: it is no stream, but a queue, and keeps nothing that was read"
             )
+
+
+async def picked(log: RabbitMqLog, offsets: Sequence[int]) -> list[Message]:
+    """The messages of an entered log at ``offsets``, as far as it has them."""
+    wanted, found, passed = set(offsets), list[Message](), -1
+    while log.last is not None and passed < log.last:
+        batch = await log.fetch()
+        found += [message for message in batch.messages if message.offset in wanted]
+        passed = batch.messages[-1].offset or 0
+        await batch.ack()
+    return found
 
 
 def _gone(span: Span, first: int, end: int) -> str:

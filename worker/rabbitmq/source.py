@@ -31,6 +31,8 @@ log = structlog.get_logger()
 _PAUSE_SECONDS = 0.25
 _MOST_PREFETCH = 65_535
 _BUFFERED_BATCHES = 2
+_QUIET_HEARTBEATS = 2
+"""So many without a sign of life, and the server is taken for dead, as AMQP has it."""
 
 
 class RabbitMqSource:
@@ -74,10 +76,11 @@ class RabbitMqSource:
         self._again: set[int] = set()
         self._later: set[asyncio.Task[None]] = set()
         self._watcher: asyncio.Task[None] | None = None
-        # The server speaks twice in a heartbeat. Silence is counted in ticks, not timed: a worker
-        # that was itself stopped for a while, or kept its loop busy, has not been listening.
+        # The server looks twice in a heartbeat whether it said nothing since, so it may be quiet for
+        # nearly a whole one, and longer on a busy machine. Silence is counted in ticks, not timed:
+        # a worker that was itself stopped for a while, or kept its loop busy, did not listen.
         self._tick_seconds = options.heartbeat / 4
-        self._quiet_limit = 5
+        self._quiet_limit = _QUIET_HEARTBEATS * 4
         self._quiet_ticks = 0
 
     @property
