@@ -76,7 +76,7 @@ class RabbitMqSource:
         self._again: set[int] = set()
         self._later: set[asyncio.Task[None]] = set()
         self._watcher: asyncio.Task[None] | None = None
-        # The server looks twice in a heartbeat whether it said nothing since, so it may be quiet for
+        # The server looks twice in a heartbeat whether it said nothing since: it may be quiet for
         # nearly a whole one, and longer on a busy machine. Silence is counted in ticks, not timed:
         # a worker that was itself stopped for a while, or kept its loop busy, did not listen.
         self._tick_seconds = options.heartbeat / 4
