@@ -22,7 +22,17 @@ from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.replay.asked import Asked
 from penstock.worker.settings.keys import Settings
 from tests.support.mirror import bucket, expected_bucket
-from tests.support.replaying import STREAMS, change, consumers, events, held, totals, write
+from tests.support.replaying import (
+    LOST,
+    STREAMS,
+    change,
+    consumers,
+    events,
+    held,
+    most_present,
+    totals,
+    write,
+)
 from tests.support.roles import migrated_by_its_owner
 from tests.support.running import settings_for
 
@@ -40,7 +50,7 @@ async def test_a_large_database_comes_back_as_it_was(tmp_path: Path) -> None:
         other = await postgres.create_database("second")
         for database in (dsn, other):
             await migrated_by_its_owner(database)
-        live, later = settings_for(bus.url, dsn), settings_for(bus.url, other)
+        live, later = (settings_for(bus.url, at, outbox="false") for at in (dsn, other))
         await provision(live, dry_run=False)
         assert await publish_file(live, str(write(tmp_path / "e", events(COUNT))), None) == 0
         begun = time.monotonic()
@@ -52,7 +62,7 @@ async def test_a_large_database_comes_back_as_it_was(tmp_path: Path) -> None:
         rejected = len(before["letters"])
         inserted, present, *others = totals(reports)
         assert (inserted + present, *others) == (COUNT - rejected, 0, rejected)
-        assert present <= COUNT // 10_000, "an event without a history may change no row"
+        assert present <= most_present(COUNT)
         assert await held(other) == before
         assert await bucket(bus.url) == mirrored == await expected_bucket(other)
         rate = COUNT / sum(report.seconds for report in reports)
@@ -82,10 +92,10 @@ async def two_databases(source: str) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(EmbeddedNats(sync_always=False))
         postgres = await stack.enter_async_context(EmbeddedPostgres())
-        carried = {}
+        carried = {"outbox": "false"}  # what is told on the way depends on the batches
         if source == "rabbitmq":
             rabbit = await stack.enter_async_context(EmbeddedRabbit())
-            carried = {"brokers": source, "rabbitmq_url": rabbit.url}
+            carried |= {"brokers": source, "rabbitmq_url": rabbit.url}
             carried["rabbitmq_queue_type"] = "stream"
         dsn = await postgres.create_database("first")
         other = await postgres.create_database("second")
@@ -104,12 +114,8 @@ async def from_source(bench: Bench, source: str, file: Path) -> list[Report]:
     return [await read_again(bench.later, Asked(source=source, stream=name)) for name in names]
 
 
-LEFT_OUT = {
-    "rabbitmq": [],
-    "file": ["letters"],
-    "postgres": ["letters", "messages.message", "agents.last_checkpoint"],
-}
-"""Letters of a file name the file, and a history has neither them nor what keeps no history."""
+LEFT_OUT: dict[str, set[str]] = {"rabbitmq": set(), "file": {"letters"}, "postgres": LOST}
+"""Letters of a file name the file."""
 
 
 @pytest.mark.parametrize("source", LEFT_OUT)
@@ -122,7 +128,7 @@ async def test_it_comes_back_from_other_sources(source: str, tmp_path: Path) -> 
         before, mirrored = await held(bench.dsn), await bucket(bench.live.nats_url)
         reports = await from_source(bench, source, file)
         after = await held(bench.other)
-        assert sorted(name for name in before if before[name] != after[name]) == LEFT_OUT[source]
+        assert {name for name in before if before[name] != after[name]} <= LEFT_OUT[source]
         assert await bucket(bench.live.nats_url) == mirrored
         inserted, present, differing, rejected = totals(reports)
         cannot = sorted(one.type for report in reports for one in report.cannot)

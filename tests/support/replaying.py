@@ -23,6 +23,25 @@ CATALOGUE = Catalogue.load()
 STREAMS = tuple(CATALOGUE.streams)
 
 
+LOST = {
+    "letters",
+    "agents.last_checkpoint",
+    "threads.value",
+    *(
+        state.table
+        for kind in CATALOGUE.types.values()
+        if kind.history is None
+        for state in kind.states
+    ),
+}
+"""What histories alone cannot bring back as it was: letters, and rows of events without one."""
+
+
+def most_present(count: int) -> int:
+    """A use of a key or of a session that was not the last one changes nothing."""
+    return 2 * count // len(CATALOGUE.types) + 2
+
+
 def events(count: int, seed: int = 7) -> list[Message]:
     """Events of every type in turn, about a few entities."""
     rng = random.Random(seed)
