@@ -42,6 +42,7 @@ def _here(install: Callable[[], Path], reason: str) -> Path:
 
 LOG = "agents.activity"
 # Without what the worker itself tells by the clock.
+STORED = "SELECT event_id FROM events.log WHERE source = '/examples' ORDER BY 1"
 COUNT = "SELECT count(*) FROM events.log WHERE source = '/examples'"
 TIMES = "SELECT DISTINCT occurred_at FROM events.log WHERE source = '/examples'"
 NO_NODE = "node and npm are not available"
@@ -73,7 +74,9 @@ async def stored(database: asyncpg.Connection, count: int) -> None:
     async def all_there() -> bool:
         letters = await database.fetch("SELECT reason, error FROM bus.dead_letter")
         assert letters == []
-        return bool(await database.fetchval(COUNT) == count)
+        found = [row["event_id"] for row in await database.fetch(STORED)]
+        assert len(found) == count, found
+        return True
 
     await until(all_there)
 
