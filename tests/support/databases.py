@@ -64,7 +64,7 @@ class Databases:
     def __init__(self, address: str, template: str) -> None:
         self._address = address
         self._template = template
-        self._spare: str | None = None
+        self._spares: list[str] = []
         self._shape: list[tuple[object, ...]] = []
         self._rows: dict[tuple[str, str], bytes] = {}
         self._sequences: dict[str, tuple[int, bool]] = {}
@@ -72,19 +72,19 @@ class Databases:
     @asynccontextmanager
     async def one(self) -> AsyncIterator[str]:
         """The address of a database as the template was, until the context is left."""
-        name, self._spare = self._spare or await self._copy(), None
+        name = self._spares.pop() if self._spares else await self._copy()
         dsn = self._dsn(name)
         try:
             yield dsn
         finally:
-            if self._spare is None and await self._renewed(dsn):
-                self._spare = name
+            if await self._renewed(dsn):
+                self._spares.append(name)
             else:
                 await drop_database(self._address, name)
 
     async def close(self) -> None:
-        if self._spare is not None:
-            await drop_database(self._address, self._spare)
+        while self._spares:
+            await drop_database(self._address, self._spares.pop())
 
     async def _copy(self) -> str:
         name = f"test_{uuid4().hex}"
@@ -104,7 +104,7 @@ class Databases:
                 await connection.copy_from_query(f"TABLE {row['name']}", output=rows)
                 self._rows[row["schema"], row["table"]] = rows.getvalue()
             for (name,) in await connection.fetch(_SEQUENCES):
-                stands = await connection.fetchrow(f"SELECT last_value, is_called FROM {name}")
+                [stands] = await connection.fetch(f"SELECT last_value, is_called FROM {name}")
                 self._sequences[name] = tuple(stands)
 
     async def _renewed(self, dsn: str) -> bool:

@@ -150,7 +150,8 @@ async def test_python_sdk(bus: asyncpg.Connection, nats_url: str, rabbit_url: st
     subject, form = bus_subject(CATALOGUE.types[LOG], activity("x")), JSONFormat()
     connection = await aio_pika.connect(rabbit_url)
     async with connection:
-        exchange = await (await connection.channel()).get_exchange("events")
+        channel = await connection.channel(on_return_raises=True)
+        exchange = await channel.get_exchange("events")
         for binding in (amqp, rabbitmq):
             for write in (binding.to_binary, binding.to_structured):
                 sent = write(sdk_event(f"{binding.__name__} {write.__name__}"), form)
