@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+import pytest
+
 from penstock.schemas.agents import AgentHeartbeat
 from penstock.worker.commands.one_worker import run
 from penstock.worker.commands.provision import provision
@@ -18,6 +20,7 @@ UPDATE bus.position SET seqs = seqs - '{[10,13),[40,42)}'::int8multirange WHERE 
 _DELETE = "DELETE FROM agents.heartbeat WHERE event_id = ANY($1)"
 
 
+@pytest.mark.faults  # what is mended is the same on NATS, and tried there each time
 async def test_they_are_named_and_read_again(nats_url: str, rabbit_url: str, database: str) -> None:
     rabbit = {"brokers": "rabbitmq", "rabbitmq_url": rabbit_url, "rabbitmq_queue_type": "stream"}
     settings = settings_for(nats_url, database, **rabbit)
