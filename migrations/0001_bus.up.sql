@@ -131,7 +131,9 @@ WITH seen AS (
 SELECT s.transport, s.stream, s.epoch, missing.seqs AS missing
 FROM seen AS s
 CROSS JOIN LATERAL unnest(
-    int8multirange(int8range(least(s.begins, lower(s.seqs)), upper(s.seqs))) - s.seqs
+    int8multirange(
+        int8range(least(s.begins, lower(s.seqs)), coalesce(upper(s.seqs), s.begins))
+    ) - s.seqs
 ) AS missing (seqs);
 COMMENT ON VIEW bus.gap IS
     'Sequences before the highest committed one that are not committed themselves: from where '

@@ -141,9 +141,8 @@ async def test_it_comes_back_from_other_sources(source: str, tmp_path: Path) -> 
         again = await from_source(bench, source, file)
         assert totals(again)[::2] == (0, 0)
         changed = await change(bench.other)
-        assert sum(map(len, changed.values())) == 100
-        if source == "postgres":
-            del changed["messages.message"]
+        lacking = 5 if source == "postgres" else 0  # no message came back that could be changed
+        assert sum(map(len, changed.values())) == 100 - lacking
         reports = await from_source(bench, source, file)
         assert named(reports) == sorted(chain(*changed.values()))
         print(

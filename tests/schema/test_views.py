@@ -260,6 +260,16 @@ async def test_positions_are_merged_and_gaps_shown(connection: asyncpg.Connectio
     assert [text for (text,) in kept] == ["{[1,5),[7,9),[10,11)}", "{[20,21)}"]
 
 
+async def test_what_was_not_read_yet_is_no_gap(connection: asyncpg.Connection) -> None:
+    await connection.executemany(
+        "INSERT INTO bus.position (transport, stream, epoch, seqs, begins)"
+        " VALUES ('rabbitmq', $1, '', $2::text::int8multirange, $3)",
+        [("UNREAD", "{}", 3), ("READ", "{}", 3), ("READ", "{[5,6)}", None)],
+    )
+    gaps = await connection.fetch("SELECT stream, missing::text FROM bus.gap")
+    assert list(map(tuple, gaps)) == [("READ", "[3,5)")]
+
+
 async def test_a_broken_message_is_kept_once(connection: asyncpg.Connection) -> None:
     keep = (
         "INSERT INTO bus.dead_letter (transport, stream, seq, body, digest, reason)"
