@@ -13,6 +13,7 @@ import click
 from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
 from penstock.worker.flags import Command, SettingsCommand, configure_logs, moment
+from penstock.worker.groups.derive import derive
 from penstock.worker.groups.letters import dlq
 from penstock.worker.groups.partitions import partitions
 from penstock.worker.groups.seed import seed
@@ -176,21 +177,6 @@ def replay(settings: Settings, **options: Any) -> int:
     return asyncio.run(replaying.replay(settings, **options))
 
 
-@main.command(cls=SettingsCommand)
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--key", "keys", multiple=True, metavar="ID", help="Only this one; may be repeated.")
-@click.option("--from", "since", callback=moment, metavar="TIME", help="Only the hours from then.")
-@click.option("--to", "until", callback=moment, metavar="TIME", help="And only those before then.")
-@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if something differs.")
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
-def derive(settings: Settings, names: tuple[str, ...], **how: Any) -> int:
-    """Work derived values out anew, or list what there is if none is named."""
-    from penstock.worker.commands import derive as deriving  # noqa: PLC0415
-
-    return asyncio.run(deriving.run(settings, names, **how))
-
-
 @main.command("status", cls=SettingsCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_status(settings: Settings, *, as_json: bool) -> int:
@@ -232,6 +218,7 @@ def config(settings: Settings, form: str) -> None:
     click.echo(show(form, settings), nl=False)
 
 
+main.add_command(derive)
 main.add_command(dlq)
 main.add_command(partitions)
 main.add_command(seed)

@@ -54,6 +54,8 @@ _CALLS = {
     "knowledge.search_vector(jsonb)": "knowledge.search_vector('{}')",
     "partitions.ensure_for(text, text, timestamptz)": "partitions.ensure_for('', '', now())",
     "partitions.maintain()": "partitions.maintain()",
+    "tasks.recount_stats(uuid[])": "tasks.recount_stats('{}')",
+    "tasks.wrong_stats()": "tasks.wrong_stats()",
     "telemetry.roll_up(text[])": "telemetry.roll_up('{}')",
     "telemetry.roll_up_again()": "telemetry.roll_up_again()",
     "pg_catalog.pg_advisory_unlock(bigint)": "pg_catalog.pg_advisory_unlock(1)",
