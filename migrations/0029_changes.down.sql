@@ -1,16 +1,12 @@
-DROP TRIGGER log_truncate ON bus.job;
-DROP TRIGGER log_change ON bus.job;
-DROP TRIGGER log_truncate ON partitions.policy;
-DROP TRIGGER log_change ON partitions.policy;
-DROP TRIGGER log_truncate ON identity.oauth_token;
-DROP TRIGGER log_change ON identity.oauth_token;
-DROP TRIGGER log_truncate ON identity.mfa_device;
-DROP TRIGGER log_change ON identity.mfa_device;
-DROP TRIGGER log_truncate ON identity.credential;
-DROP TRIGGER log_change ON identity.credential;
-DROP TRIGGER log_truncate ON trust.pretrusted;
-DROP TRIGGER log_change ON trust.pretrusted;
-DROP TRIGGER log_truncate ON config.parameter;
-DROP TRIGGER log_change ON config.parameter;
-DROP TRIGGER log_truncate ON config.band;
-DROP TRIGGER log_change ON config.band;
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT t.tgname AS name, t.tgrelid::regclass AS relation FROM pg_trigger AS t
+        WHERE t.tgfoid = 'audit.log_change'::regproc AND t.tgparentid = 0
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', found.name, found.relation);
+    END LOOP;
+END
+$$;

@@ -96,7 +96,7 @@ async def run(
     """Work out what is named, or list what there is. With ``check``, 1 if something differs, and
     without a name all of it is looked at. Raises PenstockError.
     """
-    if not names and not check:
+    if not names and not check and wanted.everything:
         return await _show(settings, as_json=as_json)
     work = partial(derived, settings, undo=check or dry_run, anew=check)
     found = await _derive(settings, names, wanted, work)
