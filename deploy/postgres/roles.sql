@@ -30,6 +30,8 @@ BEGIN
     END LOOP;
     -- Schemas, and the table of migrations in `public`.
     EXECUTE format('GRANT CREATE ON DATABASE %I TO penstock_owner', current_database());
+    -- What differs when a materialized view is refreshed.
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO penstock_owner', current_database());
     -- The stage of a batch that was delivered again.
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO penstock_ingest', current_database());
 END

@@ -117,7 +117,7 @@ async def test_with_nobody_trusted_beforehand_it_is_the_best_known_page_rank(
     """
     names = "ABCDEFGHIJK"
     links = "DA DB BC CB EB ED EF FB FE GB GE HB HE IB IE JE KE"
-    pairs = [tuple(names.index(name) + 1 for name in link) for link in links.split()]
+    pairs = [(names.index(link[0]) + 1, names.index(link[1]) + 1) for link in links.split()]
     edges = dict.fromkeys(pairs, (1, 0))
     await store(connection, len(names), edges, frozenset())
     percent = [round(100 * score, 1) for score in await scores(connection)]
