@@ -1,10 +1,10 @@
 """An audit history that is sealed, and a program that knows of seals only what the docs say."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -54,7 +54,7 @@ async def examined(
         return await found.examined(known or {})
 
 
-async def digests(connection: asyncpg.Connection) -> Iterator[tuple[str, str]]:
+async def digests(connection: asyncpg.Connection) -> list[tuple[str, str]]:
     """The digest of each seal as it is, and as another program makes it from the rows."""
     before = ""
     found = []
@@ -71,7 +71,7 @@ async def digests(connection: asyncpg.Connection) -> Iterator[tuple[str, str]]:
         text = "\n".join(map(str, [*said, times[2], before, leaves]))
         found.append((one["digest"].hex(), sha256(text.encode()).hexdigest()))
         before = one["digest"].hex()
-    return iter(found)
+    return found
 
 
 _SAID = (
@@ -82,10 +82,11 @@ _SAID = (
 _JSON = {"data", "old_values", "new_values", "changed"}
 
 
-def _leaf(row: Mapping[str, Any]) -> bytes:
+def _leaf(row: asyncpg.Record) -> bytes:
     words = (row[name] if name in _JSON and row[name] else _json(row[name]) for name in _SAID)
     says = sha256(f"[{', '.join(words)}]".encode()).digest()
-    return _sent(row["recorded_at"]) + row["event_id"].bytes + _sent(row["occurred_at"]) + says
+    event: UUID = row["event_id"]
+    return _sent(row["recorded_at"]) + event.bytes + _sent(row["occurred_at"]) + says
 
 
 def _json(value: object) -> str:
