@@ -1,8 +1,10 @@
 """One look at the audit history: is it as it was sealed, and if not, what was done to it."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from uuid import UUID
 
 import msgspec
@@ -70,6 +72,7 @@ class SealExamination:
         self._history = history
         self._seals = seals
         self._since = since
+        self._ends = list(accumulate((seal.ends for seal in seals), max))
         self._lost: list[Gap] = list(gaps(seals, whole=since is None))
         self._broken: list[Broken] = [gap.broken() for gap in self._lost]
         self._gone: list[Gone] = []
@@ -157,15 +160,16 @@ class SealExamination:
             await self._chunk(relation, chunk, before)
             before = chunk[-1].seal_id
         # Nor was any row recorded after its last seal, and before the end of the chain.
-        last = self._seals[-1]
-        for leaf in await self._history.stored(relation, NEWEST, before, last.seal_id):
-            of = next((seal for seal in self._seals if seal.ends > recorded(leaf)), last)
-            self._extra.append(Placed(of.seal_id, name, leaf))
+        upto = self._seals[-1].seal_id
+        for leaf in await self._history.stored(relation, NEWEST, before, upto, _MOST):
+            place = min(bisect_right(self._ends, recorded(leaf)), len(self._ends) - 1)
+            self._extra.append(Placed(self._seals[place].seal_id, name, leaf))
 
     async def _chunk(self, relation: str, seals: Sequence[Seal], before: int | None) -> None:
         """The rows of seals of one partition that follow each other, and those between them."""
         upto, form = seals[-1].seal_id, seals[0].format
-        stored = await self._history.stored(relation, form, before, upto)
+        most = sum(seal.rows for seal in seals) + _MOST
+        stored = await self._history.stored(relation, form, before, upto, most)
         leaves = await self._history.leaves(seals)
         begin = 0
         for seal in seals:

@@ -62,7 +62,7 @@ _STORED = f"""
 SELECT {{leaf}} FROM {{relation}} AS r
 WHERE r.recorded_at >= coalesce({_END.format(place="$1")}, '-infinity')
   AND r.recorded_at < {_END.format(place="$2")}
-ORDER BY 1
+ORDER BY 1 LIMIT $3
 """
 _LATER = f"""
 SELECT {{leaf}} FROM {{relation}} AS r
@@ -137,13 +137,16 @@ class SealedHistory:
             if life.of == "audit.log"
         }
 
-    async def stored(self, relation: str, form: int, after: int | None, upto: int) -> list[bytes]:
+    async def stored(
+        self, relation: str, form: int, after: int | None, upto: int, most: int
+    ) -> list[bytes]:
         """The leaves that the rows would have now that were recorded from the end of the seal
-        ``after`` to that of ``upto``, in order. ``form`` is their format.
+        ``after`` to that of ``upto``, in order, at ``most`` so many. ``form`` is their format.
         """
         query = _STORED.format(leaf=_leaf(form), relation=relation)
         with translated():
-            return [leaf for (leaf,) in await self._connection.fetch(query, after, upto)]
+            found = await self._connection.fetch(query, after, upto, most)
+        return [leaf for (leaf,) in found]
 
     async def later(
         self, relation: str, form: int, last: Seal, events: Sequence[UUID]
