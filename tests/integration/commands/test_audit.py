@@ -16,7 +16,7 @@ from penstock.worker.settings.keys import Settings
 from tests.integration.postgres.test_due import events, stored
 from tests.support.commands import said, typed
 from tests.support.partitions import keeper_of, place, step
-from tests.support.roles import INGEST, READER, execute, logged_in, of_worker
+from tests.support.roles import INGEST, OWNER, READER, execute, logged_in, of_worker
 from tests.support.running import settings_for
 from tests.support.seals import DELAY, RECORD, examined, seal, sealed_in_rounds
 from tests.support.waiting import until
@@ -186,7 +186,8 @@ async def test_partitions_that_retention_takes_out_keep_their_seals(
         True,
         [("log_y2020m02", 3)],
     )
-    back = await typed(keeper, "partitions", "import", str(tmp_path / f"{name}.parquet"))
+    owner = keeper_of(logged_in(database, OWNER), tmp_path)  # so that workers may read it
+    back = await typed(owner, "partitions", "import", str(tmp_path / f"{name}.parquet"))
     assert back.exit_code == 0, back.output
     found = await examined(database)
     assert (found.intact, found.gone, found.rows) == (True, [], 3), found
