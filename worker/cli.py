@@ -233,11 +233,8 @@ def config(settings: Settings, form: str) -> None:
     click.echo(show(form, settings), nl=False)
 
 
-main.add_command(audit)
-main.add_command(dlq)
-main.add_command(partitions)
-main.add_command(seed)
-main.add_command(state)
+for group in (audit, dlq, partitions, seed, state):
+    main.add_command(group)
 
 
 @main.group()
