@@ -60,7 +60,9 @@ CREATE TABLE audit.log (
     session_id    text,
     db_user       text,
     txid          bigint,
-    recorded_at   timestamptz NOT NULL DEFAULT now(),
+    -- Not now(): a row is stamped once its transaction holds a lock on the table, see
+    -- partitions.all_recorded_until.
+    recorded_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (event_id, occurred_at)
 ) PARTITION BY RANGE (occurred_at);
 COMMENT ON TABLE audit.log IS

@@ -31,7 +31,7 @@ from penstock.schemas.agents import (
     AgentStatusChanged,
     AgentUpdated,
 )
-from penstock.schemas.audit import AuditRecorded
+from penstock.schemas.audit import AuditRecorded, AuditSealed
 from penstock.schemas.battles import (
     AgentRatingChanged,
     BattleCancelled,
@@ -366,6 +366,7 @@ __all__ = [
     "AppealStatus",
     "AuditLog",
     "AuditRecorded",
+    "AuditSealed",
     "BattleCancelled",
     "BattleCreated",
     "BattleFinished",

@@ -13,6 +13,7 @@ import click
 from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
 from penstock.worker.flags import Command, SettingsCommand, configure_logs, moment
+from penstock.worker.groups.audit import audit
 from penstock.worker.groups.derive import derive
 from penstock.worker.groups.letters import dlq
 from penstock.worker.groups.partitions import partitions
@@ -218,11 +219,8 @@ def config(settings: Settings, form: str) -> None:
     click.echo(show(form, settings), nl=False)
 
 
-main.add_command(derive)
-main.add_command(dlq)
-main.add_command(partitions)
-main.add_command(seed)
-main.add_command(state)
+for group in (audit, derive, dlq, partitions, seed, state):
+    main.add_command(group)
 
 
 @main.group()

@@ -107,6 +107,19 @@ BEGIN
 END
 $$;
 
+-- Nobody but its function makes a seal, and nobody but operators says which keys there are.
+DO $$
+BEGIN
+    IF to_regclass('audit.seal') IS NOT NULL THEN
+        REVOKE INSERT, UPDATE ON audit.seal FROM penstock_ingest;
+        REVOKE ALL ON audit.encryption_key FROM penstock_ingest, penstock_reader;
+        GRANT SELECT (key_name, key_version, algorithm, reference, active, created_at, rotated_at)
+            ON audit.encryption_key TO penstock_ingest, penstock_reader;
+        GRANT INSERT, UPDATE ON audit.encryption_key TO penstock_operator;
+    END IF;
+END
+$$;
+
 -- Penstock's own records. Partitions and positions are tended by functions that act as the owner.
 DO $$
 DECLARE

@@ -8,6 +8,7 @@ CLOCKS = ("recorded_at", "updated_at", "last_run")
 """Columns with the time of recording, which may differ between two equal runs."""
 
 BY_THE_CLOCK = (
+    "audit.seal",
     "telemetry.rollup_hour",
     "telemetry.rollup_day",
     "trust.score",

@@ -39,11 +39,13 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "partitions.life": ("table_name", ("SELECT",)),
     "conversations.v_item": ("conversation_id", ("SELECT",)),
     "threads.v_checkpoint": ("thread_id", ("SELECT",)),
+    "audit.seal": ("seal_id", ("SELECT",)),
     "agents.stats": ("agent_id", ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }
 """Penstock's own tables: a column of each, and what is done with its rows."""
 
 _CALLS = {
+    "audit.seal(text[])": "audit.seal('{}'::text[])",
     "bus.compact_positions(interval)": "bus.compact_positions('1 minute')",
     "bus.forget_letters(interval, integer)": "bus.forget_letters('1 day', 0)",
     "bus.resume_offset(text, text)": "bus.resume_offset('', '')",
