@@ -195,16 +195,16 @@ COMMENT ON VIEW monitoring.blocked IS 'Sessions that wait for a lock, and the on
 
 CREATE VIEW monitoring.table_sizes AS
 SELECT n.nspname AS schema_name, c.relname AS table_name,
-       count(*) FILTER (WHERE c.relkind = 'p' AND t.isleaf) AS partitions,
+       count(t.relid) AS partitions,
        coalesce(sum(greatest(leaf.reltuples, 0)), 0)::bigint AS rows_estimate,
-       coalesce(sum(pg_table_size(t.relid)), 0)::bigint AS table_bytes,
-       coalesce(sum(pg_indexes_size(t.relid)), 0)::bigint AS index_bytes,
-       coalesce(sum(pg_total_relation_size(t.relid)), 0)::bigint AS total_bytes
+       coalesce(sum(pg_table_size(leaf.oid)), 0)::bigint AS table_bytes,
+       coalesce(sum(pg_indexes_size(leaf.oid)), 0)::bigint AS index_bytes,
+       coalesce(sum(pg_total_relation_size(leaf.oid)), 0)::bigint AS total_bytes
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace AND monitoring.is_ours(n.nspname)
-CROSS JOIN LATERAL pg_partition_tree(c.oid) AS t
-JOIN pg_class AS leaf ON leaf.oid = t.relid
-WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND t.isleaf
+LEFT JOIN LATERAL pg_partition_tree(c.oid) AS t ON c.relkind = 'p' AND t.isleaf
+JOIN pg_class AS leaf ON leaf.oid = coalesce(t.relid, c.oid)
+WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition
 GROUP BY n.nspname, c.relname;
 COMMENT ON VIEW monitoring.table_sizes IS
     'How much room every table takes, with all its partitions; rows as of the last ANALYZE';
@@ -805,9 +805,9 @@ BEGIN
             UPDATE monitoring.index_recommendation AS r
             SET status = CASE WHEN i.there THEN 'implemented' ELSE 'obsolete' END, decided_at = now()
             FROM monitoring.index_recommendation AS o
-            CROSS JOIN LATERAL (SELECT coalesce(monitoring.is_indexed(
-                to_regclass(format('%I.%I', o.schema_name, o.table_name)), o.columns
-            ), false) AS there) AS i
+            LEFT JOIN pg_namespace AS n ON n.nspname = o.schema_name
+            LEFT JOIN pg_class AS t ON t.relnamespace = n.oid AND t.relname = o.table_name
+            CROSS JOIN LATERAL (SELECT monitoring.is_indexed(t.oid, o.columns) AS there) AS i
             WHERE r.recommendation_id = o.recommendation_id AND o.status = 'pending'
               -- What nothing has asked for any more.
               AND (i.there OR o.created_at < now() - interval '30 days' AND NOT EXISTS (

@@ -34,6 +34,7 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.outbox_domain": ("domain", ("SELECT",)),
     "bus.due": ("function", ("SELECT", "INSERT", "UPDATE", "DELETE")),
     "bus.job": ("last_run", ("SELECT", "UPDATE")),
+    "monitoring.alert": ("metric", ("SELECT",)),
     "monitoring.query_plan": ("query", ("SELECT", "INSERT", "DELETE")),
     "partitions.policy": ("table_name", ("SELECT",)),
     "partitions.detached": ("table_name", ("SELECT",)),

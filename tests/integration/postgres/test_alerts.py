@@ -12,8 +12,10 @@ import pytest
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.schemas.identity import escape
+from penstock.worker.finding import Verdict
 from penstock.worker.pipeline.decode import Decoder, Window
 from penstock.worker.pipeline.ports import Message
+from penstock.worker.postgres.alerts import alert_findings, open_alerts
 from penstock.worker.postgres.jobs import PostgresJobs
 from penstock.worker.postgres.pool import open_pool
 from tests.support.commands import said
@@ -170,6 +172,9 @@ async def test_two_at_once_raise_it_once_and_who_is_killed_leaves_it_to_the_next
     found = await asyncio.gather(*(look(pool) for _ in range(4)))
     assert sorted(found) == [[], [], [], ["queue a"]]
     assert len(await told(owner)) == len(await standing(owner)) == 1
+    [alert] = await open_alerts(pool)
+    assert alert.startswith("warning alert: queue a is 12, the limit is 10, since 20")
+    assert [one.verdict for one in alert_findings([alert])] == [Verdict.BAD]
 
 
 async def test_the_clock_asks_for_what_is_due_and_a_command_for_all(
@@ -177,7 +182,10 @@ async def test_the_clock_asks_for_what_is_due_and_a_command_for_all(
 ) -> None:
     jobs = PostgresJobs(pool, settings_for("nats://127.0.0.1:1", of_worker(database)))
     assert "alerts" in await jobs.due()
-    await owner.execute("UPDATE monitoring.alert_threshold SET direction = 'below', critical = 5")
+    await owner.execute(
+        "UPDATE monitoring.alert_threshold SET direction = 'below', critical = 5"
+        " WHERE metric = 'queue'"
+    )
     again = "UPDATE bus.job SET last_run = NULL WHERE name = 'alerts'"
     looked = "UPDATE bus.job SET mark = jsonb_set(mark, '{looked,queue}', to_jsonb($1::text))"
     runs = []
@@ -271,7 +279,7 @@ async def test_what_the_server_measures_itself(
         ("warning = NULL, critical = NULL", "has_a_limit"),
         ("warning = 30", "critical_is_worse"),
         ("direction = 'below'", "critical_is_worse"),
-        ("warning = 'NaN'", "limits_are_numbers"),
+        ("warning = 'NaN', critical = NULL", "limits_are_numbers"),
         ("fresh = '2 days'", "silence_outlasts_samples"),
     ],
 )
