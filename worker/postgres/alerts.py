@@ -11,7 +11,7 @@ _OPEN = """
 SELECT metric, thing, level, value, threshold, raised_at FROM monitoring.alert
 WHERE resolved_at IS NULL ORDER BY raised_at, metric, thing
 """
-_REMEDY = "see docs/operations.md, An alert is raised"
+REMEDY = "see docs/operations.md, An alert is raised"
 
 
 async def open_alerts(pool: asyncpg.Pool) -> Sequence[str]:
@@ -20,7 +20,7 @@ async def open_alerts(pool: asyncpg.Pool) -> Sequence[str]:
         rows = await pool.fetch(_OPEN)
     return [
         f"{level} alert: {' '.join(filter(None, (metric, thing)))} is {value:g}, "
-        f"the limit is {threshold:g}, since {raised_at:%Y-%m-%d %H:%M} UTC; {_REMEDY}"
+        f"the limit is {threshold:g}, since {raised_at:%Y-%m-%d %H:%M} UTC"
         for metric, thing, level, value, threshold, raised_at in rows
     ]
 
@@ -30,5 +30,4 @@ def alert_findings(alerts: Sequence[str]) -> Iterator[Finding]:
     if not alerts:
         yield Finding(Verdict.GOOD, "no alert is open")
     for alert in alerts:
-        text, _, remedy = alert.partition("; ")
-        yield Finding(Verdict.BAD, text, remedy)
+        yield Finding(Verdict.BAD, alert, REMEDY)
