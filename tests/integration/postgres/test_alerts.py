@@ -79,7 +79,7 @@ async def told(owner: asyncpg.Connection) -> list[dict[str, Any]]:
         "DELETE FROM bus.outbox RETURNING outbox_id, event_id::text, type, key, data::text, time"
     )
     found = []
-    for _, event_id, kind, key, data, time in sorted(rows):
+    for _, event_id, kind, key, data, time in sorted(map(tuple, rows)):
         body = {"specversion": "1.0", "id": event_id, "source": "/penstock/derived", "type": kind}
         body |= {"subject": key, "time": time, "data": msgspec.json.decode(data)}
         domain, verb = kind.split(".")
