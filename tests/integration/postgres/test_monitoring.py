@@ -49,8 +49,11 @@ async def test_sizes_use_and_bloat_are_those_of_whole_tables(owner: asyncpg.Conn
     assert 70 < await owner.fetchval(f"{bloat} AND kind = 'table'") < 80
     raised = await owner.fetch("SELECT * FROM monitoring.evaluate('{table_bloat_percent}')")
     assert [tuple(row) for row in raised] == [("table_bloat_percent probe.Odd t",)]
-    usage = "SELECT usage, is_unique FROM monitoring.index_usage WHERE schema_name = 'events' AND index_name = $1"
-    assert [tuple(row) for row in await owner.fetch(usage, "log_entity")] == [("unused", False)]
+    usage = "SELECT usage, is_unique FROM monitoring.index_usage"
+    usage += " WHERE schema_name || '.' || index_name = $1"
+    assert [tuple(row) for row in await owner.fetch(usage, "events.log_entity")] == [
+        ("unused", False)
+    ]
 
 
 async def test_without_the_extension_slow_statements_are_an_answer_and_plans_are_none(
