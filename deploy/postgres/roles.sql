@@ -120,6 +120,16 @@ BEGIN
 END
 $$;
 
+-- What sessions of others do, which alerts and views of `monitoring` tell. Only a superuser, or who has
+-- the right to pass it on, may grant it; without it they say that they do not know.
+DO $$
+BEGIN
+    GRANT pg_read_all_stats TO penstock_owner, penstock_operator;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'not granted: pg_read_all_stats, without which monitoring sees no other sessions';
+END
+$$;
+
 -- Penstock's own records. Partitions and positions are tended by functions that act as the owner.
 DO $$
 DECLARE
@@ -134,11 +144,18 @@ BEGIN
         -- By the triggers of tasks.task: a row of nothing goes.
         GRANT DELETE ON agents.stats TO penstock_ingest;
         -- What derived values depend on, and when they are worked out, people say.
-        REVOKE INSERT, UPDATE ON config.band, config.parameter FROM penstock_ingest;
+        REVOKE INSERT, UPDATE ON config.band, config.parameter, monitoring.alert_threshold,
+            monitoring.alert, monitoring.index_recommendation FROM penstock_ingest;
+        REVOKE UPDATE ON monitoring.query_plan FROM penstock_ingest;
+        GRANT DELETE ON monitoring.query_plan TO penstock_ingest;
         REVOKE INSERT ON bus.job FROM penstock_ingest;
         REVOKE INSERT, UPDATE ON telemetry.rollup_hour, telemetry.rollup_day FROM penstock_ingest;
-        GRANT INSERT, UPDATE, DELETE ON config.band, config.parameter TO penstock_operator;
-        GRANT UPDATE ON bus.job, bus.due TO penstock_operator;
+        GRANT INSERT, UPDATE, DELETE ON config.band, config.parameter, monitoring.alert_threshold,
+            monitoring.query_plan TO penstock_operator;
+        GRANT UPDATE ON bus.job, bus.due, monitoring.index_recommendation TO penstock_operator;
+        GRANT EXECUTE ON FUNCTION monitoring.health(), monitoring.check_connections()
+            TO penstock_ingest, penstock_reader, penstock_operator;
+        GRANT EXECUTE ON FUNCTION recovery.verify_consistency() TO penstock_operator;
         FOR found IN
             SELECT f.call FROM bus.job AS j, unnest(ARRAY[j.call, j.whole]) AS f (call)
             WHERE f.call IS NOT NULL

@@ -13,6 +13,9 @@ BY_THE_CLOCK = (
     "telemetry.rollup_day",
     "trust.score",
     "merit.leaderboard",
+    "monitoring.alert",
+    "monitoring.query_plan",
+    "monitoring.index_recommendation",
 )
 """Tables that a job fills when their time has come."""
 
@@ -22,7 +25,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
   AND n.nspname !~ '^pg_'
   AND n.nspname NOT IN ('information_schema', 'public', 'bus', 'partitions', 'archive')
-  AND n.nspname || '.' || c.relname NOT IN ('config.band', 'config.parameter')
+  AND n.nspname || '.' || c.relname
+      NOT IN ('config.band', 'config.parameter', 'monitoring.alert_threshold')
 ORDER BY 1
 """
 

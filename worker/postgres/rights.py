@@ -34,6 +34,8 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.outbox_domain": ("domain", ("SELECT",)),
     "bus.due": ("function", ("SELECT", "INSERT", "UPDATE", "DELETE")),
     "bus.job": ("last_run", ("SELECT", "UPDATE")),
+    "monitoring.alert": ("metric", ("SELECT",)),
+    "monitoring.query_plan": ("query", ("SELECT", "INSERT", "DELETE")),
     "partitions.policy": ("table_name", ("SELECT",)),
     "partitions.detached": ("table_name", ("SELECT",)),
     "partitions.life": ("table_name", ("SELECT",)),
@@ -53,6 +55,9 @@ _CALLS = {
         "bus.settle_requeues('{}', '{}', '{}', '')"
     ),
     "bus.utc_text(timestamptz)": "bus.utc_text(now())",
+    "monitoring.capture_plans()": "monitoring.capture_plans()",
+    "monitoring.evaluate(text[])": "monitoring.evaluate('{}')",
+    "monitoring.recommend_indexes()": "monitoring.recommend_indexes()",
     "knowledge.search_vector(jsonb)": "knowledge.search_vector('{}')",
     "partitions.ensure_for(text, text, timestamptz)": "partitions.ensure_for('', '', now())",
     "partitions.maintain()": "partitions.maintain()",
