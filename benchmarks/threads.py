@@ -127,7 +127,7 @@ async def _turn(run: Callable[[Any], Any], jobs: list[Any], dsn: str, meter: Met
     steps = sum(len(load.steps) for load in loads)
     if (new := await ask(dsn, stored) - before) != steps:
         raise Failed(f"{jobs[0].way} stored {new} of {steps} checkpoints")
-    return _figures(loads, connections, jobs[0].seconds, _spent(begin, end, loads))
+    return _figures(loads, connections, _spent(begin, end, loads))
 
 
 async def _most_connections(dsn: str, working: "asyncio.Future[Any]") -> int:
@@ -144,15 +144,13 @@ def _spent(begin: Reading, end: Reading, loads: list["Load"]) -> dict[str, float
     return {**spent, "agents": sum(load.cpu for load in loads)}
 
 
-def _figures(
-    loads: list["Load"], connections: int, seconds: float, spent: dict[str, float]
-) -> Turn:
+def _figures(loads: list["Load"], connections: int, spent: dict[str, float]) -> Turn:
     steps = [took for load in loads for took in load.steps]
     percents = quantiles(steps, n=100)
     reads = quantiles([took for load in loads for took in load.reads], n=100)
     return Turn(
         steps=len(steps),
-        steps_per_second=round(len(steps) / seconds, 1),
+        steps_per_second=round(len(steps) / max(load.elapsed for load in loads), 1),
         p50_ms=round(percents[49] * 1000, 1),
         p99_ms=round(percents[98] * 1000, 1),
         read_p99_ms=round(reads[98] * 1000, 1),

@@ -33,10 +33,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, kw_only=True):
-    """How long each step and each reading took, in seconds; ``cpu`` is that of the process."""
+    """How long each step and each reading took, and all of it, in seconds; ``cpu`` is that of the
+    process.
+    """
 
     steps: list[float] = []
     reads: list[float] = []
+    elapsed: float = 0.0
     cpu: float = 0.0
 
 
@@ -58,22 +61,25 @@ async def _work(job: Job) -> Load:
     load = Load()
     async with _OPENED[job.way](job.address) as saver:
         await asyncio.to_thread(_gate.wait, _PATIENCE_SECONDS)
-        used, until = time.process_time(), time.perf_counter() + job.seconds
+        used, begun = time.process_time(), time.perf_counter()
         names = [f"{job.name}-{number}" for number in range(job.threads)]
+        until = begun + job.seconds
         await asyncio.gather(*(_thread(saver, name, until, load) for name in names))
-        load.cpu = time.process_time() - used
+        load.elapsed, load.cpu = time.perf_counter() - begun, time.process_time() - used
     return load
 
 
 async def _thread(saver: BaseCheckpointSaver[Any], name: str, until: float, load: Load) -> None:
-    place: RunnableConfig = {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
+    newest: RunnableConfig = {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
+    place, number = newest, 0
     while (begun := time.perf_counter()) < until:
-        if len(load.steps) % _STEPS_PER_RUN == 0:
-            await saver.aget_tuple({"configurable": {"thread_id": name, "checkpoint_ns": ""}})
+        if number % _STEPS_PER_RUN == 0:
+            await saver.aget_tuple(newest)
             load.reads.append(time.perf_counter() - begun)
             begun = time.perf_counter()
-        place = await _step(saver, place, len(load.steps))
+        place = await _step(saver, place, number)
         load.steps.append(time.perf_counter() - begun)
+        number += 1
 
 
 async def _step(

@@ -56,12 +56,18 @@ class PostgresReads:
 
     def __init__(self, pool: asyncpg.Pool, timeout: float) -> None:
         self._states = AgentStates(pool)
+        self._at_once = pool.get_max_size()
         self._timeout = timeout
 
     @property
     def names(self) -> Sequence[str]:
         """See `Answering`."""
         return tuple(_READS)
+
+    @property
+    def at_once(self) -> int:
+        """See `Answering`."""
+        return self._at_once
 
     async def answer(self, name: str, agent: str, body: bytes) -> bytes:
         """See `Answering.answer`."""

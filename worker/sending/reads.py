@@ -50,6 +50,10 @@ class Answering(Protocol):
     def names(self) -> Sequence[str]:
         """The reads that there are."""
 
+    @property
+    def at_once(self) -> int:
+        """How many may be asked at once, without one waiting for another."""
+
     async def answer(self, name: str, agent: str, body: bytes) -> bytes:
         """A page as JSON. Raises ReadRefused, Unavailable."""
 
