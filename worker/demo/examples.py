@@ -54,8 +54,9 @@ SELECT metadata ->> 'step' AS step, metadata ->> 'source' AS source,
 FROM threads.v_checkpoint AS v ORDER BY checkpoint_id
 """
 _TRACED = """
-SELECT EXISTS (SELECT FROM spans.span WHERE parent_id IS NULL)
+SELECT count(DISTINCT trace_id) FILTER (WHERE parent_id IS NULL) = {runs}
    AND EXISTS (SELECT FROM agents.agent)
+FROM spans.span
 """
 """The root of a trace ends last; from the run of an agent its row follows."""
 
@@ -70,7 +71,8 @@ EXAMPLES: Mapping[str, Example] = {
     "openai": Example(
         package="support_desk",
         distribution="openai-agents",
-        arrived=_TRACED,
+        runs=(Run(), Run()),
+        arrived=_TRACED.format(runs=2),
         shown={
             "the conversation, in conversations.v_item": _ITEMS,
             "its trace, in spans.span": _SPANS,
@@ -79,7 +81,7 @@ EXAMPLES: Mapping[str, Example] = {
     "opentelemetry": Example(
         package="traced_agent",
         distribution="pydantic-ai-slim",
-        arrived=_TRACED,
+        arrived=_TRACED.format(runs=1),
         shown={"the trace, in spans.span": _SPANS},
     ),
 }
