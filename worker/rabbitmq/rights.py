@@ -1,4 +1,4 @@
-"""The rights that a worker's user needs on RabbitMQ, found out by asking for what the server refuses
+"""The rights that a worker's user needs on RabbitMQ, found out by asking what the server refuses
 everybody: those without the right for want of it, all others for something else.
 """
 
