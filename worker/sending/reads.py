@@ -12,6 +12,12 @@ SUBJECT = "penstock.read"
 """A read is a request to this, its name, and the agent, escaped as in the subjects of events."""
 
 
+PATIENCE_SECONDS = 30.0
+"""How long who asks waits for an answer, as for a receipt: many may be asking at once. That nobody
+answers at all is told sooner, by the broker.
+"""
+
+
 class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is asked of an agent: one ``key`` (of a checkpoint: its id or name), or all; at most
     ``limit`` items, those behind ``after``, which is the ``next`` of the page before. ``where`` is
