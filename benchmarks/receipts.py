@@ -23,26 +23,42 @@ LEFT_OUT_SECONDS = 1.0
 """At the beginning, while everything is loaded."""
 
 
+class Spread(msgspec.Struct, frozen=True):
+    """How long things took, in milliseconds."""
+
+    p50: float
+    p99: float
+    longest: float
+
+
 class Receipts(msgspec.Struct, frozen=True, kw_only=True):
-    """From publishing to the receipt. ``behind_ms`` is the furthest that the publisher itself was
-    behind its rate; ``cores`` is how many of them each process kept busy.
+    """From publishing to the receipt, and to the confirmation of the broker alone. ``behind_ms`` is
+    the furthest that the publisher itself was behind its rate; ``cores`` is how many of them each
+    process kept busy.
     """
 
     broker: str
     rate: int
-    p50_ms: float
-    p99_ms: float
-    longest_ms: float
+    receipt: Spread
+    confirmation: Spread
     behind_ms: float
     cores: dict[str, float]
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What the publisher reports, in seconds."""
+    """What the publisher reports; ``behind`` and ``cpu`` in seconds."""
 
-    took: list[float]
+    took: Spread
+    confirmed: Spread
     behind: float
     cpu: float
+
+
+def spread(seconds: list[float]) -> Spread:
+    """The spread of some times."""
+    percents = quantiles(seconds, n=100)
+    found = (percents[49], percents[98], max(seconds))
+    return Spread(*(round(one * 1000, 1) for one in found))
 
 
 async def receipts(
@@ -76,15 +92,13 @@ async def _paced(name: str, url: str, rate: int, seconds: float, meter: Meter) -
         asked = msgspec.json.decode(await process.line(), type=Asked)
         end = meter.read()
     spent = {key: end.cpu[key] - begin.cpu[key] for key in end.cpu} | {"publisher": asked.cpu}
-    percents = quantiles(asked.took, n=100)
     return Receipts(
         broker=name,
         rate=rate,
-        p50_ms=round(percents[49] * 1000, 1),
-        p99_ms=round(percents[98] * 1000, 1),
-        longest_ms=round(max(asked.took) * 1000, 1),
+        receipt=asked.took,
+        confirmation=asked.confirmed,
         behind_ms=round(asked.behind * 1000, 1),
-        cores={key: round(used / seconds, 2) for key, used in spent.items()},
+        cores={key: round(used / (end.at - begin.at), 2) for key, used in spent.items()},
     )
 
 

@@ -1,4 +1,5 @@
-"""Publishes heartbeats at an even rate, each with a receipt.
+"""Publishes heartbeats at an even rate, most with a receipt; of every tenth the broker's confirmation
+is awaited alone.
 
 ``python -m benchmarks.receipts_load URL RATE SECONDS`` prints one JSON object when all have come.
 """
@@ -9,11 +10,13 @@ import time
 
 import msgspec
 
-from benchmarks.receipts import LEFT_OUT_SECONDS, Asked
+from benchmarks.receipts import LEFT_OUT_SECONDS, Asked, spread
 from penstock.schemas.agents import AgentHeartbeat
 from penstock.worker.publisher import Publisher
 
 _TICK_SECONDS = 0.002
+_NO_RECEIPT = 10
+"""Every Nth event."""
 
 
 async def load(bus: Publisher, rate: float, seconds: float) -> Asked:
@@ -25,13 +28,18 @@ async def load(bus: Publisher, rate: float, seconds: float) -> Asked:
         if elapsed > LEFT_OUT_SECONDS:
             behind = max(behind, (due - 1) / rate)
         await asyncio.sleep(_TICK_SECONDS)
-    took = await asyncio.gather(*asked)
-    return Asked(took=took[int(LEFT_OUT_SECONDS * rate) :], behind=behind, cpu=time.process_time())
+    took = (await asyncio.gather(*asked))[int(LEFT_OUT_SECONDS * rate) :]
+    confirmed = spread(took[::_NO_RECEIPT])
+    del took[::_NO_RECEIPT]
+    return Asked(took=spread(took), confirmed=confirmed, behind=behind, cpu=time.process_time())
 
 
 async def _one(bus: Publisher, number: int) -> float:
-    begun = time.perf_counter()
-    await bus.publish(AgentHeartbeat(agent_id=f"a-{number % 500}"), receipt=True)
+    event, begun = AgentHeartbeat(agent_id=f"a-{number % 500}"), time.perf_counter()
+    if number % _NO_RECEIPT:
+        await bus.publish(event, receipt=True)
+    else:
+        await bus.publish(event)
     return time.perf_counter() - begun
 
 

@@ -30,7 +30,7 @@ class NatsReplies:
 
     def asked(self, messages: Sequence[Message]) -> Iterator[tuple[int, bytes]]:
         """See `Replies.asked`; of a header that is there twice the first counts."""
-        return asking(_headers(messages), _NAME, self._named)
+        return asking(_headers(messages), _NAME, self._address)
 
     def send(self, answers: Sequence[tuple[bytes, bytes]]) -> bool:
         """See `Replies.send`. Once refused, nothing is sent for a while: the server would report
@@ -45,7 +45,7 @@ class NatsReplies:
         send(nc, b"".join(parts))
         return True
 
-    def _named(self, header: bytes) -> bytes | None:
+    def _address(self, header: bytes) -> bytes | None:
         """The subject that is named, if answers may go there."""
         found = _named(header)
         if found is None or not found[1].startswith(self._prefixes):
