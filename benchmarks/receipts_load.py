@@ -1,5 +1,5 @@
-"""Publishes heartbeats at an even rate, most with a receipt; of every tenth the broker's confirmation
-is awaited alone.
+"""Publishes heartbeats at an even rate, most with a receipt; of every tenth the confirmation of the
+broker is awaited alone.
 
 ``python -m benchmarks.receipts_load URL RATE SECONDS`` prints one JSON object when all have come.
 """
