@@ -21,7 +21,8 @@ _NO_RECEIPT = 10
 
 async def load(bus: Publisher, rate: float, seconds: float) -> Asked:
     """What is asked in the first moments, while everything is loaded, is left out."""
-    begun, behind, asked = time.perf_counter(), 0.0, list[asyncio.Task[float]]()
+    asked, behind, used = list[asyncio.Task[float]](), 0.0, time.process_time()
+    begun = time.perf_counter()
     while (elapsed := time.perf_counter() - begun) < seconds + LEFT_OUT_SECONDS:
         due = int(elapsed * rate) - len(asked)
         asked += [asyncio.create_task(_one(bus, len(asked) + number)) for number in range(due)]
@@ -31,7 +32,8 @@ async def load(bus: Publisher, rate: float, seconds: float) -> Asked:
     took = (await asyncio.gather(*asked))[int(LEFT_OUT_SECONDS * rate) :]
     confirmed = spread(took[::_NO_RECEIPT])
     del took[::_NO_RECEIPT]
-    return Asked(took=spread(took), confirmed=confirmed, behind=behind, cpu=time.process_time())
+    cpu = time.process_time() - used
+    return Asked(took=spread(took), confirmed=confirmed, behind=behind, cpu=cpu)
 
 
 async def _one(bus: Publisher, number: int) -> float:

@@ -40,7 +40,7 @@ async def findings(
         if await _forbidden(connection, f"queue {one.queue}", _consuming(one.queue))
     ]
     if await _forbidden(connection, "the default exchange", _answering):
-        without = "no receipt and no read is answered, and what is postponed waits in the worker"
+        without = "no receipt and no read is answered"
         missing.append(_missing("write", "exchange amq.default", without))
     return missing or [Finding(Verdict.GOOD, "RabbitMQ: every right that a worker needs")]
 

@@ -99,8 +99,7 @@ async def test_who_may_not_read_what_was_given_up_works_without(
         "no right to read queue penstock.dead: what RabbitMQ gives up becomes no dead letter": (
             Verdict.NOTE
         ),
-        "no right to write exchange amq.default: no receipt and no read is answered, and what is "
-        "postponed waits in the worker": Verdict.BAD,
+        "no right to write exchange amq.default: no receipt and no read is answered": Verdict.BAD,
     }
 
 
