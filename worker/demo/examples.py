@@ -75,7 +75,7 @@ EXAMPLES: Mapping[str, Example] = {
         arrived=_TRACED.format(runs=2),
         shown={
             "the conversation, in conversations.v_item": _ITEMS,
-            "its trace, in spans.span": _SPANS,
+            "its traces, in spans.span": _SPANS,
         },
     ),
     "opentelemetry": Example(
