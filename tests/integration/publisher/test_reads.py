@@ -19,6 +19,7 @@ from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
 AGENT = "a 7*"
+PATIENT = {"reads_timeout": "30s", "lock_timeout": "30s"}
 CHECKPOINT = "0190a6a0-0000-7000-8000-000000000007"
 
 
@@ -28,15 +29,16 @@ def put(key: str, value: object) -> AgentStateSet:
 
 @pytest.fixture
 async def bus(nats_url: str, database: str) -> AsyncIterator[Publisher]:
-    settings = settings_for(nats_url, database)
+    settings = settings_for(nats_url, database, **PATIENT)
     async with running(settings), Publisher(nats_url, source="/test") as bus:
         yield bus
 
 
 @pytest.fixture
 async def rabbit_bus(rabbit_url: str, nats_url: str, database: str) -> AsyncIterator[Publisher]:
-    own = settings_for(nats_url, database, brokers="rabbitmq", rabbitmq_url=rabbit_url, kv="false")
-    async with running(own), Publisher(rabbit_url, source="/test") as bus:
+    over = {"brokers": "rabbitmq", "rabbitmq_url": rabbit_url, "kv": "false", **PATIENT}
+    settings = settings_for(nats_url, database, **over)
+    async with running(settings), Publisher(rabbit_url, source="/test") as bus:
         yield bus
 
 
@@ -147,7 +149,7 @@ async def test_as_many_reads_go_at_once_as_there_are_connections(
     over: str, request: pytest.FixtureRequest, database: str
 ) -> None:
     bus: Publisher = request.getfixturevalue(over)
-    rows = await asyncpg.connect(database)
+    rows, locking = await asyncpg.connect(database), await asyncpg.connect(database)
     count = """
         SELECT count(*), count(*) FILTER (WHERE wait_event_type = 'Lock') FROM pg_stat_activity
         WHERE application_name LIKE '% reads' AND datname = current_database()
@@ -158,9 +160,9 @@ async def test_as_many_reads_go_at_once_as_there_are_connections(
         return connections, waiting
 
     assert await found() == (0, 0)
-    locked = rows.transaction()
+    locked = locking.transaction()  # a transaction would see pg_stat_activity as it was at first
     await locked.start()
-    await rows.execute("LOCK TABLE agents.state IN ACCESS EXCLUSIVE MODE")
+    await locking.execute("LOCK TABLE agents.state IN ACCESS EXCLUSIVE MODE")
     asked = [asyncio.create_task(bus.read.page("state", f"a-{n}", Asked())) for n in range(10)]
 
     async def four_wait() -> bool:
@@ -171,6 +173,7 @@ async def test_as_many_reads_go_at_once_as_there_are_connections(
     assert [page.items for page in await asyncio.gather(*asked)] == [[]] * 10
     assert await found() == (4, 0)
     await rows.close()
+    await locking.close()
 
 
 async def test_the_least_rights_are_enough(database: str) -> None:
