@@ -13,6 +13,7 @@ BEGIN
             ('identity.credential', 'INSERT OR DELETE OR UPDATE'),
             ('identity.mfa_device', 'INSERT OR DELETE OR UPDATE'),
             ('identity.oauth_token', 'INSERT OR DELETE OR UPDATE'),
+            ('monitoring.alert_threshold', 'INSERT OR DELETE OR UPDATE'),
             ('partitions.policy', 'DELETE OR UPDATE OF schema_name, table_name, column_name, '
                                   '"interval", premake, retention, archive, export, drop_after'),
             ('trust.pretrusted', 'INSERT OR DELETE OR UPDATE')

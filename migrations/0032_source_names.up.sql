@@ -602,3 +602,40 @@ FROM trust.v_reputation AS t;
 CREATE VIEW compat.v_task_queue_summary WITH (security_invoker = true) AS
 SELECT t.*
 FROM tasks.v_queue_summary AS t;
+
+CREATE VIEW compat.table_sizes WITH (security_invoker = true) AS
+SELECT t.*
+FROM monitoring.table_sizes AS t;
+
+CREATE VIEW compat.index_usage WITH (security_invoker = true) AS
+SELECT t.*
+FROM monitoring.index_usage AS t;
+
+CREATE VIEW compat.slow_queries WITH (security_invoker = true) AS
+SELECT t.*
+FROM monitoring.slow_queries AS t;
+
+CREATE VIEW compat.monitoring_connection_stats WITH (security_invoker = true) AS
+SELECT t.*
+FROM monitoring.connection_stats AS t;
+
+CREATE VIEW compat.monitoring_query_plans WITH (security_invoker = true) AS
+SELECT t.*
+FROM monitoring.query_plan AS t;
+
+CREATE VIEW compat.monitoring_alert_thresholds WITH (security_invoker = true) AS
+SELECT t.*
+FROM monitoring.alert_threshold AS t;
+
+CREATE VIEW compat.monitoring_index_recommendations WITH (security_invoker = true) AS
+SELECT t.*
+FROM monitoring.index_recommendation AS t;
+
+CREATE VIEW compat.recovery_test_results WITH (security_invoker = true) AS
+SELECT t.*
+FROM recovery.test_result AS t;
+
+-- Without wrapped_key, which readers may not see.
+CREATE VIEW compat.audit_encryption_keys WITH (security_invoker = true) AS
+SELECT t.key_name, t.key_version, t.algorithm, t.reference, t.active, t.created_at, t.rotated_at
+FROM audit.encryption_key AS t;

@@ -14,6 +14,7 @@ from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
 from penstock.worker.flags import Command, SettingsCommand, configure_logs, moment
 from penstock.worker.groups.audit import audit
+from penstock.worker.groups.demo import demo
 from penstock.worker.groups.derive import derive
 from penstock.worker.groups.letters import dlq
 from penstock.worker.groups.partitions import partitions
@@ -41,49 +42,6 @@ def run(settings: Settings, until_idle: float | None, supervised: int | None) ->
     from penstock.worker.commands import run as running  # noqa: PLC0415
 
     return running.run(settings, until_idle, supervised)
-
-
-@main.command(cls=Command, extra="embedded")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=1),
-    default=30.0,
-    show_default=True,
-    help="How long the agents publish.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@click.option("--keep", is_flag=True, help="Leave the servers and the worker running.")
-@click.option(
-    "--agents",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Number of simulated agents.",
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=1),
-    metavar="N",
-    help="Events per second over all agents.",
-)
-@click.option(
-    "--broker",
-    type=click.Choice([*BROKERS, "both"]),
-    default="nats",
-    show_default=True,
-    help="Broker for the events; RabbitMQ must be installed.",
-)
-@click.option(
-    "--domains",
-    metavar="NAME,...",
-    help="Also what a small company says: all, or of these domains.",
-)
-def demo(**options: Any) -> int:
-    """Watch Penstock work: embedded servers, simulated agents, a worker."""
-    from penstock.worker import demo as show  # noqa: PLC0415
-
-    configure_logs("warning", "auto")
-    return asyncio.run(show.demo(**options))
 
 
 @main.command(cls=SettingsCommand)
@@ -219,7 +177,7 @@ def config(settings: Settings, form: str) -> None:
     click.echo(show(form, settings), nl=False)
 
 
-for group in (audit, derive, dlq, partitions, seed, state):
+for group in (audit, demo, derive, dlq, partitions, seed, state):
     main.add_command(group)
 
 

@@ -36,6 +36,8 @@ async def test_every_name_can_be_asked_with_the_rights_of_who_asks(
             await reader.fetch(f"SELECT * FROM {view} LIMIT 1")
         except asyncpg.InsufficientPrivilegeError:
             refused.add(view)
+        except asyncpg.ObjectNotInPrerequisiteStateError:
+            assert view == "compat.slow_queries", "it needs an extension"
     await reader.execute("SET search_path = compat")
     old = "SELECT id, type, assigned_agent_id FROM tasks WHERE status = 'running' ORDER BY priority"
     assert await reader.fetch(old) == []
