@@ -1,6 +1,6 @@
 """Results as tables in Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import median
 
 from rich.box import MARKDOWN
@@ -10,7 +10,10 @@ from rich.table import Table
 from benchmarks.measure import Figures
 from benchmarks.session import Compared, Grown, Results, Summary
 from benchmarks.telemetry import Telemetry
+from benchmarks.threads import PROCESSES, THREADS
 
+_THREADS = f"langgraph: {PROCESSES * THREADS} threads in {PROCESSES} processes"
+_SAVERS = {"penstock": "PenstockSaver, one worker", "postgres": "AsyncPostgresSaver, pools"}
 _TITLES = {
     "penstock": "Penstock",
     "copy": "limit: COPY of ready rows",
@@ -111,6 +114,10 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
         yield "growth", _growth(results.growth)
     if results.telemetry:
         yield "samples of metrics", _telemetry(results.telemetry)
+    if results.receipts:
+        yield "receipts: from publishing to the answer", _receipts(results)
+    if results.threads:
+        yield _THREADS, _threads(results)
     if (startup := _startup(results)) is not None:
         table = Table("start-up", "s", box=MARKDOWN)
         table.add_row("from the start of the process to the first commit", f"{startup:.2f}")
@@ -180,6 +187,37 @@ def _telemetry(found: Telemetry) -> Table:
         table.add_row(f"{what}: samples/s", f"{figures.events_per_second:,}")
         table.add_row(f"{what}: µs a sample", cpu)
     return table
+
+
+def _receipts(results: Results) -> Table:
+    table = Table(
+        *("broker", "events/s", "p50 ms", "p99 ms", "longest ms", "bus confirms: p50 ms", "p99 ms"),
+        *("publisher behind ms", "cores busy"),
+        box=MARKDOWN,
+    )
+    for found in results.receipts:
+        took, confirmed = found.receipt, found.confirmation
+        times = (took.p50, took.p99, took.longest, confirmed.p50, confirmed.p99, found.behind_ms)
+        table.add_row(found.broker, f"{found.rate:,}", *map(str, times), _by_name(found.cores))
+    return table
+
+
+def _threads(results: Results) -> Table:
+    table = Table(
+        *("way", "steps/s", "p50 ms", "p99 ms", "a read: p99 ms", "connections", "CPU µs a step"),
+        box=MARKDOWN,
+    )
+    for way, turns in results.threads.items():
+        names = ("steps_per_second", "p50_ms", "p99_ms", "read_p99_ms")
+        medians = [f"{median(getattr(turn, name) for turn in turns):,.1f}" for name in names]
+        most = max(turn.connections for turn in turns)
+        cpu = {name: median(turn.cpu[name] for turn in turns) for name in turns[0].cpu}
+        table.add_row(_SAVERS[way], *medians, str(most), _by_name(cpu))
+    return table
+
+
+def _by_name(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in found.items())
 
 
 def _growth(points: list[Grown]) -> Table:

@@ -44,6 +44,8 @@ BUILT_IN = (
     "penstock.schemas.audit",
     "penstock.schemas.sdlc",
     "penstock.schemas.telemetry",
+    "penstock.schemas.monitoring",
+    "penstock.schemas.recovery",
 )
 
 

@@ -8,10 +8,14 @@ CLOCKS = ("recorded_at", "updated_at", "last_run")
 """Columns with the time of recording, which may differ between two equal runs."""
 
 BY_THE_CLOCK = (
+    "audit.seal",
     "telemetry.rollup_hour",
     "telemetry.rollup_day",
     "trust.score",
     "merit.leaderboard",
+    "monitoring.alert",
+    "monitoring.query_plan",
+    "monitoring.index_recommendation",
 )
 """Tables that a job fills when their time has come."""
 
@@ -21,7 +25,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
   AND n.nspname !~ '^pg_'
   AND n.nspname NOT IN ('information_schema', 'public', 'bus', 'partitions', 'archive')
-  AND n.nspname || '.' || c.relname NOT IN ('config.band', 'config.parameter')
+  AND n.nspname || '.' || c.relname
+      NOT IN ('config.band', 'config.parameter', 'monitoring.alert_threshold')
 ORDER BY 1
 """
 
@@ -48,3 +53,4 @@ async def clear(connection: asyncpg.Pool | asyncpg.Connection) -> None:
     """Delete all rows of all data tables, and what is due of them."""
     tables = ", ".join([*await data_tables(connection), "bus.due"])
     await connection.execute(f"TRUNCATE {tables} CASCADE")
+    await connection.execute("TRUNCATE audit.log")  # it has put on record that others were emptied
