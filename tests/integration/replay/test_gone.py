@@ -89,9 +89,9 @@ async def test_it_ends_with_what_went(
                 reading = asyncio.create_task(read_again(settings, asked))
                 await until(lambda: other.fetchval(_WAITS, "agents.heartbeat"))
                 await delete(settings)
-                if again:
-                    await provision(settings, dry_run=False)
-                    await bus.publish(AgentHeartbeat(agent_id="another"))
+            if again:
+                await provision(settings, dry_run=False)
+                await bus.publish(AgentHeartbeat(agent_id="another"))
             with pytest.raises(TopologyError, match=r"after \d+ messages, which are stored"):
                 await asyncio.wait_for(reading, PATIENCE)
             stored = await other.fetchval("SELECT count(*) FROM agents.heartbeat")
