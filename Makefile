@@ -87,6 +87,9 @@ endef
 .venv/.clock: .venv/.dev
 	$(call package,/usr/lib/*/faketime/libfaketime.so.1,libfaketime)
 
+# Modules are compiled once, not by each of the hundreds of processes of the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test lint types imports test-faults bench docs clean
 
 help: ## this list
@@ -101,7 +104,7 @@ demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20 --json" passes ar
 	@touch $@
 
 test: lint types imports .venv/.docs .venv/.rabbitmq .venv/.german .venv/.languages ## everything a change must pass; ARGS go to pytest
-	@$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and formatting
 	@$(BIN)/ruff check .

@@ -127,11 +127,15 @@ async def _drained(stage: Stage, sent: Sent, begun: float) -> Counted:
     then count. Latency is that of what occurred since ``begun``.
     """
     deadline = time.monotonic() + _DRAIN_SECONDS
-    while not await _settled(stage, sent) and time.monotonic() < deadline:
-        _ = stage.worker.pid  # raises with the end of its log if it has died
-        await asyncio.sleep(_POLL_SECONDS)
-    settled = await stage.settled()
-    return await stage.ledger.count(settled, time.monotonic() - begun, sent.unlogged)
+    while True:
+        while not await _settled(stage, sent) and time.monotonic() < deadline:
+            _ = stage.worker.pid  # raises with the end of its log if it has died
+            await asyncio.sleep(_POLL_SECONDS)
+        settled = await stage.settled()
+        counted = await stage.ledger.count(settled, time.monotonic() - begun, sent.unlogged)
+        # What the database tells by the clock may have come between the two.
+        if settled == sent.confirmed + counted.emitted or time.monotonic() > deadline:
+            return counted
 
 
 async def _settled(stage: Stage, sent: Sent) -> bool:
