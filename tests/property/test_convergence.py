@@ -4,10 +4,15 @@ same derived values.
 
 import asyncio
 import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import pairwise
 from uuid import UUID
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +32,7 @@ from penstock.worker.postgres.sink import PostgresSink
 from tests.support.batches import batch_of
 from tests.support.generated import EventMaker
 from tests.support.roles import migrated_by_its_owner
-from tests.support.rows import clear, snapshot
+from tests.support.rows import clear, snapshot, work_out_all
 
 PACKAGES = ("shop_events", "league_events")
 CATALOGUE = Catalogue.load(PACKAGES)
@@ -37,13 +42,11 @@ NAMES = ["a-1", "a-1", str(UUID(int=3))]
 """An entity by its text, and another one."""
 
 VIEWS = (
+    *CATALOGUE.hydrated,
     "agents.v_active",
-    "agents.kv_status",
     "collab.ballot_counted",
     "collab.v_brainstorm",
     "collab.v_participant",
-    "config.kv",
-    "identity.kv",
     "identity.permission",
     "identity.role_permission",
     "identity.v_account_by_email",
@@ -51,7 +54,10 @@ VIEWS = (
     "knowledge.v_fact",
     "knowledge.v_item",
     "mentorship.v_active",
+    "merit.elo_history",
+    "trust.v_edge",
 )
+"""What the buckets hold, and what others read."""
 
 Delivered = tuple[Message, Event]
 
@@ -78,13 +84,14 @@ async def stored(pool: asyncpg.Pool, parts: list[list[Delivered]]) -> dict[str, 
         await deriver.derive(batch.plan.due)
     for function in CATALOGUE.derived:
         assert await pool.fetch(f"SELECT * FROM {function}()") == [], function
+    await work_out_all(pool)
     views = {
         view: [
             str(row) for row in await pool.fetch(f"SELECT v.* FROM {view} AS v ORDER BY v::text")
         ]
         for view in VIEWS
     }
-    return {**await snapshot(pool), **views}
+    return {**await snapshot(pool, by_the_clock=True), **views}
 
 
 def ids_of(kind: EventType) -> set[str]:
@@ -95,12 +102,11 @@ def ids_of(kind: EventType) -> set[str]:
 
 
 @st.composite
-def events(draw: st.DrawFn) -> list[Delivered]:
+def events(draw: st.DrawFn, kinds: list[EventType]) -> list[Delivered]:
     """A dozen and more events of a few types about two entities, so that they meet in rows."""
-    domains = sorted({kind.spec.domain for kind in CATALOGUE.types.values()})
-    domain = draw(st.sampled_from(domains))
-    kinds = [kind for kind in CATALOGUE.types.values() if kind.spec.domain == domain]
-    few = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=3))
+    domain = draw(st.sampled_from(sorted({kind.spec.domain for kind in kinds})))
+    near = [kind for kind in kinds if kind.spec.domain == domain]
+    few = draw(st.lists(st.sampled_from(near), min_size=1, max_size=3))
     keys = [entity_uuid(id_kind, "a-1") for id_kind in sorted(set().union(*map(ids_of, few)))]
     maker = EventMaker(random.Random(draw(st.integers(0, 2**32))), [*NAMES, *keys], 40)
     chosen = draw(st.lists(st.sampled_from(few), min_size=4, max_size=16))
@@ -117,19 +123,68 @@ def disturbed(draw: st.DrawFn, sent: list[Delivered]) -> list[list[Delivered]]:
     return [shuffled[a:b] for a, b in pairwise(edges) if b > a]
 
 
-def test_state_does_not_depend_on_delivery(database: str) -> None:
+class Rounds:
+    """Writes the same events twice, in order and disturbed, and compares; counts what it did."""
+
+    def __init__(self, pool: asyncpg.Pool, kinds: list[EventType]) -> None:
+        self.done = 0
+        self.types: Counter[str] = Counter()
+        self._pool = pool
+        self._kinds = kinds
+
+    async def compare(self, data: st.DataObject) -> None:
+        sent = data.draw(events(self._kinds))
+        parts = data.draw(disturbed(sent))
+        while True:  # scores are those of an hour: not if it strikes in between
+            hour = datetime.now(UTC).hour
+            expected, found = await stored(self._pool, [sent]), await stored(self._pool, parts)
+            if datetime.now(UTC).hour == hour:
+                break
+        assert found == expected
+        self.done += 1
+        self.types.update(event.kind.name for _, event in sent)
+
+
+def converge(database: str, rounds: int, chosen: Callable[[EventType], bool]) -> Rounds:
+    """So many rounds with the types that are ``chosen``, in a database of their own."""
+    kinds = [kind for kind in CATALOGUE.types.values() if chosen(kind)]
     with asyncio.Runner() as runner:
         runner.run(migrated_by_its_owner(database, PACKAGES))
         pool = runner.run(
             open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="")
         )
+        found = Rounds(pool, kinds)
 
-        @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=rounds, deadline=None, suppress_health_check=list(HealthCheck))
         @given(st.data())
         def check(data: st.DataObject) -> None:
-            sent = data.draw(events())
-            expected = runner.run(stored(pool, [sent]))
-            assert runner.run(stored(pool, data.draw(disturbed(sent)))) == expected
+            runner.run(found.compare(data))
 
         check()
         runner.run(pool.close())
+    return found
+
+
+def any_of_them(kind: EventType) -> bool:
+    return bool(kind)
+
+
+def of_the_league(kind: EventType) -> bool:
+    return kind.spec.struct.__module__ == "league_events"
+
+
+def test_state_does_not_depend_on_delivery(database: str) -> None:
+    converge(database, 80, any_of_them)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("chosen", [any_of_them, of_the_league])
+def test_a_thousand_rounds(database: str, chosen: Callable[[EventType], bool]) -> None:
+    begun = time.perf_counter()
+    found = converge(database, 1_000, chosen)
+    print(  # noqa: T201  (with -s)
+        f"\n{chosen.__name__}: {found.done} rounds, {found.types.total()} events of "
+        f"{len(found.types)} types, {time.perf_counter() - begun:.0f} s"
+    )
+    assert found.done >= 1_000
+    assert set(found.types) == {kind.name for kind in CATALOGUE.types.values() if chosen(kind)}

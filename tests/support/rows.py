@@ -15,6 +15,9 @@ BY_THE_CLOCK = (
 )
 """Tables that a job fills when their time has come."""
 
+WHEN = ("as_of", "computed_at", "run_id", "trend")
+"""Their columns that tell when that was, and what it was before."""
+
 _TABLES = """
 SELECT n.nspname || '.' || c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -29,22 +32,59 @@ _ROWS = """
 SELECT (to_jsonb(t) - $1::text[])::text FROM {table} AS t ORDER BY 1
 """
 
+_FILES = """
+SELECT given.name, part.relid::regclass::text
+FROM unnest($1::text[]) AS given (name), LATERAL pg_partition_tree(given.name::regclass) AS part
+WHERE part.isleaf AND pg_relation_size(part.relid) > 0
+"""
+"""Tables and partitions into which anything was ever written. Most are empty: to read them all, or
+to truncate them, would take longer than what is tested.
+"""
+
+_ROLLED_UP = """
+SELECT telemetry.roll_up_at(
+    array(SELECT DISTINCT date_trunc('hour', occurred_at) FROM telemetry.metric), 'infinity'
+)
+"""
+
+Source = asyncpg.Pool | asyncpg.Connection
+
 
 async def data_tables(connection: Any) -> list[str]:
     """Every table that events are written to, partitions left out."""
     return [name for (name,) in await connection.fetch(_TABLES)]
 
 
-async def snapshot(connection: asyncpg.Pool | asyncpg.Connection) -> dict[str, list[str]]:
-    """All rows that follow from events alone as JSON text, without the clocks of recording."""
-    return {
-        table: [text for (text,) in await connection.fetch(_ROWS.format(table=table), list(CLOCKS))]
-        for table in await data_tables(connection)
-        if table not in BY_THE_CLOCK
+async def snapshot(connection: Source, *, by_the_clock: bool = False) -> dict[str, list[str]]:
+    """All rows that follow from events alone as JSON text, without the clocks of recording. With
+    ``by_the_clock`` also what follows from the hour, once `work_out_all` was there.
+    """
+    tables = await data_tables(connection)
+    found: dict[str, list[str]] = {
+        table: [] for table in tables if by_the_clock or table not in BY_THE_CLOCK
     }
+    for table in found.keys() & {table for table, _ in await connection.fetch(_FILES, tables)}:
+        rows = await connection.fetch(_ROWS.format(table=table), clocks_of(table))
+        found[table] = [text for (text,) in rows]
+    return found
 
 
-async def clear(connection: asyncpg.Pool | asyncpg.Connection) -> None:
-    """Delete all rows of all data tables, and what is due of them."""
-    tables = ", ".join([*await data_tables(connection), "bus.due"])
-    await connection.execute(f"TRUNCATE {tables} CASCADE")
+def clocks_of(table: str) -> list[str]:
+    """Its columns that may differ between two equal runs."""
+    return [*CLOCKS, *(WHEN if table in BY_THE_CLOCK else ())]
+
+
+async def work_out_all(connection: Source) -> None:
+    """Do what the jobs do by the clock, for every hour that has samples, as a superuser."""
+    await connection.execute(_ROLLED_UP)
+    await connection.execute("SELECT trust.score_all()")
+    await connection.execute("SELECT merit.place_now()")
+
+
+async def clear(connection: Source) -> None:
+    """Delete all rows of all data tables, and what is due of them, as a superuser."""
+    files = await connection.fetch(_FILES, [*await data_tables(connection), "bus.due"])
+    deleting = "".join(f"DELETE FROM {name};" for _, name in files)
+    await connection.execute(
+        f"BEGIN; SET LOCAL session_replication_role = replica; {deleting} COMMIT"
+    )
