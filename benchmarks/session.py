@@ -11,6 +11,7 @@ from benchmarks.drain import Outcome, compare, prepared
 from benchmarks.growth import Point, growth
 from benchmarks.latency import RATES, Latency, latency
 from benchmarks.measure import Figures
+from benchmarks.queries import Queries, queries
 from benchmarks.queues import COUNT as QUEUED
 from benchmarks.queues import compare_queues
 from benchmarks.servers import Servers, started
@@ -18,7 +19,7 @@ from benchmarks.telemetry import Telemetry, telemetry
 from benchmarks.workloads import WORKLOADS
 from penstock.worker.embedded import ServerFailed
 
-SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth", "partitions", "telemetry")
+SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth", "partitions", "telemetry", "queries")
 
 _LATENCY_SECONDS = 6.0
 _QUICK_SECONDS = 3.0
@@ -72,6 +73,7 @@ class Results(msgspec.Struct, kw_only=True):
     latency: list[Latency] = []
     growth: list[Grown] = []
     telemetry: Telemetry | None = None
+    queries: Queries | None = None
     troubles: list[str] = []
 
 
@@ -93,6 +95,8 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Results:
             elif section == "telemetry":
                 seconds = max(_LEAST_SECONDS, _TELEMETRY_SECONDS * plan.factor)
                 results.telemetry = await telemetry(servers, seconds, plan.factor)
+            elif section == "queries":
+                results.queries = await queries(plan.factor, plan.rounds, say)
             elif section == "rabbitmq":
                 await _queues(servers, plan, results)
             else:

@@ -122,7 +122,7 @@ async def undisturbed(servers: Servers, messages: Sequence[Message], tmp_path: P
     settings = servers.settings()
     worker = WorkerProcess(settings, log)
     await worker.start("--until-idle", "0.1")
-    await worker.wait(60)
+    assert await worker.wait(60) == 0
     await servers.carrier.publish(sent(messages))
     await worker.start()
     async with worker:
@@ -146,7 +146,7 @@ async def killed(servers: Servers, messages: Sequence[Message], tmp_path: Path, 
         settings = servers.settings(batch_size="200", max_crashes="20")
         workers = [WorkerProcess(settings, tmp_path / f"worker-{n}.log") for n in range(3)]
         await workers[0].start("--until-idle", "0.1")
-        await workers[0].wait(60)
+        assert await workers[0].wait(60) == 0
         publishing = asyncio.create_task(servers.carrier.publish(sent(twice)))
         for worker in workers:
             await worker.start()

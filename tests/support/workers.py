@@ -11,6 +11,8 @@ from typing import Self
 from tests.support.accounts import balance_of
 from tests.support.roles import of_worker
 
+_ROOT = Path(__file__).parents[2]
+
 
 class WorkerProcess:
     """One ``penstock run`` in its own process; its log goes to ``log``."""
@@ -24,7 +26,7 @@ class WorkerProcess:
         self._program = program
         self._environ = {
             **{name: value for name, value in os.environ.items() if "PENSTOCK" not in name},
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONPATH": f"{_ROOT}:{_ROOT / 'examples'}",
             **environ,
         }
         self._log = log
