@@ -5,7 +5,7 @@ name one without looking for it.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import asyncpg
@@ -65,8 +65,8 @@ FROM partitions.policy AS p, generate_series(ago(1), now(), interval '1 day') AS
 WHERE (p.schema_name, p.table_name)
     IN (('events', 'log_tasks'), ('messages', 'message'), ('workflows', 'execution'))
 """
-_FILLS = {
-    "agents": """
+_FILLS: Mapping[str, str] = {
+    "agents.agent": """
 INSERT INTO agents.agent (agent_id, external_id, name, agent_type, status, configuration,
     registered_at, profile_version, profile_at, status_version, status_at)
 SELECT id_of('agent-' || n), 'agent-' || n, 'Agent ' || n, 'worker',
@@ -74,13 +74,13 @@ SELECT id_of('agent-' || n), 'agent-' || n, 'Agent ' || n, 'worker',
     ago(1), 1, ago(1), 1, now()
 FROM generate_series(1, {agents}) AS n
 """,
-    "capabilities": """
+    "agents.capability": """
 INSERT INTO agents.capability (agent_id, name, proficiency, enabled, version, version_at)
 SELECT id_of('agent-' || n), 'skill-' || (n + k * 31) % {skills}, (n * 37 + k) % 1000 / 1000.0,
     true, 1, now()
 FROM generate_series(1, {agents}) AS n, generate_series(0, 2) AS k
 """,
-    "tasks": """
+    "tasks.task": """
 INSERT INTO tasks.task (task_id, external_id, task_type, title, payload, created_at, status,
     priority, assigned_to, started_at, completed_at, quality_score, result, version, version_at)
 SELECT id_of('task-' || n), 'task-' || n, 'type-' || n % 40, 'Task ' || n,
@@ -91,12 +91,12 @@ SELECT id_of('task-' || n), 'task-' || n, 'type-' || n % 40, 'Task ' || n,
     CASE WHEN n % 20 > 1 THEN '{{"tests": 12, "ok": true}}'::jsonb END, 2, made.at
 FROM generate_series(1, {tasks}) AS n, LATERAL (SELECT ago(n / {tasks}.0)) AS made (at)
 """,
-    "dependencies": """
+    "tasks.dependency": """
 INSERT INTO tasks.dependency (task_id, depends_on, kind, version, version_at)
 SELECT id_of('task-' || n), id_of('task-' || n - k), 'completion', 1, now()
 FROM generate_series(20, {tasks}, 20) AS n, generate_series(1, 3) AS k
 """,
-    "log rows": """
+    "events.log": """
 INSERT INTO events.log (domain, event_id, occurred_at, event_type, entity_id, version, source, data)
 SELECT 'tasks', lpad(to_hex(n), 32, '0')::uuid, ago(1 - n / {log_rows}.0),
     CASE WHEN n <= {tasks} THEN 'tasks.created' ELSE 'tasks.updated' END,
@@ -104,7 +104,7 @@ SELECT 'tasks', lpad(to_hex(n), 32, '0')::uuid, ago(1 - n / {log_rows}.0),
     jsonb_build_object('status', 'running', 'retry_count', n % 3)
 FROM generate_series(1, {log_rows}) AS n
 """,
-    "workflows": """
+    "workflows.workflow": """
 INSERT INTO workflows.workflow (workflow_id, external_id, name, kind, definition, status,
     def_version, version, version_at)
 SELECT id_of('workflow-' || n), 'workflow-' || n, 'Workflow ' || n, 'review', made.definition,
@@ -114,14 +114,14 @@ FROM generate_series(1, {workflows}) AS n, (
     FROM generate_series(1, 20) AS k
 ) AS made (definition)
 """,
-    "executions": """
+    "workflows.execution": """
 INSERT INTO workflows.execution (execution_id, started_at, workflow_id, agent_id, number, status,
     version, version_at)
 SELECT id_of('execution-' || n), ago(n / {executions}.0), id_of('workflow-' || 1 + n % {workflows}),
     id_of('agent-' || 1 + n % {agents}), n / {workflows}, 'completed', 1, now()
 FROM generate_series(1, {executions}) AS n
 """,
-    "notifications": """
+    "messages.message": """
 INSERT INTO messages.message (message_id, sent_at, recipient, to_kind, to_id, from_id, kind,
     subject, payload, status, read_at, version, version_at)
 SELECT id_of('message-' || n), made.at, 'user-' || 1 + n % {users}, 'user',
@@ -131,7 +131,7 @@ SELECT id_of('message-' || n), made.at, 'user-' || 1 + n % {users}, 'user',
 FROM generate_series(1, {notifications}) AS n,
     LATERAL (SELECT ago(n / {notifications}.0)) AS made (at)
 """,
-    "leaderboards": """
+    "merit.leaderboard": """
 INSERT INTO merit.leaderboard (category, period, period_start, agent_id, score, rank, computed_at)
 SELECT c.category, 'weekly',
     date_trunc('week', now() AT TIME ZONE 'UTC')::date - 7 * week,
@@ -150,9 +150,9 @@ async def fill(dsn: str, size: Size, say: Callable[[str], None]) -> None:
         await connection.execute(query)
     # What triggers keep, the statistics of agents, nobody asks for here.
     await connection.execute("SET session_replication_role = replica")
-    for what, query in _FILLS.items():
-        say(f"queries: making {what}")
+    for table, query in _FILLS.items():
+        say(f"queries: filling {table}")
         await connection.execute(query.format(**counts))
     say("queries: VACUUM ANALYZE")
-    await connection.execute("VACUUM ANALYZE")
+    await connection.execute(f"VACUUM ANALYZE {', '.join(_FILLS)}")
     await connection.close()

@@ -7,6 +7,7 @@ each time for other rows. The plan says which indexes it took.
 import asyncio
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from benchmarks.company import SKILLS, Size, fill, id_of, scaled
+from benchmarks.company import DAYS, SKILLS, Size, fill, id_of, scaled
 from penstock.worker.embedded import EmbeddedPostgres
 from penstock.worker.migrate import up
 
@@ -25,6 +26,8 @@ _WARM = 30
 _PAGE = 50
 _SETTINGS = {"fsync": "off", "synchronous_commit": "off", "max_wal_size": "8GB"}
 """For making the rows. Nothing is written while queries are asked."""
+
+_period = re.compile(r"_y\d{4}\w\d+(?=_|$)")
 
 Draw = Callable[[random.Random, Size], tuple[Any, ...]]
 
@@ -40,7 +43,8 @@ class Query(msgspec.Struct, frozen=True):
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A query, and what came of it: the median times until the client had all rows.
 
-    ``plan`` names the indexes that were taken, and tables that were read whole.
+    ``plan`` names the indexes that were taken, and tables that were read whole; of a partition, the
+    name without its period.
     """
 
     name: str
@@ -125,12 +129,13 @@ QUERIES: Mapping[str, Query] = {
         100,
         _text("task", "tasks"),
     ),
-    "page of the history of all tasks": Query(
+    "page of what happened in an hour": Query(
         "SELECT occurred_at, task, event_type, status FROM tasks.history"
-        " WHERE occurred_at <= now() - $1 * interval '1 day'"
+        " WHERE occurred_at > now() - ($1 + 1) * interval '1 hour'"
+        " AND occurred_at <= now() - $1 * interval '1 hour'"
         f" ORDER BY occurred_at DESC LIMIT {_PAGE}",
         100,
-        lambda rng, _: (rng.random() * 80,),
+        lambda rng, _: (rng.random() * 24 * (DAYS - 1),),
     ),
 }
 
@@ -206,26 +211,33 @@ async def _asked(connection: Any, size: Size, name: str, query: Query, cold: lis
     rng = random.Random(name)
     drawn = [query.draw(rng, size) for _ in range(2 * _WARM)]
     times = [await _timed(connection, query, parameters) for parameters in drawn]
-    explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {query.text}"
-    explained = msgspec.json.decode(await connection.fetchval(explain, *drawn[-1]))
-    root = explained[0]["Plan"]
+    rows, plan = await explained(connection, query, drawn[-1])
     return Asked(
         name=name,
         target_ms=query.target_ms,
         cold_ms=round(median(cold), 2),
         warm_ms=round(median(times[_WARM:]), 2),
-        rows=round(root["Actual Rows"]),
-        plan=list(dict.fromkeys(_reads(root))),
+        rows=rows,
+        plan=plan,
     )
 
 
+async def explained(
+    connection: Any, query: Query, parameters: tuple[Any, ...]
+) -> tuple[int, list[str]]:
+    """How many rows a query finds, and how it reads them; see `Asked.plan`."""
+    explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {query.text}"
+    root = msgspec.json.decode(await connection.fetchval(explain, *parameters))[0]["Plan"]
+    return round(root["Actual Rows"]), list(dict.fromkeys(_reads(root)))
+
+
 def _reads(node: Mapping[str, Any]) -> Iterator[str]:
-    """How each table of a plan is read, where it was looked at at all."""
+    """How each table of a plan is read, where it was looked at at all and is not empty."""
     if not node["Actual Loops"]:
         return
     if "Index Name" in node:
-        yield str(node["Index Name"])
-    elif "Relation Name" in node and node["Node Type"] != "Bitmap Heap Scan":
-        yield f"{node['Node Type']} of {node['Relation Name']}"
+        yield _period.sub("", node["Index Name"])
+    elif node["Node Type"] == "Seq Scan" and node["Actual Rows"]:
+        yield f"all of {_period.sub('', node['Relation Name'])}"
     for child in node.get("Plans", ()):
         yield from _reads(child)

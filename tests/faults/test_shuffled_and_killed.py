@@ -34,6 +34,9 @@ PACKAGES = ("shop_events", "league_events")
 CATALOGUE = Catalogue.load(PACKAGES)
 WEIGHTS = {"agents.heartbeat": 12, "tasks.updated": 12, "agents.state_set": 10, "messages.sent": 8}
 
+_SECONDS = 1800
+"""For draining, on a machine that does much else."""
+
 _UNHEARD = 255
 """What asyncio says of a process that had ended before the loop noticed it."""
 
@@ -126,7 +129,7 @@ async def undisturbed(servers: Servers, messages: Sequence[Message], tmp_path: P
     await servers.carrier.publish(sent(messages))
     await worker.start()
     async with worker:
-        await until(lambda: drained(settings, servers.bus.url), 900)
+        await until(lambda: drained(settings, servers.bus.url), _SECONDS)
         peak = worker.peak_mb()
         assert await worker.stop() == 0
     received, new, duplicate, letters = balance_of(log)
@@ -143,7 +146,7 @@ async def killed(servers: Servers, messages: Sequence[Message], tmp_path: Path, 
     random.Random(seed).shuffle(twice)
     async with contextlib.AsyncExitStack() as stack:
         # Workers die by our hand, hundreds of times: no message that this hits is to blame for it.
-        settings = servers.settings(batch_size="200", max_crashes="20")
+        settings = servers.settings(batch_size="500", max_crashes="20")
         workers = [WorkerProcess(settings, tmp_path / f"worker-{n}.log") for n in range(3)]
         await workers[0].start("--until-idle", "0.1")
         assert await workers[0].wait(60) == 0
@@ -152,10 +155,10 @@ async def killed(servers: Servers, messages: Sequence[Message], tmp_path: Path, 
             await worker.start()
             await stack.enter_async_context(worker)
         # A few events are stored in the end, however slow the machine; many meet kills throughout.
-        killing = asyncio.create_task(kill_in_turn(workers, max(10, len(messages) // 500)))
+        killing = asyncio.create_task(kill_in_turn(workers, max(10, len(messages) // 2_000)))
         stack.callback(killing.cancel)
         await publishing
-        await until(lambda: drained(settings, servers.bus.url), 900)
+        await until(lambda: drained(settings, servers.bus.url), _SECONDS)
         killing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await killing
