@@ -61,7 +61,7 @@ RETURN now() - share * interval '{days} days'
 """
 _PERIODS = """
 SELECT partitions.ensure_for(p.schema_name, p.table_name, day)
-FROM partitions.policy AS p, generate_series(ago(1), now(), interval '1 day') AS day
+FROM partitions.policy AS p, generate_series(ago(1), now(), interval '7 days') AS day
 WHERE (p.schema_name, p.table_name)
     IN (('events', 'log_tasks'), ('messages', 'message'), ('workflows', 'execution'))
 """
