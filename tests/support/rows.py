@@ -33,9 +33,14 @@ SELECT (to_jsonb(t) - $1::text[])::text FROM {table} AS t ORDER BY 1
 """
 
 _FILES = """
-SELECT given.name, part.relid::regclass::text
-FROM unnest($1::text[]) AS given (name), LATERAL pg_partition_tree(given.name::regclass) AS part
-WHERE part.isleaf AND pg_relation_size(part.relid) > 0
+SELECT given.name, file.name::text
+FROM unnest($1::text[]) AS given (name)
+CROSS JOIN LATERAL (
+    SELECT coalesce(part.relid, given.name::regclass)
+    FROM (VALUES (true)) AS one LEFT JOIN pg_partition_tree(given.name::regclass) AS part
+        ON part.isleaf
+) AS file (name)
+WHERE pg_relation_size(file.name) > 0
 """
 """Tables and partitions into which anything was ever written. Most are empty: to read them all, or
 to truncate them, would take longer than what is tested.
