@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
@@ -43,8 +43,9 @@ class Query(msgspec.Struct, frozen=True):
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A query, and what came of it: the median times until the client had all rows.
 
-    ``plan`` names the indexes that were taken, and tables that were read whole; of a partition, the
-    name without its period.
+    ``pages`` of 8 KB were looked at, which does not depend on what else the machine does. ``plan``
+    names the indexes that were taken, and tables that were read whole; of a partition, the name
+    without its period.
     """
 
     name: str
@@ -52,7 +53,16 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     cold_ms: float
     warm_ms: float
     rows: int
+    pages: int
     plan: list[str]
+
+
+class Plan(NamedTuple):
+    """What PostgreSQL did for a query: see `Asked`."""
+
+    rows: int
+    pages: int
+    reads: list[str]
 
 
 class Queries(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,24 +221,24 @@ async def _asked(connection: Any, size: Size, name: str, query: Query, cold: lis
     rng = random.Random(name)
     drawn = [query.draw(rng, size) for _ in range(2 * _WARM)]
     times = [await _timed(connection, query, parameters) for parameters in drawn]
-    rows, plan = await explained(connection, query, drawn[-1])
+    plan = await explained(connection, query, drawn[-1])
     return Asked(
         name=name,
         target_ms=query.target_ms,
         cold_ms=round(median(cold), 2),
         warm_ms=round(median(times[_WARM:]), 2),
-        rows=rows,
-        plan=plan,
+        rows=plan.rows,
+        pages=plan.pages,
+        plan=plan.reads,
     )
 
 
-async def explained(
-    connection: Any, query: Query, parameters: tuple[Any, ...]
-) -> tuple[int, list[str]]:
-    """How many rows a query finds, and how it reads them; see `Asked.plan`."""
-    explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {query.text}"
+async def explained(connection: Any, query: Query, parameters: tuple[Any, ...]) -> Plan:
+    """How the server goes about a query."""
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query.text}"
     root = msgspec.json.decode(await connection.fetchval(explain, *parameters))[0]["Plan"]
-    return round(root["Actual Rows"]), list(dict.fromkeys(_reads(root)))
+    pages = root["Shared Hit Blocks"] + root["Shared Read Blocks"]
+    return Plan(round(root["Actual Rows"]), pages, list(dict.fromkeys(_reads(root))))
 
 
 def _reads(node: Mapping[str, Any]) -> Iterator[str]:

@@ -187,10 +187,13 @@ def _telemetry(found: Telemetry) -> Table:
 
 
 def _queries(found: Queries) -> Table:
-    table = Table("query", "target ms", "cold ms", "warm ms", "rows", "read by", box=MARKDOWN)
+    table = Table(
+        *("query", "target ms", "cold ms", "warm ms", "rows", "pages", "read by"), box=MARKDOWN
+    )
     for one in found.asked:
         times = (f"{ms:.2f}" for ms in (one.cold_ms, one.warm_ms))
-        table.add_row(one.name, f"{one.target_ms:g}", *times, f"{one.rows}", ", ".join(one.plan))
+        counts = (f"{count:,}" for count in (one.rows, one.pages))
+        table.add_row(one.name, f"{one.target_ms:g}", *times, *counts, ", ".join(one.plan))
     return table
 
 
