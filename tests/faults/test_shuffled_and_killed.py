@@ -5,6 +5,7 @@ Tables, derived values and buckets must equal those of one undisturbed worker on
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from tests.support.workers import WorkerProcess, environment
 
 PACKAGES = ("shop_events", "league_events")
 CATALOGUE = Catalogue.load(PACKAGES)
+COUNT = int(os.environ.get("PENSTOCK_TEST_KILLED_EVENTS", "100000"))
 WEIGHTS = {"agents.heartbeat": 12, "tasks.updated": 12, "agents.state_set": 10, "messages.sent": 8}
 
 _SECONDS = 1800
@@ -271,4 +273,4 @@ async def test_a_hundred_thousand_events(
     tmp_path: Path, brokers: str, rabbitmq_package: None
 ) -> None:
     assert rabbitmq_package is None
-    assert await compare(100_000, 2, tmp_path, brokers) > 10
+    assert await compare(COUNT, 2, tmp_path, brokers) >= 10
