@@ -193,7 +193,8 @@ def _queries(found: Queries) -> Table:
     for one in found.asked:
         times = (f"{ms:.2f}" for ms in (one.cold_ms, one.warm_ms))
         counts = (f"{count:,}" for count in (one.rows, one.pages))
-        table.add_row(one.name, f"{one.target_ms:g}", *times, *counts, ", ".join(one.plan))
+        target = "" if one.target_ms is None else f"{one.target_ms:g}"
+        table.add_row(one.name, target, *times, *counts, ", ".join(one.plan))
     return table
 
 
