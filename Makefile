@@ -13,8 +13,10 @@ export PIP_ROOT_USER_ACTION := ignore
 # Debian and Ubuntu optimize without the flag; they are known by the folder of their wheels.
 export ASKS_FOR_PGO := import sys, sysconfig as s; a = s.get_config_var("CONFIG_ARGS") or ""; sys.exit(not ("--enable-optimizations" in a or "/usr/share/python-wheels" in a))
 
-# The demo needs fewer packages than the tests; if all are installed already, it uses those.
-DEMO_READY := $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.embedded)
+# The demo needs fewer packages than the tests, and those of agents' frameworks only where it shows
+# one of them; if all are installed already, it uses those.
+DEMO_EXTRA := $(if $(filter langgraph openai opentelemetry,$(subst =, ,$(ARGS))),examples,embedded)
+DEMO_READY := $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.$(DEMO_EXTRA))
 
 # $(call install,extra): create .venv with the first suitable Python that was built with PGO, or else
 # the first suitable one, and install into it. A build without PGO takes a tenth more CPU.
@@ -59,6 +61,9 @@ endef
 .venv/.embedded: pyproject.toml constraints.txt
 	$(call install,embedded)
 
+.venv/.examples: pyproject.toml constraints.txt
+	$(call install,examples)
+
 # What the tests need beside wheels, where apt and root allow; elsewhere the tests say what they skip.
 # They start servers of their own, so that a package must not start its service meanwhile.
 # $(call package,program,packages): install them unless the program is there.
@@ -87,12 +92,15 @@ endef
 .venv/.clock: .venv/.dev
 	$(call package,/usr/lib/*/faketime/libfaketime.so.1,libfaketime)
 
+# Modules are compiled once, not by each of the hundreds of processes of the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test lint types imports test-faults bench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20 --json" passes arguments
+demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20" or "--agents langgraph" pass arguments
 	@$(BIN)/penstock demo $(ARGS)
 
 # The example programs in other languages, where npm and go are there.
@@ -101,7 +109,7 @@ demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20 --json" passes ar
 	@touch $@
 
 test: lint types imports .venv/.docs .venv/.rabbitmq .venv/.german .venv/.languages ## everything a change must pass; ARGS go to pytest
-	@$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and formatting
 	@$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Results as tables in Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import median
 
 from rich.box import MARKDOWN
@@ -11,7 +11,10 @@ from benchmarks.measure import Figures
 from benchmarks.queries import Queries
 from benchmarks.session import Compared, Grown, Results, Summary
 from benchmarks.telemetry import Telemetry
+from benchmarks.threads import PROCESSES, THREADS
 
+_THREADS = f"langgraph: {PROCESSES * THREADS} threads in {PROCESSES} processes"
+_SAVERS = {"penstock": "PenstockSaver, one worker", "postgres": "AsyncPostgresSaver, pools"}
 _TITLES = {
     "penstock": "Penstock",
     "copy": "limit: COPY of ready rows",
@@ -110,11 +113,7 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
         yield "latency from hand-over to commit", _latency(results)
     if results.growth:
         yield "growth", _growth(results.growth)
-    if results.telemetry:
-        yield "samples of metrics", _telemetry(results.telemetry)
-    if found := results.queries:
-        held = f"{found.size.tasks:,} tasks, {found.size.log_rows:,} log rows, {found.gigabytes} GB"
-        yield f"target queries: {found.size.agents:,} agents, {held}", _queries(found)
+    yield from _by_themselves(results)
     if (startup := _startup(results)) is not None:
         table = Table("start-up", "s", box=MARKDOWN)
         table.add_row("from the start of the process to the first commit", f"{startup:.2f}")
@@ -124,6 +123,19 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
         for name, ratio in against.items():
             table.add_row(name, f"{ratio:.2f}")
         yield "ratios of this run", table
+
+
+def _by_themselves(results: Results) -> Iterator[tuple[str, Table]]:
+    """What is measured in one way only."""
+    if results.telemetry:
+        yield "samples of metrics", _telemetry(results.telemetry)
+    if found := results.queries:
+        held = f"{found.size.tasks:,} tasks, {found.size.log_rows:,} log rows, {found.gigabytes} GB"
+        yield f"target queries: {found.size.agents:,} agents, {held}", _queries(found)
+    if results.receipts:
+        yield "receipts: from publishing to the answer", _receipts(results)
+    if results.threads:
+        yield _THREADS, _threads(results)
 
 
 def _compared(compared: Compared) -> Table:
@@ -196,6 +208,37 @@ def _queries(found: Queries) -> Table:
         target = "" if one.target_ms is None else f"{one.target_ms:g}"
         table.add_row(one.name, target, *times, *counts, ", ".join(one.plan))
     return table
+
+
+def _receipts(results: Results) -> Table:
+    table = Table(
+        *("broker", "events/s", "p50 ms", "p99 ms", "longest ms", "bus confirms: p50 ms", "p99 ms"),
+        *("publisher behind ms", "cores busy"),
+        box=MARKDOWN,
+    )
+    for found in results.receipts:
+        took, confirmed = found.receipt, found.confirmation
+        times = (took.p50, took.p99, took.longest, confirmed.p50, confirmed.p99, found.behind_ms)
+        table.add_row(found.broker, f"{found.rate:,}", *map(str, times), _by_name(found.cores))
+    return table
+
+
+def _threads(results: Results) -> Table:
+    table = Table(
+        *("way", "steps/s", "p50 ms", "p99 ms", "a read: p99 ms", "connections", "CPU µs a step"),
+        box=MARKDOWN,
+    )
+    for way, turns in results.threads.items():
+        names = ("steps_per_second", "p50_ms", "p99_ms", "read_p99_ms")
+        medians = [f"{median(getattr(turn, name) for turn in turns):,.1f}" for name in names]
+        most = max(turn.connections for turn in turns)
+        cpu = {name: median(turn.cpu[name] for turn in turns) for name in turns[0].cpu}
+        table.add_row(_SAVERS[way], *medians, str(most), _by_name(cpu))
+    return table
+
+
+def _by_name(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in found.items())
 
 
 def _growth(points: list[Grown]) -> Table:

@@ -14,17 +14,24 @@ from benchmarks.measure import Figures
 from benchmarks.queries import Queries, queries
 from benchmarks.queues import COUNT as QUEUED
 from benchmarks.queues import compare_queues
+from benchmarks.receipts import Receipts, receipts
 from benchmarks.servers import Servers, started
 from benchmarks.telemetry import Telemetry, telemetry
+from benchmarks.threads import Turn, absent, threads
 from benchmarks.workloads import WORKLOADS
 from penstock.worker.embedded import ServerFailed
 
-SECTIONS = (*WORKLOADS, "rabbitmq", "latency", "growth", "partitions", "telemetry", "queries")
+SECTIONS = (
+    *(*WORKLOADS, "rabbitmq", "latency", "growth", "partitions", "telemetry", "queries"),
+    *("receipts", "langgraph"),
+)
 
 _LATENCY_SECONDS = 6.0
 _QUICK_SECONDS = 3.0
 _TELEMETRY_SECONDS = 60.0
 _LEAST_SECONDS = 5.0
+_TURN_SECONDS = 20.0
+_RECEIPT_SECONDS = 10.0
 _GROWTH_ROUNDS = 5
 """Growth has many points, so it takes one round for this many rounds of the ways."""
 
@@ -74,6 +81,8 @@ class Results(msgspec.Struct, kw_only=True):
     growth: list[Grown] = []
     telemetry: Telemetry | None = None
     queries: Queries | None = None
+    receipts: list[Receipts] = []
+    threads: dict[str, list[Turn]] = {}
     troubles: list[str] = []
 
 
@@ -97,6 +106,11 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Results:
                 results.telemetry = await telemetry(servers, seconds, plan.factor)
             elif section == "queries":
                 results.queries = await queries(plan.factor, plan.rounds, say)
+            elif section == "receipts":
+                seconds = _QUICK_SECONDS if plan.quick else _RECEIPT_SECONDS
+                results.receipts = await receipts(servers, seconds, results.troubles.append)
+            elif section == "langgraph":
+                await _threads(servers, plan, results)
             elif section == "rabbitmq":
                 await _queues(servers, plan, results)
             else:
@@ -131,6 +145,14 @@ async def _queues(servers: Servers, plan: Plan, results: Results) -> None:
         part=count,
         ways=summarize_all(outcomes),
     )
+
+
+async def _threads(servers: Servers, plan: Plan, results: Results) -> None:
+    if (why := absent()) is not None:
+        results.troubles.append(f"langgraph: {why}")
+        return
+    seconds = _QUICK_SECONDS if plan.quick else _TURN_SECONDS
+    results.threads = await threads(servers, seconds, plan.rounds)
 
 
 async def _latency(servers: Servers, rate: int, plan: Plan) -> Latency:

@@ -1,4 +1,5 @@
 DROP VIEW partitions.partition;
+DROP FUNCTION partitions.all_recorded_until;
 DROP FUNCTION partitions.maintain;
 DROP FUNCTION partitions.ensure_for;
 DROP FUNCTION partitions.is_detached;

@@ -190,3 +190,37 @@ CROSS JOIN LATERAL (
 ) AS bound (text);
 COMMENT ON VIEW partitions.partition IS
     'Every partition of a range-partitioned table, with its bounds; one that is detaching takes no rows';
+
+-- For what is worked out from rows up to a moment, whatever arrives meanwhile. A row whose default is
+-- clock_timestamp() is stamped while its transaction holds a lock on the table. So once those that hold
+-- one now are done, no row of an earlier moment can come any more. Asking when transactions began would
+-- take a right to see those of other roles.
+CREATE FUNCTION partitions.all_recorded_until(parent regclass) RETURNS timestamptz
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    moment timestamptz := clock_timestamp();
+    writers text[] := array(
+        SELECT l.virtualtransaction FROM pg_locks AS l
+        WHERE l.relation IN (SELECT t.relid FROM pg_partition_tree(parent) AS t)
+          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+          AND l.mode = 'RowExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+    );
+BEGIN
+    WHILE EXISTS (
+        SELECT FROM pg_locks AS l
+        WHERE l.locktype = 'relation' AND l.virtualtransaction = ANY (writers)
+    ) LOOP
+        IF clock_timestamp() > moment + interval '1 minute' THEN
+            RAISE EXCEPTION 'a transaction that writes into % has not ended for a minute', parent
+                USING ERRCODE = 'lock_not_available', HINT = 'Look for it in pg_stat_activity.';
+        END IF;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    RETURN moment;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION partitions.all_recorded_until FROM PUBLIC;
+COMMENT ON FUNCTION partitions.all_recorded_until IS
+    'Waits until every row of a table that was recorded before now can be seen; returns that moment';

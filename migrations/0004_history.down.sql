@@ -1,4 +1,10 @@
 DELETE FROM partitions.policy WHERE schema_name IN ('events', 'audit');
+DROP VIEW audit.daily_activity;
+DROP FUNCTION audit.log_change();
+DROP FUNCTION audit.mask_json(jsonb, integer);
+DROP FUNCTION audit.names_secret(text);
+DROP FUNCTION audit.mask_phone(text);
+DROP FUNCTION audit.mask_email(text);
 DROP TABLE audit.log;
 DROP SCHEMA audit;
 DROP TABLE events.log;

@@ -3,6 +3,7 @@ DROP VIEW agents.activity_log;
 DROP VIEW agents.lifecycle_events;
 DROP VIEW agents.status_history;
 DROP VIEW agents.v_instance;
+DROP VIEW agents.v_masked;
 DROP VIEW agents.v_active;
 DROP FUNCTION agents.current_status;
 DROP TABLE agents.stats;

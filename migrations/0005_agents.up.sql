@@ -283,6 +283,29 @@ WHERE NOT a.is_stub
   AND said.status NOT IN ('offline', 'terminated');
 COMMENT ON VIEW agents.v_active IS 'Agents that are neither retired nor offline, with their statistics';
 
+CREATE VIEW agents.v_masked WITH (security_invoker = true) AS
+SELECT
+    a.agent_id,
+    a.external_id,
+    a.name,
+    a.agent_type,
+    a.known_as,
+    a.software_version,
+    a.parent_agent_id,
+    a.project_id,
+    agents.current_status(a.status, a.status_at, a.registered_at, a.deleted_at) AS status,
+    audit.mask_json(a.configuration) AS configuration,
+    audit.mask_json(a.metadata) AS metadata,
+    a.last_heartbeat,
+    a.last_active,
+    a.registered_at,
+    a.deleted_at,
+    a.updated_at
+FROM agents.agent AS a
+WHERE NOT a.is_stub;
+COMMENT ON VIEW agents.v_masked IS
+    'Agents without the secrets of their configuration, for screens; with the rights of who asks';
+
 CREATE VIEW agents.v_instance AS
 SELECT i.*, beat.occurred_at AS last_heartbeat
 FROM agents.instance AS i

@@ -292,3 +292,133 @@ FROM tasks.task AS t
 WHERE NOT t.is_stub AND t.deleted_at IS NULL
 GROUP BY t.task_type, t.status;
 COMMENT ON VIEW tasks.v_queue_summary IS 'How many tasks of each type have which status';
+
+CREATE FUNCTION tasks.counted_stats(agents uuid[] DEFAULT NULL)
+RETURNS TABLE (
+    agent_id uuid, tasks_completed bigint, tasks_failed bigint, tasks_cancelled bigint,
+    quality_sum numeric, quality_n bigint, duration_sum_ms numeric, duration_n bigint
+)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT
+        t.assigned_to,
+        count(*) FILTER (WHERE t.status = 'completed'),
+        count(*) FILTER (WHERE t.status = 'failed'),
+        count(*) FILTER (WHERE t.status = 'cancelled'),
+        trim_scale(coalesce(sum(t.quality_score::numeric) FILTER (WHERE t.status = 'completed'), 0)),
+        count(t.quality_score) FILTER (WHERE t.status = 'completed'),
+        coalesce(sum(took.ms), 0),
+        count(took.ms)
+    FROM tasks.task AS t
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN t.status = 'completed' AND t.completed_at - t.started_at IS NOT NULL THEN
+            greatest(round(extract(epoch FROM t.completed_at - t.started_at) * 1000), 0)
+        END AS ms
+    ) AS took
+    WHERE t.assigned_to IS NOT NULL AND t.status IN ('completed', 'failed', 'cancelled')
+      AND (agents IS NULL OR t.assigned_to = ANY (agents))
+    GROUP BY t.assigned_to
+$$;
+COMMENT ON FUNCTION tasks.counted_stats IS 'What agents.stats should hold, counted from the tasks';
+
+CREATE FUNCTION tasks.wrong_stats() RETURNS SETOF uuid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(s.agent_id, c.agent_id)
+    FROM agents.stats AS s
+    FULL JOIN tasks.counted_stats() AS c ON c.agent_id = s.agent_id
+    WHERE (s.tasks_completed, s.tasks_failed, s.tasks_cancelled, s.quality_sum, s.quality_n,
+           s.duration_sum_ms, s.duration_n)
+          IS DISTINCT FROM
+          (c.tasks_completed, c.tasks_failed, c.tasks_cancelled, c.quality_sum, c.quality_n,
+           c.duration_sum_ms, c.duration_n)
+    ORDER BY 1
+$$;
+COMMENT ON FUNCTION tasks.wrong_stats IS 'Agents whose statistics are not those of their tasks';
+
+-- Rows are locked before tasks are read. Whoever changes a task changes the row in the same
+-- transaction: it has committed before, and is counted, or waits, and adds to what is right.
+CREATE FUNCTION tasks.recount_stats(agents uuid[] DEFAULT NULL) RETURNS SETOF uuid
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    agents := array(SELECT DISTINCT g FROM unnest(
+        coalesce(agents, array(SELECT tasks.wrong_stats()))) AS g WHERE g IS NOT NULL ORDER BY g);
+    INSERT INTO agents.stats (agent_id) SELECT g FROM unnest(agents) AS g
+    ON CONFLICT (agent_id) DO NOTHING;
+    PERFORM FROM agents.stats AS s WHERE s.agent_id = ANY (agents) ORDER BY s.agent_id FOR UPDATE;
+    RETURN QUERY
+        UPDATE agents.stats AS s
+        SET (tasks_completed, tasks_failed, tasks_cancelled, quality_sum, quality_n, duration_sum_ms,
+             duration_n, updated_at)
+          = (n.tasks_completed, n.tasks_failed, n.tasks_cancelled, n.quality_sum, n.quality_n,
+             n.duration_sum_ms, n.duration_n, now())
+        FROM (
+            SELECT g.agent_id,
+                   coalesce(c.tasks_completed, 0) AS tasks_completed,
+                   coalesce(c.tasks_failed, 0) AS tasks_failed,
+                   coalesce(c.tasks_cancelled, 0) AS tasks_cancelled,
+                   coalesce(c.quality_sum, 0) AS quality_sum,
+                   coalesce(c.quality_n, 0) AS quality_n,
+                   coalesce(c.duration_sum_ms, 0) AS duration_sum_ms,
+                   coalesce(c.duration_n, 0) AS duration_n
+            FROM unnest(agents) AS g (agent_id)
+            LEFT JOIN tasks.counted_stats(agents) AS c ON c.agent_id = g.agent_id
+        ) AS n
+        WHERE s.agent_id = n.agent_id
+        RETURNING s.agent_id;
+    DELETE FROM agents.stats AS s
+    WHERE s.agent_id = ANY (agents)
+      AND s.tasks_completed + s.tasks_failed + s.tasks_cancelled = 0;
+END
+$$;
+COMMENT ON FUNCTION tasks.recount_stats IS
+    'Counts the statistics of agents again from their tasks; of all whose are wrong, if none are named';
+
+-- Refreshed by the clock (migration 15). Sums are exact decimals, so that nothing seems to have changed
+-- where nothing has; the rules are those of agents.stats.
+CREATE MATERIALIZED VIEW agents.performance_daily AS
+SELECT
+    t.assigned_to AS agent_id,
+    (t.completed_at AT TIME ZONE 'UTC')::date AS day,
+    count(*) FILTER (WHERE t.status = 'completed') AS tasks_completed,
+    count(*) FILTER (WHERE t.status = 'failed') AS tasks_failed,
+    count(*) FILTER (WHERE t.status = 'cancelled') AS tasks_cancelled,
+    count(*) FILTER (WHERE t.status = 'completed')::double precision
+        / nullif(count(*) FILTER (WHERE t.status IN ('completed', 'failed')), 0) AS success_rate,
+    avg(t.quality_score::numeric) FILTER (WHERE t.status = 'completed')::double precision AS avg_quality,
+    avg(greatest(round(extract(epoch FROM t.completed_at - t.started_at) * 1000), 0))
+        FILTER (WHERE t.status = 'completed' AND t.started_at IS NOT NULL)::double precision
+        AS avg_task_time_ms
+FROM tasks.task AS t
+WHERE t.assigned_to IS NOT NULL AND t.completed_at IS NOT NULL
+  AND t.status IN ('completed', 'failed', 'cancelled')
+GROUP BY 1, 2;
+COMMENT ON MATERIALIZED VIEW agents.performance_daily IS
+    'What each agent finished on each UTC day, as of the last refresh';
+CREATE UNIQUE INDEX performance_daily_key ON agents.performance_daily (agent_id, day);
+CREATE INDEX performance_daily_day ON agents.performance_daily (day);
+
+CREATE MATERIALIZED VIEW tasks.project_stats AS
+SELECT
+    t.project_id,
+    count(*) AS tasks,
+    count(*) FILTER (WHERE t.status = 'completed') AS tasks_completed,
+    count(*) FILTER (WHERE t.status = 'failed') AS tasks_failed,
+    count(*) FILTER (WHERE t.status = 'cancelled') AS tasks_cancelled,
+    count(*) FILTER (WHERE t.status = 'completed')::double precision
+        / nullif(count(*) FILTER (WHERE t.status IN ('completed', 'failed')), 0) AS success_rate,
+    avg(t.quality_score::numeric) FILTER (WHERE t.status = 'completed')::double precision AS avg_quality,
+    avg(greatest(round(extract(epoch FROM t.completed_at - t.started_at) * 1000), 0))
+        FILTER (WHERE t.status = 'completed' AND t.started_at IS NOT NULL)::double precision
+        AS avg_task_time_ms,
+    max(t.version_at) AS latest_change
+FROM tasks.task AS t
+WHERE t.project_id IS NOT NULL AND NOT t.is_stub AND t.deleted_at IS NULL
+GROUP BY 1;
+COMMENT ON MATERIALIZED VIEW tasks.project_stats IS
+    'The tasks of each project that are not deleted, as of the last refresh';
+CREATE UNIQUE INDEX project_stats_key ON tasks.project_stats (project_id);

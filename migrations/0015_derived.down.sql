@@ -1,3 +1,4 @@
+DROP FUNCTION tasks.refresh_statistics(text[]);
 DROP FUNCTION collab.settle(uuid[]);
 DROP FUNCTION collab.announce(uuid, text, uuid, timestamptz, jsonb);
 DROP FUNCTION collab.tally(uuid);

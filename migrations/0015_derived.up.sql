@@ -39,7 +39,8 @@ COMMENT ON COLUMN bus.job.call IS
 COMMENT ON COLUMN bus.job.whole IS
     'A function for what call passes over because it did it before; NULL if it passes over nothing';
 COMMENT ON COLUMN bus.job.key_kind IS
-    'What its keys are ids of, so that they may be given as texts; ''hour'' for hours';
+    'What its keys are ids of, so that they may be given as texts; ''hour'' for hours, ''leaderboard'' '
+    'for category, period and day';
 COMMENT ON COLUMN bus.job.every IS 'How often a worker calls it; NULL if events alone ask for it';
 COMMENT ON COLUMN bus.job.last_error IS 'NULL if the last run went well';
 COMMENT ON COLUMN bus.job.mark IS 'How far the function got, for itself';
@@ -419,3 +420,35 @@ COMMENT ON FUNCTION collab.announce IS 'Sends votes.tallied';
 
 INSERT INTO bus.job (name, call, about, key_kind) VALUES
     ('tally', 'collab.settle', 'Results of votes', 'vote_session');
+
+-- As the owner, who alone may refresh. Readers go on meanwhile: only rows that differ are written.
+CREATE FUNCTION tasks.refresh_statistics(views text[] DEFAULT NULL) RETURNS SETOF text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    known constant text[] := ARRAY['agents.performance_daily', 'tasks.project_stats'];
+    view text;
+    before numeric;
+    after numeric;
+BEGIN
+    FOREACH view IN ARRAY coalesce(views, known) LOOP
+        IF view <> ALL (known) THEN
+            RAISE EXCEPTION 'no statistics are kept under %; known are %', view,
+                array_to_string(known, ', ') USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        EXECUTE format('SELECT sum(hashtextextended(v::text, 0)) FROM %s AS v', view) INTO before;
+        EXECUTE format('REFRESH MATERIALIZED VIEW CONCURRENTLY %s', view);
+        EXECUTE format('SELECT sum(hashtextextended(v::text, 0)) FROM %s AS v', view) INTO after;
+        IF after IS DISTINCT FROM before THEN
+            RETURN NEXT view;
+        END IF;
+    END LOOP;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION tasks.refresh_statistics FROM PUBLIC;
+COMMENT ON FUNCTION tasks.refresh_statistics IS
+    'Refreshes the materialized views over tasks; returns the names of those that changed';
+
+INSERT INTO bus.job (name, call, about, every) VALUES
+    ('statistics', 'tasks.refresh_statistics', 'Tasks by agent and day, and by project', '1 hour');

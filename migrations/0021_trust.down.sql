@@ -1,6 +1,8 @@
 DELETE FROM bus.job WHERE name IN ('trust', 'leaderboards');
 DROP VIEW merit.v_current_leaderboard;
-DROP FUNCTION merit.place_now(uuid[]);
+DROP FUNCTION merit.place_now(text[]);
+DROP FUNCTION merit.board(text);
+DROP FUNCTION merit.boards();
 DROP FUNCTION merit.place(text, text, date);
 DROP FUNCTION merit.scores(text, timestamptz, timestamptz);
 DROP TABLE merit.leaderboard;

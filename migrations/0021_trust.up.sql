@@ -424,8 +424,19 @@ AS $$
         ORDER BY p.agent_id, p.rated_at DESC, p.battle_id DESC
     ) AS r
     UNION ALL
-    SELECT s.agent_id, s.composite::text::numeric FROM trust.score AS s
-    WHERE of_category = 'trust' AND s.as_of < before
+    SELECT c.agent_id, c.composite FROM (
+        -- A score that has changed since then: as it was is in the history.
+        SELECT s.agent_id, CASE WHEN s.as_of < before THEN s.composite::text::numeric ELSE (
+            SELECT (l.data ->> 'composite')::numeric FROM events.log AS l
+            WHERE l.domain = 'trust' AND l.event_type = 'trust.scored' AND l.occurred_at < before
+              AND l.entity_id = coalesce(a.external_id, s.agent_id::text)
+            ORDER BY l.occurred_at DESC LIMIT 1
+        ) END AS composite
+        FROM trust.score AS s
+        LEFT JOIN agents.agent AS a ON a.agent_id = s.agent_id
+        WHERE of_category = 'trust'
+    ) AS c
+    WHERE c.composite IS NOT NULL
 $$;
 COMMENT ON FUNCTION merit.scores IS 'What agents are ranked by, in one category and period';
 
@@ -472,7 +483,68 @@ REVOKE EXECUTE ON FUNCTION merit.place FROM PUBLIC;
 COMMENT ON FUNCTION merit.place IS 'Ranks one category of one period; returns how many rows changed';
 
 -- The periods that are on, and those before, for events that come late.
-CREATE FUNCTION merit.place_now(agents uuid[] DEFAULT NULL) RETURNS SETOF text
+CREATE FUNCTION merit.boards() RETURNS TABLE (category text, period text, start date)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.category, p.period, p.start
+    FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS today) AS t
+    CROSS JOIN unnest(ARRAY['overall', 'tasks', 'quality', 'elo', 'trust']) AS c (category)
+    CROSS JOIN LATERAL (VALUES
+        ('daily', t.today - 1), ('daily', t.today),
+        ('weekly', date_trunc('week', t.today::timestamp)::date - 7),
+        ('weekly', date_trunc('week', t.today::timestamp)::date),
+        ('monthly', (date_trunc('month', t.today::timestamp) - interval '1 month')::date),
+        ('monthly', date_trunc('month', t.today::timestamp)::date),
+        ('all', date '1970-01-01')
+    ) AS p (period, start)
+$$;
+COMMENT ON FUNCTION merit.boards IS 'The leaderboards that are kept up';
+
+CREATE FUNCTION merit.board(named text) RETURNS TABLE (category text, period text, start date)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    parts constant text[] := string_to_array(named, ' ');
+    span tstzrange;
+BEGIN
+    category := parts[1];
+    period := parts[2];
+    IF cardinality(parts) <> 3
+        OR NOT EXISTS (SELECT FROM merit.boards() AS b WHERE (b.category, b.period) = (parts[1], parts[2]))
+    THEN
+        RAISE EXCEPTION 'no leaderboard %', named USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Name a category, a period and a day: overall weekly 2026-01-05';
+    END IF;
+    start := CASE period
+        WHEN 'all' THEN date '1970-01-01'
+        ELSE date_trunc(CASE period WHEN 'daily' THEN 'day' WHEN 'weekly' THEN 'week' ELSE 'month' END,
+                        parts[3]::timestamp)
+    END;
+    IF start > (now() AT TIME ZONE 'UTC')::date THEN
+        RAISE EXCEPTION 'the leaderboard % is of days to come', named
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- What is left of them would be taken for all there was.
+    span := CASE WHEN period <> 'all' THEN tstzrange(
+        start AT TIME ZONE 'UTC',
+        (start + CASE period WHEN 'daily' THEN interval '1 day' WHEN 'weekly' THEN interval '7 days'
+                 ELSE interval '1 month' END) AT TIME ZONE 'UTC'
+    ) END;
+    IF category = 'overall' AND partitions.is_detached('merit', 'points', span)
+        OR category = 'trust' AND partitions.is_detached('events', 'log_trust', span)
+    THEN
+        RAISE EXCEPTION 'the leaderboard % follows from rows that are archived', named
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'penstock partitions import brings them back';
+    END IF;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION merit.board IS 'The leaderboard that a name means: its category, period, and a day of it';
+
+CREATE FUNCTION merit.place_now(boards text[] DEFAULT NULL) RETURNS SETOF text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -482,17 +554,10 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('penstock.leaderboards', 0));
     FOR board IN
-        SELECT c.category, p.period, p.start
-        FROM unnest(ARRAY['overall', 'tasks', 'quality', 'elo', 'trust']) AS c (category)
-        CROSS JOIN (VALUES
-            ('daily', today - 1), ('daily', today),
-            ('weekly', date_trunc('week', today::timestamp)::date - 7),
-            ('weekly', date_trunc('week', today::timestamp)::date),
-            ('monthly', (date_trunc('month', today::timestamp) - interval '1 month')::date),
-            ('monthly', date_trunc('month', today::timestamp)::date),
-            ('all', date '1970-01-01')
-        ) AS p (period, start)
-        ORDER BY c.category, p.period, p.start
+        SELECT k.* FROM merit.boards() AS k WHERE boards IS NULL
+        UNION
+        SELECT k.* FROM unnest(boards) AS n (name), merit.board(n.name) AS k
+        ORDER BY category, period, start
     LOOP
         IF merit.place(board.category, board.period, board.start) > 0 THEN
             PERFORM bus.emit(
@@ -511,16 +576,19 @@ BEGIN
         END IF;
     END LOOP;
     DELETE FROM merit.leaderboard AS l
-    WHERE l.period = 'daily' AND l.period_start < today - 90
-       OR l.period = 'weekly' AND l.period_start < today - 730;
+    WHERE boards IS NULL
+      AND (l.period = 'daily' AND l.period_start < today - 90
+           OR l.period = 'weekly' AND l.period_start < today - 730);
 END
 $$;
 REVOKE EXECUTE ON FUNCTION merit.place_now FROM PUBLIC;
 COMMENT ON FUNCTION merit.place_now IS
-    'Ranks all categories in the periods that are on and those before; returns those that changed';
+    'Ranks what is named, or all categories in the periods that are on and those before; returns what '
+    'changed';
 
-INSERT INTO bus.job (name, call, about, every) VALUES
-    ('leaderboards', 'merit.place_now', 'Leaderboards of the periods that are on', '15 minutes');
+INSERT INTO bus.job (name, call, about, key_kind, every) VALUES
+    ('leaderboards', 'merit.place_now', 'Leaderboards of the periods that are on', 'leaderboard',
+     '15 minutes');
 
 CREATE VIEW merit.v_current_leaderboard AS
 SELECT l.* FROM merit.leaderboard AS l

@@ -448,6 +448,35 @@ COMMENT ON FUNCTION identity.effective_permissions IS
     'What an account, or an agent, may do now: by its grants, by their roles, and by the parents of '
     'these. role_id is the role that has the permission; a circle of roles is gone through once';
 
+-- Whose rows somebody may see who reads for an account. Nothing and nobody is an empty set, no error.
+CREATE FUNCTION identity.visible_projects() RETURNS SETOF uuid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH said AS (
+        SELECT nullif(current_setting('penstock.account', true), '') AS name
+    ), account AS (
+        SELECT a.account_id FROM said AS s
+        JOIN identity.account AS a ON a.external_id = s.name OR a.account_id = CASE
+            WHEN lower(s.name) ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN s.name::uuid
+        END
+        WHERE NOT a.is_stub AND a.deleted_at IS NULL AND coalesce(a.status <> 'suspended', true)
+    )
+    SELECT m.project_id
+    FROM account AS a JOIN identity.project_member AS m ON m.account_id = a.account_id
+    WHERE m.version IS NOT NULL AND m.removed_at IS NULL
+    UNION
+    SELECT p.project_id
+    FROM account AS a
+    JOIN identity.organization_member AS m ON m.account_id = a.account_id
+    JOIN identity.organization AS o ON o.organization_id = m.organization_id
+    JOIN identity.project AS p ON p.organization_id = o.organization_id
+    WHERE m.removed_at IS NULL AND m.role IN ('owner', 'admin') AND o.deleted_at IS NULL
+$$;
+COMMENT ON FUNCTION identity.visible_projects IS
+    'The projects of the account in the setting penstock.account, its id or UUID: those it works in, '
+    'and all of the organizations that it owns or administers; none if there is no such account';
+
 -- A session counts as opened once sessions.opened is there; an end is for good.
 CREATE VIEW identity.kv AS
 SELECT
@@ -479,3 +508,41 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS row_state;
 COMMENT ON VIEW identity.kv IS 'Open sessions as the bucket SESSION_DATA holds them';
+
+-- What a session says may be under way while it ends, so an hour is left for it. The time of the event
+-- is the end, or, of one that ended on another day, the begin of this one: that is in every window.
+CREATE FUNCTION identity.expire_sessions(sessions text[] DEFAULT NULL) RETURNS SETOF text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    one record;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('penstock.sessions', 0));
+    FOR one IN
+        SELECT s.token_hash, s.expires_at,
+               greatest(s.expires_at, s.version_at, date_trunc('day', now(), 'UTC')) AS at
+        FROM identity.session AS s
+        WHERE s.closed_at IS NULL AND s.version IS NOT NULL
+          AND s.expires_at < now() - interval '1 hour'
+          AND (sessions IS NULL OR s.token_hash = ANY (sessions))
+          AND s.token_hash NOT IN (
+              SELECT o.key FROM bus.outbox AS o
+              WHERE o.domain = 'sessions' AND o.waiting_id IS NOT NULL AND o.type = 'sessions.closed'
+          )
+        ORDER BY s.token_hash
+    LOOP
+        PERFORM bus.emit(
+            'sessions.closed', one.token_hash, bus.utc_text(one.expires_at), one.at,
+            jsonb_build_object('reason', 'expired')
+        );
+        RETURN NEXT one.token_hash;
+    END LOOP;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION identity.expire_sessions FROM PUBLIC;
+COMMENT ON FUNCTION identity.expire_sessions IS
+    'Sends sessions.closed for sessions that are past their time by an hour; returns their hashes';
+
+INSERT INTO bus.job (name, call, about, every) VALUES
+    ('expire_sessions', 'identity.expire_sessions', 'Sessions past their time are closed', '10 minutes');

@@ -14,7 +14,6 @@ DROP FUNCTION telemetry.sums_differ(
 DROP FUNCTION telemetry.rollup_day_of(timestamptz, timestamptz);
 DROP FUNCTION telemetry.rollup_hour_of(timestamptz, timestamptz);
 DROP FUNCTION telemetry.hours(timestamptz, timestamptz);
-DROP FUNCTION telemetry.all_recorded_until();
 DELETE FROM partitions.policy WHERE schema_name = 'telemetry';
 DROP TABLE telemetry.request;
 DROP TABLE telemetry.health_check;

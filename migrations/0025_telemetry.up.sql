@@ -166,39 +166,6 @@ SELECT partitions.maintain();
 -- samples that were recorded until `upto`. So what a rollup has to be can be said exactly, whatever
 -- arrives meanwhile.
 
--- A row is stamped while its transaction holds a lock on the table. So once those that hold one now
--- are done, no row of an earlier moment can come any more. Asking when transactions began would take
--- a right to see those of other roles.
-CREATE FUNCTION telemetry.all_recorded_until() RETURNS timestamptz
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    moment timestamptz := clock_timestamp();
-    writers text[] := array(
-        SELECT l.virtualtransaction FROM pg_locks AS l
-        WHERE l.relation IN (SELECT t.relid FROM pg_partition_tree('telemetry.metric') AS t)
-          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-          AND l.mode = 'RowExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
-    );
-BEGIN
-    WHILE EXISTS (
-        SELECT FROM pg_locks AS l
-        WHERE l.locktype = 'relation' AND l.virtualtransaction = ANY (writers)
-    ) LOOP
-        IF clock_timestamp() > moment + interval '1 minute' THEN
-            RAISE EXCEPTION 'a transaction that writes samples has not ended for a minute'
-                USING ERRCODE = 'lock_not_available', HINT = 'Look for it in pg_stat_activity.';
-        END IF;
-        PERFORM pg_sleep(0.01);
-    END LOOP;
-    RETURN moment;
-END
-$$;
-REVOKE EXECUTE ON FUNCTION telemetry.all_recorded_until FROM PUBLIC;
-COMMENT ON FUNCTION telemetry.all_recorded_until IS
-    'Waits until every sample that was recorded before now can be seen; returns that moment';
-
 CREATE OR REPLACE FUNCTION partitions.needed_from(in_schema text, in_table text)
 RETURNS timestamptz
 LANGUAGE sql STABLE
@@ -387,7 +354,7 @@ BEGIN
         RETURN QUERY SELECT r FROM telemetry.roll_up_at(chosen, known.upto) AS r;
         RETURN;
     END IF;
-    upto := greatest(telemetry.all_recorded_until(), known.upto);
+    upto := greatest(partitions.all_recorded_until('telemetry.metric'), known.upto);
     -- Samples of an hour are late after five minutes, and are rolled up then all the same.
     closed := greatest(date_trunc('hour', upto - interval '5 minutes'), known.closed);
     -- A minute twice: another server, after a failover, may be behind by the clock.

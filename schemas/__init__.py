@@ -31,7 +31,7 @@ from penstock.schemas.agents import (
     AgentStatusChanged,
     AgentUpdated,
 )
-from penstock.schemas.audit import AuditRecorded
+from penstock.schemas.audit import AuditRecorded, AuditSealed
 from penstock.schemas.battles import (
     AgentRatingChanged,
     BattleCancelled,
@@ -81,6 +81,7 @@ from penstock.schemas.identity import (
     AnyId,
     ApiKeyId,
     AppealId,
+    BackupId,
     BattleId,
     BrainstormId,
     ChannelId,
@@ -101,6 +102,7 @@ from penstock.schemas.identity import (
     PairingId,
     PatternId,
     ProjectId,
+    RecoveryTestId,
     RepositoryId,
     RetrainingId,
     RoleId,
@@ -185,6 +187,7 @@ from penstock.schemas.messages import (
     MessageRead,
     MessageSent,
 )
+from penstock.schemas.monitoring import AlertRaised, AlertResolved
 from penstock.schemas.organizations import (
     OrganizationDeleted,
     OrganizationMemberRemoved,
@@ -202,6 +205,13 @@ from penstock.schemas.penalties import (
     RetrainingProgressed,
     ViolationRecorded,
     ViolationReviewed,
+)
+from penstock.schemas.recovery import (
+    BackupFinished,
+    BackupStarted,
+    BackupVerified,
+    RecoveryTestFinished,
+    RecoveryTestStarted,
 )
 from penstock.schemas.rows import MappingError
 from penstock.schemas.sdlc import (
@@ -257,6 +267,7 @@ from penstock.schemas.vocabulary import (
     AgentType,
     AllocationKind,
     AppealStatus,
+    BackupKind,
     BattleMode,
     BattleStatus,
     ChannelKind,
@@ -276,6 +287,9 @@ from penstock.schemas.vocabulary import (
     PairingStatus,
     QueueDiscipline,
     RecipientKind,
+    RecommendationStatus,
+    RecoveryKind,
+    RecoveryStatus,
     SessionKind,
     Severity,
     TaskDependencyKind,
@@ -353,6 +367,8 @@ __all__ = [
     "AgentTierChanged",
     "AgentType",
     "AgentUpdated",
+    "AlertRaised",
+    "AlertResolved",
     "AllocationId",
     "AllocationKind",
     "AnyId",
@@ -366,6 +382,12 @@ __all__ = [
     "AppealStatus",
     "AuditLog",
     "AuditRecorded",
+    "AuditSealed",
+    "BackupFinished",
+    "BackupId",
+    "BackupKind",
+    "BackupStarted",
+    "BackupVerified",
     "BattleCancelled",
     "BattleCreated",
     "BattleFinished",
@@ -490,6 +512,12 @@ __all__ = [
     "QueueDiscipline",
     "Reading",
     "RecipientKind",
+    "RecommendationStatus",
+    "RecoveryKind",
+    "RecoveryStatus",
+    "RecoveryTestFinished",
+    "RecoveryTestId",
+    "RecoveryTestStarted",
     "Ref",
     "RepositoryId",
     "RepositorySynced",

@@ -1,6 +1,6 @@
 """What others did and want to have on record. The key is what it was done to."""
 
-from penstock.schemas.event import Address, EventData, Json, Name, Text
+from penstock.schemas.event import Address, Big, Digest, EventData, Json, Name, Text
 from penstock.schemas.mapping import AuditLog, Field, event
 from penstock.schemas.vocabulary import Title
 
@@ -34,3 +34,17 @@ class AuditRecorded(EventData, frozen=True, kw_only=True):
     ip: Address | None = None
     user_agent: Title | None = None
     session_id: Text | None = None
+
+
+@event("audit.sealed", key="partition", history=AuditLog("seal"))
+class AuditSealed(EventData, frozen=True, kw_only=True):
+    """Penstock sealed rows of the audit history, which are in ``partition`` of it.
+
+    Whoever keeps the digest can tell later whether the history up to there has been changed:
+    ``penstock audit verify --expect SEAL:DIGEST``.
+    """
+
+    partition: Name
+    seal_id: Big
+    rows: Big
+    digest: Digest

@@ -65,6 +65,8 @@ RepositoryId = Annotated[str, _id("repository")]
 SuiteId = Annotated[str, _id("suite")]
 CoverageId = Annotated[str, _id("coverage")]
 ErrorId = Annotated[str, _id("error")]
+BackupId = Annotated[str, _id("backup")]
+RecoveryTestId = Annotated[str, _id("recovery_test")]
 AnyId = Annotated[str, _id("any")]
 
 

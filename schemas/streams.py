@@ -31,6 +31,8 @@ STREAMS: Mapping[str, tuple[str, ...]] = {
         "audit",
         "github",
         "tests",
+        "backups",
+        "recovery",
     ),
     "TELEMETRY": ("metrics", "errors", "health", "requests", "alerts"),
 }

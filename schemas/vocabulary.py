@@ -416,6 +416,42 @@ class HealthStatus(Vocabulary):
     UNKNOWN = "unknown"
 
 
+class RecommendationStatus(Vocabulary):
+    """What became of a recommended index."""
+
+    PENDING = "pending"
+    IMPLEMENTED = "implemented"
+    REJECTED = "rejected"
+    OBSOLETE = "obsolete"
+
+
+class BackupKind(Vocabulary):
+    """What a backup holds: the server's files, a dump, a dump of the schema, or streams too."""
+
+    BASE = "base"
+    LOGICAL = "logical"
+    SCHEMA = "schema"
+    CROSS_SYSTEM = "cross_system"
+
+
+class RecoveryKind(Vocabulary):
+    """What is tried out: all of it, up to a moment, a part, or with streams and buckets."""
+
+    FULL_RESTORE = "full_restore"
+    PITR = "pitr"
+    PARTIAL_RESTORE = "partial_restore"
+    CROSS_SYSTEM = "cross_system"
+
+
+class RecoveryStatus(Vocabulary):
+    """How far trying a recovery out is."""
+
+    RUNNING = "running"
+    PASSED = "passed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 DOMAINS: Mapping[str, type[Vocabulary]] = {
     "agent_status": AgentStatus,
     "cognitive_pattern": CognitivePattern,
@@ -454,5 +490,9 @@ DOMAINS: Mapping[str, type[Vocabulary]] = {
     "metric_scope": MetricScope,
     "severity": Severity,
     "health_status": HealthStatus,
+    "recommendation_status": RecommendationStatus,
+    "backup_kind": BackupKind,
+    "recovery_kind": RecoveryKind,
+    "recovery_status": RecoveryStatus,
 }
 """The database's domain of each enumeration."""

@@ -49,6 +49,8 @@ from penstock.worker.rabbitmq.topology import (
     retry_queue,
 )
 from tests.support.clocks import NO_CLOCK
+from tests.support.databases import Databases
+from tests.support.memory_disk import use_memory
 from tests.support.roles import migrated_by_its_owner
 
 GIVEN_POSTGRES = os.environ.get("PENSTOCK_TEST_POSTGRES_DSN")
@@ -80,6 +82,13 @@ structlog.configure(
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Once for all test processes, which find it in their environment."""
+    folder = None if config.option.markexpr == "faults" else use_memory()
+    if folder is not None:
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
 @pytest.fixture(autouse=True)
 def logging_kept() -> Iterator[None]:
     """A command that ran in this process has set up logging for itself."""
@@ -90,7 +99,7 @@ def logging_kept() -> Iterator[None]:
     root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]
 
 
-FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB", "autovacuum": "off"}
 """A test database need not be durable. The fault tests have their own server."""
 
 
@@ -166,10 +175,18 @@ async def migrated(postgres_address: str) -> AsyncIterator[str]:
         yield urlsplit(dsn).path[1:]
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def databases(postgres_address: str, migrated: str) -> AsyncIterator[Databases]:
+    """Gives out migrated databases."""
+    found = Databases(postgres_address, migrated)
+    yield found
+    await found.close()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def database(postgres_address: str, migrated: str) -> AsyncIterator[str]:
-    """A fresh database with all migrations applied."""
-    async with fresh_database(postgres_address, migrated) as dsn:
+async def database(databases: Databases) -> AsyncIterator[str]:
+    """A database with all migrations applied, in which nothing was done."""
+    async with databases.one() as dsn:
         yield dsn
 
 

@@ -13,6 +13,9 @@ import click
 from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
 from penstock.worker.flags import Command, SettingsCommand, configure_logs, moment
+from penstock.worker.groups.audit import audit
+from penstock.worker.groups.demo import demo
+from penstock.worker.groups.derive import derive
 from penstock.worker.groups.letters import dlq
 from penstock.worker.groups.partitions import partitions
 from penstock.worker.groups.seed import seed
@@ -39,49 +42,6 @@ def run(settings: Settings, until_idle: float | None, supervised: int | None) ->
     from penstock.worker.commands import run as running  # noqa: PLC0415
 
     return running.run(settings, until_idle, supervised)
-
-
-@main.command(cls=Command, extra="embedded")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=1),
-    default=30.0,
-    show_default=True,
-    help="How long the agents publish.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@click.option("--keep", is_flag=True, help="Leave the servers and the worker running.")
-@click.option(
-    "--agents",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Number of simulated agents.",
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=1),
-    metavar="N",
-    help="Events per second over all agents.",
-)
-@click.option(
-    "--broker",
-    type=click.Choice([*BROKERS, "both"]),
-    default="nats",
-    show_default=True,
-    help="Broker for the events; RabbitMQ must be installed.",
-)
-@click.option(
-    "--domains",
-    metavar="NAME,...",
-    help="Also what a small company says: all, or of these domains.",
-)
-def demo(**options: Any) -> int:
-    """Watch Penstock work: embedded servers, simulated agents, a worker."""
-    from penstock.worker import demo as show  # noqa: PLC0415
-
-    configure_logs("warning", "auto")
-    return asyncio.run(show.demo(**options))
 
 
 @main.command(cls=SettingsCommand)
@@ -176,21 +136,6 @@ def replay(settings: Settings, **options: Any) -> int:
     return asyncio.run(replaying.replay(settings, **options))
 
 
-@main.command(cls=SettingsCommand)
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--key", "keys", multiple=True, metavar="ID", help="Only this one; may be repeated.")
-@click.option("--from", "since", callback=moment, metavar="TIME", help="Only the hours from then.")
-@click.option("--to", "until", callback=moment, metavar="TIME", help="And only those before then.")
-@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if something differs.")
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
-def derive(settings: Settings, names: tuple[str, ...], **how: Any) -> int:
-    """Work derived values out anew, or list what there is if none is named."""
-    from penstock.worker.commands import derive as deriving  # noqa: PLC0415
-
-    return asyncio.run(deriving.run(settings, names, **how))
-
-
 @main.command("status", cls=SettingsCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show_status(settings: Settings, *, as_json: bool) -> int:
@@ -232,10 +177,8 @@ def config(settings: Settings, form: str) -> None:
     click.echo(show(form, settings), nl=False)
 
 
-main.add_command(dlq)
-main.add_command(partitions)
-main.add_command(seed)
-main.add_command(state)
+for group in (audit, demo, derive, dlq, partitions, seed, state):
+    main.add_command(group)
 
 
 @main.group()

@@ -30,6 +30,8 @@ BEGIN
     END LOOP;
     -- Schemas, and the table of migrations in `public`.
     EXECUTE format('GRANT CREATE ON DATABASE %I TO penstock_owner', current_database());
+    -- What differs when a materialized view is refreshed.
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO penstock_owner', current_database());
     -- The stage of a batch that was delivered again.
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO penstock_ingest', current_database());
 END
@@ -105,6 +107,29 @@ BEGIN
 END
 $$;
 
+-- Nobody but its function makes a seal, and nobody but operators says which keys there are.
+DO $$
+BEGIN
+    IF to_regclass('audit.seal') IS NOT NULL THEN
+        REVOKE INSERT, UPDATE ON audit.seal FROM penstock_ingest;
+        REVOKE ALL ON audit.encryption_key FROM penstock_ingest, penstock_reader;
+        GRANT SELECT (key_name, key_version, algorithm, reference, active, created_at, rotated_at)
+            ON audit.encryption_key TO penstock_ingest, penstock_reader;
+        GRANT INSERT, UPDATE ON audit.encryption_key TO penstock_operator;
+    END IF;
+END
+$$;
+
+-- What sessions of others do, which alerts and views of `monitoring` tell. Only a superuser, or who has
+-- the right to pass it on, may grant it; without it they say that they do not know.
+DO $$
+BEGIN
+    GRANT pg_read_all_stats TO penstock_owner, penstock_operator;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'not granted: pg_read_all_stats, without which monitoring sees no other sessions';
+END
+$$;
+
 -- Penstock's own records. Partitions and positions are tended by functions that act as the owner.
 DO $$
 DECLARE
@@ -119,11 +144,18 @@ BEGIN
         -- By the triggers of tasks.task: a row of nothing goes.
         GRANT DELETE ON agents.stats TO penstock_ingest;
         -- What derived values depend on, and when they are worked out, people say.
-        REVOKE INSERT, UPDATE ON config.band, config.parameter FROM penstock_ingest;
+        REVOKE INSERT, UPDATE ON config.band, config.parameter, monitoring.alert_threshold,
+            monitoring.alert, monitoring.index_recommendation FROM penstock_ingest;
+        REVOKE UPDATE ON monitoring.query_plan FROM penstock_ingest;
+        GRANT DELETE ON monitoring.query_plan TO penstock_ingest;
         REVOKE INSERT ON bus.job FROM penstock_ingest;
         REVOKE INSERT, UPDATE ON telemetry.rollup_hour, telemetry.rollup_day FROM penstock_ingest;
-        GRANT INSERT, UPDATE, DELETE ON config.band, config.parameter TO penstock_operator;
-        GRANT UPDATE ON bus.job, bus.due TO penstock_operator;
+        GRANT INSERT, UPDATE, DELETE ON config.band, config.parameter, monitoring.alert_threshold,
+            monitoring.query_plan TO penstock_operator;
+        GRANT UPDATE ON bus.job, bus.due, monitoring.index_recommendation TO penstock_operator;
+        GRANT EXECUTE ON FUNCTION monitoring.health(), monitoring.check_connections()
+            TO penstock_ingest, penstock_reader, penstock_operator;
+        GRANT EXECUTE ON FUNCTION recovery.verify_consistency() TO penstock_operator;
         FOR found IN
             SELECT f.call FROM bus.job AS j, unnest(ARRAY[j.call, j.whole]) AS f (call)
             WHERE f.call IS NOT NULL

@@ -1,8 +1,9 @@
 """A question, a hand-off, a tool, an answer: ``python -m support_desk``.
 
-A worker must be running: `penstock run`.
+Started again, it goes on with the same conversation. A worker must be running: `penstock run`.
 """
 
+import asyncio
 import os
 
 from agents import Agent, Runner, function_tool, set_trace_processors
@@ -30,13 +31,20 @@ def desk() -> Agent:
     return Agent(name="desk", model=model, handoffs=[shipping])
 
 
+async def ask(bus: Publisher) -> None:
+    """Go on with the conversation, wherever it was begun."""
+    session = PenstockSession("conversation-7", bus)
+    print(f"{len(await session.get_items())} items so far")  # noqa: T201
+    answered = await Runner.run(desk(), "Where is o-7?", session=session)
+    print(answered.final_output)  # noqa: T201
+
+
 def main() -> None:
-    """Ask once, and show what is kept."""
+    """Ask once; what is kept is there for the next process."""
     url = os.environ.get("PENSTOCK_NATS_URL", "nats://127.0.0.1:4222")
     with Publisher(url, source="/desk") as bus:
         set_trace_processors([PenstockTracingProcessor(bus)])
-        session = PenstockSession("conversation-7", bus)
-        print(Runner.run_sync(desk(), "Where is o-7?", session=session).final_output)  # noqa: T201
+        asyncio.run(ask(bus))
 
 
 if __name__ == "__main__":

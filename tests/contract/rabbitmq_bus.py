@@ -1,9 +1,10 @@
 """RabbitMQ in the contract suite."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -74,6 +75,17 @@ class _StockCommitting(_Committing, StockRabbitMqStreamSource):
     """Likewise."""
 
 
+async def _routed(put: Callable[[], Awaitable[object]]) -> bool:
+    """False while a server finds no queue, as a busy one does for a moment after its start."""
+    try:
+        await put()
+    except aiormq.exceptions.PublishError as error:
+        if not isinstance(error.frame, Basic.Return):
+            raise
+        return False
+    return True
+
+
 class RabbitMqBus:
     """One empty queue with its exchange; every source has connections of its own."""
 
@@ -135,13 +147,15 @@ class RabbitMqBus:
             await self._admin.connected.wait()
         async with open_channel(self._admin, confirms=True) as channel:
             for number, body in enumerate(bodies):
-                await channel.basic_publish(
+                put = partial(
+                    channel.basic_publish,
                     body,
                     exchange=self._plan.exchange,
                     routing_key=f"c.{number}",
                     properties=properties,
                     mandatory=True,
                 )
+                await until(partial(_routed, put))
 
     async def ready(self, source: WatchedSource) -> WatchedSource:
         return await self._stack.enter_async_context(source)

@@ -114,7 +114,13 @@ STOCK = Features(
 )
 
 
-@pytest.fixture(params=[FAST, STOCK, *WAYS], ids=lambda features: features.name)
+def _later(features: Features) -> Any:
+    """The client library's own way of RabbitMQ takes as long again as ours."""
+    later = "stock" in features.name
+    return pytest.param(features, id=features.name, marks=pytest.mark.faults if later else ())
+
+
+@pytest.fixture(params=[FAST, STOCK, *map(_later, WAYS)], ids=lambda features: features.name)
 def features(request: pytest.FixtureRequest) -> Features:
     found: Features = request.param
     return found

@@ -33,6 +33,8 @@ SAME_EVERYWHERE: Mapping[str, str] = {
     "actor": "Who did it, as the event says",
     "source": "The event's source: the program that sent it",
 }
+OTHER_NAMES = "compat"
+"""A schema whose views only repeat others; docs/sources.md lists them."""
 UNITS: Mapping[str, str] = {
     "_ms": "ms",
     "_mb": "MB",
@@ -59,7 +61,11 @@ def page(schema: Schema) -> str:
     """The generated part of the page."""
     catalogue = Catalogue.load()
     stated = _stated(catalogue)
-    parts = [_domain(schema, name, about, stated) for name, about in schema.schemas.items()]
+    parts = [
+        _domain(schema, name, about, stated)
+        for name, about in schema.schemas.items()
+        if name != OTHER_NAMES
+    ]
     return "\n".join(part for part in parts if part)
 
 

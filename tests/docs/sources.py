@@ -25,6 +25,15 @@ def page(schema: Schema) -> str:
             document, kind, name = line.head.split(" ")
             if document == number:
                 where = shown([places.find(place) for place in line.places])
-                rows.append((f"`{name}`", kind, where))
-        parts.append(f"## {number}: {title}\n\n{table(('there', 'what', 'here'), rows)}")
+                view = view_of(name)
+                rows.append(
+                    (f"`{name}`", kind, where, f"`{view}`" if view in schema.tables else "")
+                )
+        titles = ("there", "what", "here", "for old queries")
+        parts.append(f"## {number}: {title}\n\n{table(titles, rows)}")
     return "\n".join(parts)
+
+
+def view_of(name: str) -> str:
+    """The view that gives a table or view of a document its name back."""
+    return f"compat.{name.replace('.', '_')}"

@@ -16,6 +16,14 @@ BY_THE_CLOCK = (
 )
 """Tables that a job fills when their time has come."""
 
+OF_THE_SERVER = (
+    "audit.seal",
+    "monitoring.alert",
+    "monitoring.query_plan",
+    "monitoring.index_recommendation",
+)
+"""Tables that say what a server did, and when: no two runs leave the same."""
+
 WHEN = ("as_of", "computed_at", "run_id", "trend")
 """Their columns that tell when that was, and what it was before."""
 
@@ -25,7 +33,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
   AND n.nspname !~ '^pg_'
   AND n.nspname NOT IN ('information_schema', 'public', 'bus', 'partitions', 'archive')
-  AND n.nspname || '.' || c.relname NOT IN ('config.band', 'config.parameter')
+  AND n.nspname || '.' || c.relname
+      NOT IN ('config.band', 'config.parameter', 'monitoring.alert_threshold')
 ORDER BY 1
 """
 
@@ -62,7 +71,8 @@ async def snapshot(connection: Source, *, by_the_clock: bool = False) -> dict[st
     ``by_the_clock`` also what follows from the hour, once `work_out_all` was there.
     """
     tables = await data_tables(connection)
-    wanted = [table for table in tables if by_the_clock or table not in BY_THE_CLOCK]
+    left_out = {*OF_THE_SERVER, *(() if by_the_clock else BY_THE_CLOCK)}
+    wanted = [table for table in tables if table not in left_out]
     filled = {table for table, _ in await connection.fetch(_FILES, wanted)}
     return {**{table: [] for table in wanted}, **await contents(connection, filled)}
 

@@ -1,20 +1,25 @@
 """What the benchmarks publish is valid, and their figures follow from the runs."""
 
+import io
 import platform
 import sysconfig
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from benchmarks import stages, workloads
 from benchmarks.go_build import built
 from benchmarks.measure import Figures
-from benchmarks.report import ratios
+from benchmarks.receipts import Receipts, spread
+from benchmarks.report import ratios, show
 from benchmarks.rival import missing
 from benchmarks.rows import COLUMNS, row
 from benchmarks.session import Compared, Grown, Results, summarize
 from benchmarks.setting import interpreter
+from benchmarks.threads import _figures
+from benchmarks.threads_load import Load
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -93,6 +98,33 @@ def test_the_cpu_of_all_processes_is_compared_too() -> None:
     ways = {way: summarize([figures(rate)]) for way, rate in (("penstock", 60), ("go", 120))}
     found = ratios(Results(compared={"mix": Compared(title="", count=1, part=1, ways=ways)}))
     assert found == {"mix: Go worker": 0.5, "mix: Go worker, all CPU": 1.0}
+
+
+def test_what_agents_of_many_processes_did_is_one_turn() -> None:
+    loads = [
+        Load(steps=[0.1] * 10, reads=[0.02] * 2, elapsed=2.0, cpu=1.0),
+        Load(steps=[0.3] * 10, reads=[0.02] * 2, elapsed=2.5, cpu=1.0),
+    ]
+    found = _figures(loads, 7, {"worker": 0.5, "agents": 2.0})
+    assert (found.steps, found.steps_per_second, found.connections) == (20, 8.0, 7)
+    assert (found.p50_ms, found.p99_ms, found.read_p99_ms) == (200.0, 300.0, 20.0)
+    assert found.cpu == {"worker": 25_000, "agents": 100_000}
+    took = spread([0.001, 0.003])
+    receipt = Receipts(
+        broker="nats",
+        rate=100,
+        receipt=took,
+        confirmation=took,
+        behind_ms=0.5,
+        cores={"worker": 0.25},
+    )
+    printed = io.StringIO()
+    results = Results(receipts=[receipt], threads={"penstock": [found]})
+    show(results, Console(file=printed, width=200))
+    text = printed.getvalue()
+    assert "PenstockSaver, one worker" in text
+    assert "worker 25000, agents 100000" in text
+    assert "worker 0.25" in text
 
 
 @pytest.mark.parametrize(

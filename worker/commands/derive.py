@@ -18,27 +18,42 @@ from penstock.worker.settings.keys import Settings
 
 HOUR = "hour"
 """The kind of the keys that are hours, by any moment in them."""
+LEADERBOARD = "leaderboard"
+"""The kind of the keys that are a category, a period, and a day of it."""
+
+
+def boards(categories: Sequence[str], periods: Sequence[str], day: datetime | None) -> list[str]:
+    """The names of leaderboards of the periods that ``day`` is in, which is today without one."""
+    start = f"{day or datetime.now(UTC):%Y-%m-%d}"
+    return [f"{category} {period} {start}" for category in categories for period in periods]
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What of a job is wanted: some keys, or the hours from ``since`` to ``until``; else all."""
+    """What of a job is wanted: some keys, the hours from ``since`` to ``until``, or leaderboards;
+    else all.
+    """
 
     keys: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
+    boards: Sequence[str] = ()
 
     @property
     def everything(self) -> bool:
-        return not self.keys and self.since is None and self.until is None
+        return not (self.keys or self.since or self.until or self.boards)
 
     def of(self, job: KnownJob) -> list[tuple[str, ...]]:
         """The keys, as its function takes them. Raises PenstockError."""
-        if job.key_kind == HOUR:
+        kind = job.key_kind
+        if self.boards and kind != LEADERBOARD:
+            raise PenstockError(f"{job.name} has no categories and periods; use --key")
+        if kind == HOUR:
             return [(text,) for text in (*map(_hour, self.keys), *self._hours())]
         if self.since is not None or self.until is not None:
             raise PenstockError(f"{job.name} is not worked out by hours; use --key")
-        kind = job.key_kind
-        return [(key if kind is None else entity_uuid(kind, key),) for key in self.keys]
+        if kind is None or kind == LEADERBOARD:
+            return [(key,) for key in (*self.keys, *self.boards)]
+        return [(entity_uuid(kind, key),) for key in self.keys]
 
     def _hours(self) -> Iterator[str]:
         if self.since is None:
@@ -72,10 +87,8 @@ class Derived(msgspec.Struct, frozen=True):
 async def run(
     settings: Settings,
     names: Sequence[str],
+    wanted: Wanted,
     *,
-    keys: Sequence[str],
-    since: datetime | None,
-    until: datetime | None,
     check: bool,
     dry_run: bool,
     as_json: bool,
@@ -83,10 +96,10 @@ async def run(
     """Work out what is named, or list what there is. With ``check``, 1 if something differs, and
     without a name all of it is looked at. Raises PenstockError.
     """
-    if not names and not check:
+    if not names and not check and wanted.everything:
         return await _show(settings, as_json=as_json)
     work = partial(derived, settings, undo=check or dry_run, anew=check)
-    found = await _derive(settings, names, Wanted(keys, since, until), work)
+    found = await _derive(settings, names, wanted, work)
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     else:
@@ -114,7 +127,9 @@ async def _derive(
     """Do ``work`` with the jobs of these names, or with all."""
     jobs = await _jobs(settings, names)
     if not wanted.everything and len(jobs) != 1:
-        raise PenstockError("--key and --from belong to one NAME; name the one they are of")
+        raise PenstockError(
+            "--key, --from and --category belong to one NAME; name the one they are of"
+        )
     found = []
     for job in jobs:
         keys = None if wanted.everything else wanted.of(job)

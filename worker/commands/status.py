@@ -13,6 +13,7 @@ from penstock.worker.brokers.ports import Waiting
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.commands.columns import columns
 from penstock.worker.ops.presence import BEAT_SECONDS
+from penstock.worker.postgres.alerts import REMEDY, open_alerts
 from penstock.worker.postgres.jobs import derive_problems
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.overview import Overview, Reader, Replica, Upcoming, overview
@@ -74,12 +75,13 @@ async def look(settings: Settings) -> Status:
                 waiting[broker.transport, stream] = found
         known = await overview(pool)
         derived = [f"{text}; {remedy}" for text, remedy in await derive_problems(pool)]
+        alerts = [f"{text}; {REMEDY}" for text in await open_alerts(pool)]
         sources = tuple(_source(key, found, known) for key, found in waiting.items())
         if any(_stalled(one) and one.oldest_seconds is None for one in sources):
             await asyncio.sleep(_SECOND_LOOK_SECONDS)  # it may have come this very moment
             known = await overview(pool)
             sources = tuple(_source(key, found, known) for key, found in waiting.items())
-    problems = (*_problems(sources, known), *derived)
+    problems = (*_problems(sources, known), *derived, *alerts)
     return Status(problems, sources, known.replicas, known.letters, known.partitions)
 
 

@@ -31,6 +31,7 @@ from penstock.worker.postgres.jobs import known_jobs
 from penstock.worker.postgres.mappings import check_mappings
 from penstock.worker.postgres.offsets import PostgresOffsets
 from penstock.worker.postgres.pool import database
+from penstock.worker.postgres.seal_check import SealCheck
 from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
@@ -104,6 +105,7 @@ class Examination(Assembly):
             yield check
 
     async def _derived(self) -> AsyncIterator[Check]:
+        yield SealCheck(self._settings, self._since)
         for job in await known_jobs(self._pool):
             if job.every is not None and job.whole is None:
                 continue  # it may be as late as its clock

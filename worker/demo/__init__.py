@@ -18,7 +18,7 @@ from rich.live import Live
 
 from penstock.worker.demo.agents import Crowd
 from penstock.worker.demo.figures import Counted, kv_keys
-from penstock.worker.demo.stage import Stage, open_stage
+from penstock.worker.demo.stage import BROKERS, Stage, open_stage
 from penstock.worker.demo.telling import tell, told_today
 from penstock.worker.demo.traffic import Sent, Traffic
 from penstock.worker.demo.view import Kept, Moment, Screen, how_to_look, line, summary
@@ -37,7 +37,12 @@ _LINE_SECONDS = 5.0
 _RECENT_SECONDS = 5.0
 _ONE_AGENT = "agent-000"
 _SOURCE = "/demo"
-_BROKERS = {"nats": ["nats"], "rabbitmq": ["rabbitmq"], "both": ["nats", "rabbitmq"]}
+_QUERIES = (
+    "SELECT name, status, last_heartbeat FROM agents.agent ORDER BY name LIMIT 5",
+    "SELECT status, count(*) FROM tasks.task GROUP BY status",
+    "SELECT reason, subject, error FROM bus.dead_letter LIMIT 5",
+)
+"""Offered with servers that keep running."""
 
 
 async def demo(
@@ -61,7 +66,7 @@ async def demo(
     console = Console(stderr=as_json, highlight=False, quiet=as_json)
     told = told_today(domains) if domains else []
     async with AsyncExitStack() as stack:
-        stage = await stack.enter_async_context(open_stage(_BROKERS[broker], keep=keep))
+        stage = await stack.enter_async_context(open_stage(BROKERS[broker], keep=keep))
         traffic = Traffic(await _publishers(stack, stage), Crowd(agents), rate or _RATE)
         begun = time.monotonic()
         await tell(traffic, told)
@@ -71,7 +76,7 @@ async def demo(
         keys = await _kv_caught_up(stage, counted)
         state = await _state(stage)
         tables = await stage.ledger.tables()
-        kept = stage.kept if keep else None
+        kept = stage.kept(_QUERIES) if keep else None
     result = _result(traffic.sent, counted, keys, elapsed)
     if as_json:
         _print_json(result, kept)
@@ -127,11 +132,15 @@ async def _drained(stage: Stage, sent: Sent, begun: float) -> Counted:
     then count. Latency is that of what occurred since ``begun``.
     """
     deadline = time.monotonic() + _DRAIN_SECONDS
-    while not await _settled(stage, sent) and time.monotonic() < deadline:
-        _ = stage.worker.pid  # raises with the end of its log if it has died
-        await asyncio.sleep(_POLL_SECONDS)
-    settled = await stage.settled()
-    return await stage.ledger.count(settled, time.monotonic() - begun, sent.unlogged)
+    while True:
+        while not await _settled(stage, sent) and time.monotonic() < deadline:
+            _ = stage.worker.pid  # raises with the end of its log if it has died
+            await asyncio.sleep(_POLL_SECONDS)
+        settled = await stage.settled()
+        counted = await stage.ledger.count(settled, time.monotonic() - begun, sent.unlogged)
+        # What the database tells by the clock may have come between the two.
+        if settled == sent.confirmed + counted.emitted or time.monotonic() > deadline:
+            return counted
 
 
 async def _settled(stage: Stage, sent: Sent) -> bool:

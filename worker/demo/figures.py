@@ -98,6 +98,14 @@ class Ledger:
             p99_ms=p99,
         )
 
+    async def holds(self, query: str) -> bool:
+        """Whether what a query asks is so."""
+        return bool(await self._pool.fetchval(query))
+
+    async def ask(self, query: str) -> list[dict[str, Any]]:
+        """The rows of a query, by the names of its columns."""
+        return [dict(row) for row in await self._pool.fetch(query)]
+
     async def tables(self) -> dict[str, int]:
         """The number of rows of every table that is not empty."""
         counts = {

@@ -1,6 +1,7 @@
 """What the demo runs on: its own servers, a database, and a worker process."""
 
-from collections.abc import AsyncIterator, Sequence
+import shlex
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -17,6 +18,8 @@ from penstock.worker.postgres.pool import database
 from penstock.worker.settings.keys import Settings, load
 
 _RABBIT = "rabbitmq"
+BROKERS = {"nats": ["nats"], _RABBIT: [_RABBIT], "both": ["nats", _RABBIT]}
+"""What can be asked for, and the brokers that carry events then."""
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -36,15 +39,15 @@ class Stage(msgspec.Struct, frozen=True):
         urls = {"nats": self.nats.url, _RABBIT: self.rabbit.url if self.rabbit else ""}
         return [urls[broker] for broker in self.settings.brokers]
 
-    @property
-    def kept(self) -> Kept:
+    def kept(self, queries: Iterable[str]) -> Kept:
         """What a person needs to use what keeps running, and to stop it."""
         places = {"NATS": self.nats.url, "PostgreSQL": self.settings.postgres_dsn}
         if self.rabbit is not None:
             places["RabbitMQ"] = self.rabbit.url
         places |= {"worker": f"{self.worker.address}/metrics", "its log": str(self.worker.log)}
         psql = f"{postgres_programs() / 'psql'} {self.settings.postgres_dsn}"
-        return Kept(places, psql, self._stop_command)
+        commands = [f"{psql} -c {shlex.quote(' '.join(query.split()))}" for query in queries]
+        return Kept(places, commands, self._stop_command)
 
     @property
     def _stop_command(self) -> str:

@@ -125,11 +125,27 @@ def summary(
         console.print(f"  {key} = {value}", markup=False, soft_wrap=True)
 
 
+def landed(
+    console: Console, answers: Mapping[str, Sequence[Mapping[str, Any]]], rows: Mapping[str, int]
+) -> None:
+    """Print the answers to queries under their headings, then the rows of each table."""
+    for title, found in answers.items():
+        table = Table(*(found[0] if found else ()), box=None, header_style="dim")
+        for row in found:
+            table.add_row(*("" if cell is None else str(cell) for cell in row.values()))
+        console.print(f"\n{title}:", soft_wrap=True)
+        console.print(table)
+    console.print()
+    console.print(_counts("rows in PostgreSQL", rows))
+
+
 class Kept(msgspec.Struct, frozen=True):
-    """What keeps running after the demo: addresses by name, and commands for a shell."""
+    """What keeps running after the demo: addresses by name, and commands for a shell: those that
+    look at the tables, and the one that ends it all.
+    """
 
     places: Mapping[str, str]
-    psql: str
+    queries: Sequence[str]
     stop: str
 
 
@@ -140,10 +156,6 @@ def how_to_look(console: Console, kept: Kept) -> None:
     for name, place in kept.places.items():
         console.print(f"  {name:10}  {place}", markup=False, soft_wrap=True)
     console.print("To look at the tables:")
-    for query in (
-        "SELECT name, status, last_heartbeat FROM agents.agent ORDER BY name LIMIT 5",
-        "SELECT status, count(*) FROM tasks.task GROUP BY status",
-        "SELECT reason, subject, error FROM bus.dead_letter LIMIT 5",
-    ):
-        console.print(f"  {kept.psql} -c '{query}'", markup=False, soft_wrap=True)
+    for query in kept.queries:
+        console.print(f"  {query}", markup=False, soft_wrap=True)
     console.print(f"To stop and remove it:\n  {kept.stop}", markup=False, soft_wrap=True)

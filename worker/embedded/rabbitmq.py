@@ -30,6 +30,10 @@ _SETTINGS: Mapping[str, str] = {
 }
 
 
+# A node among others on the machine: its schedulers do not spin while they wait for work.
+_ERLANG = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
+
+
 class EmbeddedRabbit(EmbeddedServer):
     """A RabbitMQ node. ``settings`` are added to its ``rabbitmq.conf``.
 
@@ -122,7 +126,7 @@ class EmbeddedRabbit(EmbeddedServer):
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_ALLOW_INPUT": "1",  # without it a shell stays between us and the node
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-kernel inet_dist_use_interface {127,0,0,1}"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG,
         }
 
     async def _answers(self) -> bool:

@@ -1,1 +1,1 @@
-"""Commands that have commands of their own, a module each. Parsing only, as in `cli`."""
+"""Commands that have commands or rules of their own, a module each. Parsing only, as in `cli`."""

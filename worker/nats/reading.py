@@ -10,13 +10,19 @@ from penstock.schemas.identity import escape
 from penstock.worker.nats.headers import parse_headers, status_of
 from penstock.worker.nats.requests import Inbox
 from penstock.worker.nats.wire import Frame
-from penstock.worker.sending.reads import SUBJECT, Asked, Page, ReadRefused, ReadUnavailable
+from penstock.worker.sending.reads import (
+    PATIENCE_SECONDS,
+    SUBJECT,
+    Asked,
+    Page,
+    ReadRefused,
+    ReadUnavailable,
+)
 from penstock.worker.wording import why
 
 PART_HEADER = "Penstock-Part"
 """In an answer that did not fit into one message: ``2/3`` for the second of three."""
 
-_PATIENCE_SECONDS = 10.0
 _HEADER_ROOM = 512
 _MOST_PARTS = 10_000
 _UNAVAILABLE = 500
@@ -27,7 +33,7 @@ class NatsReading:
     """Asks over one connection."""
 
     def __init__(self, nc: Client) -> None:
-        self._inbox = Inbox(nc, _PATIENCE_SECONDS)
+        self._inbox = Inbox(nc, PATIENCE_SECONDS)
 
     async def ask(self, name: str, agent: str, asked: Asked) -> Page:
         """See `Reading.ask`."""
@@ -65,7 +71,7 @@ def _place(frame: Frame) -> tuple[int, int]:
 def _page(frames: Sequence[Frame], what: str) -> Page:
     """Raises ReadRefused, ReadUnavailable."""
     if not frames:
-        raise ReadUnavailable(f"{what}: no answer in {_PATIENCE_SECONDS:g} s")
+        raise ReadUnavailable(f"{what}: no answer in {PATIENCE_SECONDS:g} s")
     first = frames[0]
     headers = parse_headers(first[2] or b"")
     if status_of(first[2]) == b"503":

@@ -10,6 +10,7 @@ from penstock.worker.nats.permissions import denials
 from penstock.worker.nats.receipts import RECEIPT_HEADER
 from penstock.worker.nats.wire import send
 from penstock.worker.pipeline.ports import Message
+from penstock.worker.pipeline.receipts import asking
 
 _MOST_UNSENT = 8 * 2**20
 """Bytes that wait for a server which reads slowly; answers are not worth more memory."""
@@ -29,13 +30,7 @@ class NatsReplies:
 
     def asked(self, messages: Sequence[Message]) -> Iterator[tuple[int, bytes]]:
         """See `Replies.asked`; of a header that is there twice the first counts."""
-        headers = _headers(messages)
-        if _NAME not in b"".join(filter(None, headers)):
-            return
-        for place, header in enumerate(headers):
-            found = None if header is None else _named(header)
-            if found is not None and self._is_inbox(found[1]):
-                yield place, found[1]
+        return asking(_headers(messages), _NAME, self._address)
 
     def send(self, answers: Sequence[tuple[bytes, bytes]]) -> bool:
         """See `Replies.send`. Once refused, nothing is sent for a while: the server would report
@@ -50,8 +45,12 @@ class NatsReplies:
         send(nc, b"".join(parts))
         return True
 
-    def _is_inbox(self, subject: bytes) -> bool:
-        return subject.startswith(self._prefixes) and _literal(subject) is not None
+    def _address(self, header: bytes) -> bytes | None:
+        """The subject that is named, if answers may go there."""
+        found = _named(header)
+        if found is None or not found[1].startswith(self._prefixes):
+            return None
+        return found[1] if _literal(found[1]) else None
 
 
 def _headers(messages: Sequence[Message]) -> Sequence[bytes | None]:

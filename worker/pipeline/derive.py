@@ -148,4 +148,5 @@ async def _run(jobs: Job, name: str, metrics: Metrics) -> None:
     else:
         if done is not None:
             metrics.job_ran(name, failed=False)
-            log.info("job_done", job=name, **done)
+            say = log.info if done["changed"] else log.debug
+            say("job_done", job=name, **done)

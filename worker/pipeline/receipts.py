@@ -5,7 +5,7 @@ search over its headers.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -37,6 +37,20 @@ class Replies(Protocol):
         """Send all answers in one write, without waiting. False if they cannot be sent now; they
         are not kept.
         """
+
+
+def asking(
+    headers: Sequence[bytes | None], name: bytes, read: Callable[[bytes], Address | None]
+) -> Iterator[tuple[int, Address]]:
+    """The places of the headers that hold ``name``, each with the address that ``read`` finds.
+
+    All are searched together first: of most batches nobody asks.
+    """
+    if name not in b"".join(filter(None, headers)):
+        return
+    for place, header in enumerate(headers):
+        if header and name in header and (address := read(header)) is not None:
+            yield place, address
 
 
 class NoReplies:

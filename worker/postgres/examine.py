@@ -7,6 +7,7 @@ import asyncpg
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker import migrate
 from penstock.worker.finding import Finding, Verdict
+from penstock.worker.postgres.alerts import alert_findings, open_alerts
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.jobs import derive_findings
 from penstock.worker.postgres.letter_box import letter_findings
@@ -87,6 +88,8 @@ async def _kept(
     async for finding in partition_findings(pool, settings, catalogue):
         yield finding
     for finding in await derive_findings(pool):
+        yield finding
+    for finding in alert_findings(await open_alerts(pool)):
         yield finding
     if settings.outbox:
         yield await outbox_finding(pool, settings)

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -17,6 +18,7 @@ from penstock.schemas.identity import entity_uuid
 from penstock.worker.errors import PenstockError, SinkUnavailable
 from penstock.worker.postgres.agent_state import AgentState, AgentStates
 from penstock.worker.postgres.conversation_reads import conversation_items
+from penstock.worker.postgres.pages import behind, place
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.thread_reads import all_threads, one_thread
 from penstock.worker.sending.reads import Asked, Page, ReadRefused
@@ -56,12 +58,18 @@ class PostgresReads:
 
     def __init__(self, pool: asyncpg.Pool, timeout: float) -> None:
         self._states = AgentStates(pool)
+        self._at_once = pool.get_max_size()
         self._timeout = timeout
 
     @property
     def names(self) -> Sequence[str]:
         """See `Answering`."""
         return tuple(_READS)
+
+    @property
+    def at_once(self) -> int:
+        """See `Answering`."""
+        return self._at_once
 
     async def answer(self, name: str, agent: str, body: bytes) -> bytes:
         """See `Answering.answer`."""
@@ -106,18 +114,13 @@ async def _state(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, I
 
 
 async def _history(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, Item]]:
-    moment, _, event_id = (asked.after or "").partition("|")
-    try:
-        since = datetime.fromisoformat(moment) if moment else None
-        last = entity_uuid("event", event_id) if event_id else None
-    except ValueError as error:
-        raise ReadRefused(400, f"after = {asked.after!r} is no page of this read") from error
+    since, last = behind(asked, datetime.fromisoformat, partial(entity_uuid, "event"))
     given = (await state.names(), asked.key, since, last)
     async for row in state.connection.cursor(_HISTORY, *given, prefetch=_AT_ONCE):
         key, version, at, value, event, kind, source, actor, omitted = row
         item = {"key": key, "v": version, "t": at, "val": _json(value), "id": event, "type": kind}
         yield (
-            f"{at.isoformat()}|{event}",
+            place(at.isoformat(), event),
             {
                 **item,
                 "source": source,

@@ -34,16 +34,20 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.outbox_domain": ("domain", ("SELECT",)),
     "bus.due": ("function", ("SELECT", "INSERT", "UPDATE", "DELETE")),
     "bus.job": ("last_run", ("SELECT", "UPDATE")),
+    "monitoring.alert": ("metric", ("SELECT",)),
+    "monitoring.query_plan": ("query", ("SELECT", "INSERT", "DELETE")),
     "partitions.policy": ("table_name", ("SELECT",)),
     "partitions.detached": ("table_name", ("SELECT",)),
     "partitions.life": ("table_name", ("SELECT",)),
     "conversations.v_item": ("conversation_id", ("SELECT",)),
     "threads.v_checkpoint": ("thread_id", ("SELECT",)),
+    "audit.seal": ("seal_id", ("SELECT",)),
     "agents.stats": ("agent_id", ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }
 """Penstock's own tables: a column of each, and what is done with its rows."""
 
 _CALLS = {
+    "audit.seal(text[])": "audit.seal('{}'::text[])",
     "bus.compact_positions(interval)": "bus.compact_positions('1 minute')",
     "bus.forget_letters(interval, integer)": "bus.forget_letters('1 day', 0)",
     "bus.resume_offset(text, text)": "bus.resume_offset('', '')",
@@ -51,9 +55,14 @@ _CALLS = {
         "bus.settle_requeues('{}', '{}', '{}', '')"
     ),
     "bus.utc_text(timestamptz)": "bus.utc_text(now())",
+    "monitoring.capture_plans()": "monitoring.capture_plans()",
+    "monitoring.evaluate(text[])": "monitoring.evaluate('{}')",
+    "monitoring.recommend_indexes()": "monitoring.recommend_indexes()",
     "knowledge.search_vector(jsonb)": "knowledge.search_vector('{}')",
     "partitions.ensure_for(text, text, timestamptz)": "partitions.ensure_for('', '', now())",
     "partitions.maintain()": "partitions.maintain()",
+    "tasks.recount_stats(uuid[])": "tasks.recount_stats('{}')",
+    "tasks.wrong_stats()": "tasks.wrong_stats()",
     "telemetry.roll_up(text[])": "telemetry.roll_up('{}')",
     "telemetry.roll_up_again()": "telemetry.roll_up_again()",
     "pg_catalog.pg_advisory_unlock(bigint)": "pg_catalog.pg_advisory_unlock(1)",

@@ -2,16 +2,17 @@
 
 from collections.abc import AsyncGenerator
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from msgspec import Raw
 
 from penstock.schemas.identity import entity_uuid
 from penstock.worker.postgres.agent_state import AgentState
+from penstock.worker.postgres.pages import behind, place
 from penstock.worker.sending.reads import Asked, ReadRefused
 
 _AT_ONCE = 5
-_PAGE_MARK = "\n"
 
 _CHECKPOINTS = """
 SELECT v.thread, v.namespace, v.checkpoint_id, v.parent_id, v.run_id, v.checkpoint, v.metadata,
@@ -110,7 +111,7 @@ async def _found(
         }
         names = ("checkpoint", "metadata", "values", "writes")
         item |= {name: Raw(cell) for name, cell in zip(names, documents, strict=True) if cell}
-        yield _PAGE_MARK.join((checkpoint_id, namespace, entity_uuid("thread", thread))), item
+        yield place(checkpoint_id, namespace, entity_uuid("thread", thread)), item
 
 
 def _arguments(asked: Asked, thread_id: str | None) -> tuple[Any, ...]:
@@ -119,11 +120,6 @@ def _arguments(asked: Asked, thread_id: str | None) -> tuple[Any, ...]:
         wanted = msgspec.convert(asked.where or {}, Wanted)
     except msgspec.ValidationError as error:
         raise ReadRefused(400, f"where: {error}") from error
-    behind: list[str | None] = [None, None, None]
-    if asked.after:
-        behind = [*asked.after.split(_PAGE_MARK)]
-        if len(behind) != 3:  # noqa: PLR2004  (what a mark is made of)
-            raise ReadRefused(400, f"after = {asked.after!r} is no page of this read")
     return (
         thread_id,
         wanted.namespace,
@@ -131,6 +127,6 @@ def _arguments(asked: Asked, thread_id: str | None) -> tuple[Any, ...]:
         wanted.before,
         wanted.run_ids,
         msgspec.json.encode(wanted.metadata),
-        *behind,
+        *behind(asked, str, str, UUID),
         asked.limit + 1,  # whether there are more
     )

@@ -9,7 +9,13 @@ from penstock.worker.errors import (
 )
 from penstock.worker.publisher.client import Publisher
 from penstock.worker.publisher.encoding import Attributes, EventInvalid, encode, subject_of, uuid7
-from penstock.worker.publisher.reading import CheckpointItem, Reader, StateChange, StateItem
+from penstock.worker.publisher.reading import (
+    CheckpointItem,
+    ConversationItem,
+    Reader,
+    StateChange,
+    StateItem,
+)
 from penstock.worker.publisher.states import StateNotReached
 from penstock.worker.sending.outgoing import Confirmation, PublishFailed, PublishRefused
 from penstock.worker.sending.ports import Sender
@@ -22,6 +28,7 @@ __all__ = [
     "Attributes",
     "CheckpointItem",
     "Confirmation",
+    "ConversationItem",
     "EventInvalid",
     "EventRejected",
     "OutcomeUnknown",

@@ -1,6 +1,7 @@
 """Waiting for the receipt of an event that is on its way."""
 
 import asyncio
+from functools import partial
 
 from penstock.worker.sending.outgoing import Confirmation
 from penstock.worker.sending.receipts import Awaited, OutcomeUnknown, Receipt
@@ -17,13 +18,9 @@ async def receipt_of(
     The event goes its way whatever happens here. Raises EventRejected, OutcomeUnknown, and what
     ``confirmed`` raises.
     """
-    confirmed.add_done_callback(_heard)
+    confirmed.add_done_callback(partial(_fail, awaited.receipt))
     try:
         async with asyncio.timeout(timeout):
-            waits: set[asyncio.Future[object]] = {confirmed, awaited.receipt}  # type: ignore[arg-type]
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if not awaited.receipt.done():
-                confirmed.result()
             return await awaited.receipt
     except TimeoutError:
         raise OutcomeUnknown(_unknown(subject, confirmed, timeout)) from None
@@ -31,10 +28,13 @@ async def receipt_of(
         awaited.receipt.cancel()
 
 
-def _heard(confirmed: asyncio.Future[Confirmation]) -> None:
-    """Whoever stopped waiting has no use for its error."""
-    if not confirmed.cancelled():
-        confirmed.exception()
+def _fail(receipt: asyncio.Future[Receipt], confirmed: asyncio.Future[Confirmation]) -> None:
+    """What was not published gets no receipt."""
+    if confirmed.cancelled():
+        receipt.cancel()
+    elif (error := confirmed.exception()) is not None and not receipt.done():
+        receipt.set_exception(error)
+        receipt.exception()  # mark it as retrieved: its caller may be gone
 
 
 def _unknown(subject: str, confirmed: asyncio.Future[Confirmation], timeout: float | None) -> str:

@@ -41,6 +41,15 @@ class CheckpointItem(msgspec.Struct, frozen=True):
     time: datetime
 
 
+class ConversationItem(msgspec.Struct, frozen=True):
+    """An item of a conversation; ``event_id`` and ``n`` name it."""
+
+    event_id: str
+    n: int
+    time: datetime = msgspec.field(name="t")
+    item: Any
+
+
 class Reader:
     """Asks workers. Every method raises ReadUnavailable if none answers, and ReadRefused."""
 
@@ -69,6 +78,10 @@ class Reader:
     def checkpoint(self, agent_id: str, named: str) -> AsyncGenerator[StateItem]:
         """The keys of a checkpoint, which is named by its id or its name."""
         return self._all("checkpoint", agent_id, named, StateItem)
+
+    def conversation(self, conversation_id: str) -> AsyncGenerator[ConversationItem]:
+        """The items of a conversation, the newest first."""
+        return self._all("conversation", conversation_id, None, ConversationItem)
 
     async def page(self, name: str, agent_id: str, asked: Asked) -> Page:
         """One page of any read."""

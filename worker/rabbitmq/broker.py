@@ -1,6 +1,6 @@
 """RabbitMQ as a broker of the worker: queues bound to the topic exchange of events."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from penstock.worker.lifecycle import patiently
 from penstock.worker.pipeline.budget import Budget, Share
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
-from penstock.worker.rabbitmq import dead_queue, topology
+from penstock.worker.rabbitmq import dead_queue, rights, topology
 from penstock.worker.rabbitmq.backlog import given_up, pending
 from penstock.worker.rabbitmq.client_source import StockRabbitMqSource, StockRabbitMqStreamSource
 from penstock.worker.rabbitmq.connection import connect
@@ -25,6 +25,7 @@ from penstock.worker.rabbitmq.log import RabbitMqLog
 from penstock.worker.rabbitmq.options import RabbitOptions, ReadingOptions
 from penstock.worker.rabbitmq.replies import RabbitReplies
 from penstock.worker.rabbitmq.resend import headers_with, resend
+from penstock.worker.rabbitmq.rights import Needed
 from penstock.worker.rabbitmq.sender import RabbitSender
 from penstock.worker.rabbitmq.service import serving
 from penstock.worker.rabbitmq.source import RabbitMqSource
@@ -81,8 +82,20 @@ class RabbitMqBroker:
         return await topology.check(self._connection, self._plans)
 
     async def examine(self) -> list[Finding]:
+        found = await rights.findings(self._connection, self._needed())
         count = await given_up(self._connection)
-        return [_given_up(count)] if count else []
+        return [*found, _given_up(count)] if count else found
+
+    def _needed(self) -> Iterator[Needed]:
+        for plan in self._plans:
+            yield Needed(plan.name, "its events are not stored")
+        if self._settings.reads:
+            yield Needed(
+                topology.READ_QUEUE, "agents that read get no answer (or set reads = false)"
+            )
+        if not self.keeps:
+            without = "what RabbitMQ gives up becomes no dead letter"
+            yield Needed(topology.DEAD_QUEUE, without, Verdict.NOTE)
 
     async def waiting(self, stream: str, offsets: Offsets) -> Waiting:
         """AMQP does not tell how much other connections hold, nor how old a message is."""

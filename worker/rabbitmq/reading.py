@@ -12,9 +12,15 @@ from penstock.schemas.identity import escape
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.rabbitmq.connection import open_channel, translated
 from penstock.worker.rabbitmq.receipts import REPLY_TO
-from penstock.worker.sending.reads import SUBJECT, Asked, Page, ReadRefused, ReadUnavailable
+from penstock.worker.sending.reads import (
+    PATIENCE_SECONDS,
+    SUBJECT,
+    Asked,
+    Page,
+    ReadRefused,
+    ReadUnavailable,
+)
 
-_PATIENCE_SECONDS = 10.0
 _UNAVAILABLE = 500
 
 
@@ -61,7 +67,7 @@ class RabbitReading:
 
         async with open_channel(self._connection, confirms=True) as channel:
             await channel.basic_consume(REPLY_TO, take, no_ack=True)
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await channel.basic_publish(
                     msgspec.json.encode(asked),
                     exchange=self._exchange,

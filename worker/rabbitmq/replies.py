@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from penstock.worker.pipeline.ports import Message
+from penstock.worker.pipeline.receipts import asking
 from penstock.worker.rabbitmq.line import Answer, AnswerLine
 from penstock.worker.rabbitmq.properties import (
     CONTENT_TYPE,
@@ -36,12 +37,7 @@ class RabbitReplies:
 
     def asked(self, messages: Sequence[Message]) -> Iterator[tuple[int, Asker]]:
         """See `Replies.asked`."""
-        headers: list[bytes] = [getattr(one, "header", b"") for one in messages]
-        if _PREFIX not in b"".join(headers):
-            return
-        for place, header in enumerate(headers):
-            if _PREFIX in header and (found := asker(header)) is not None:
-                yield place, found
+        return asking([getattr(one, "header", b"") for one in messages], _PREFIX, asker)
 
     def send(self, answers: Sequence[tuple[Asker, bytes]]) -> bool:
         """See `Replies.send`."""

@@ -23,7 +23,6 @@ from penstock.worker.sending.reads import SUBJECT, Answering, ReadRefused
 
 log = structlog.get_logger()
 
-_AT_ONCE = 4
 _TOKENS = 4
 """Of a routing key: two of the prefix, the read, the agent."""
 
@@ -55,7 +54,7 @@ class _Service:
             channel = await connection.channel(publisher_confirms=False)
             channel.closing.add_done_callback(lambda _: lost.set())
             watch_cancel(channel, lambda _: lost.set())
-            await channel.basic_qos(prefetch_count=_AT_ONCE)
+            await channel.basic_qos(prefetch_count=self._reads.at_once)
             await channel.basic_consume(READ_QUEUE, self._take)
 
     async def _take(self, message: DeliveredMessage) -> None:

@@ -17,7 +17,7 @@ from penstock.worker.difference import Difference
 from penstock.worker.errors import TopologyError
 from penstock.worker.rabbitmq.arguments import adopt, unlike
 from penstock.worker.rabbitmq.connection import open_channel, translated
-from penstock.worker.sending.reads import SUBJECT
+from penstock.worker.sending.reads import PATIENCE_SECONDS, SUBJECT
 
 EXCHANGE = "events"
 DEAD_QUEUE = "penstock.dead"
@@ -26,7 +26,7 @@ READ_QUEUE = "penstock.read"
 
 _READS: Mapping[str, Any] = {
     "x-queue-type": "classic",
-    "x-message-ttl": 30_000,  # whoever asked has gone
+    "x-message-ttl": round(PATIENCE_SECONDS * 1000),  # then whoever asked has gone
     "x-max-length": 10_000,
 }
 RETRY_SECONDS = (1, 10, 60)

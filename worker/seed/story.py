@@ -17,8 +17,10 @@ from penstock.worker.seed.domains import (
     mentorships,
     merit,
     messages,
+    monitoring,
     organizations,
     penalties,
+    recovery,
     sdlc,
     sessions,
     tasks,
@@ -53,6 +55,8 @@ DOMAINS: Mapping[str, Teller] = {
     "audit": audit.tell,
     "sdlc": sdlc.tell,
     "telemetry": telemetry.tell,
+    "monitoring": monitoring.tell,
+    "recovery": recovery.tell,
 }
 """What can be told. A new domain is a module with one function, and a line here."""
 

@@ -12,6 +12,12 @@ SUBJECT = "penstock.read"
 """A read is a request to this, its name, and the agent, escaped as in the subjects of events."""
 
 
+PATIENCE_SECONDS = 30.0
+"""How long who asks waits for an answer, as for a receipt: many may be asking at once. That nobody
+answers at all is told sooner, by the broker.
+"""
+
+
 class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is asked of an agent: one ``key`` (of a checkpoint: its id or name), or all; at most
     ``limit`` items, those behind ``after``, which is the ``next`` of the page before. ``where`` is
@@ -49,6 +55,10 @@ class Answering(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """The reads that there are."""
+
+    @property
+    def at_once(self) -> int:
+        """How many may be asked at once, without one waiting for another."""
 
     async def answer(self, name: str, agent: str, body: bytes) -> bytes:
         """A page as JSON. Raises ReadRefused, Unavailable."""

@@ -258,8 +258,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         whole(1, 100),
         EVENTS,
         TUNING,
-        "Most connections to PostgreSQL for reads, beside others.",
-    ] = 2
+        "Most connections to PostgreSQL for reads, beside others; so many are answered at once.",
+    ] = 4
     reads_timeout: Annotated[
         float, duration(0.1), EVENTS, TUNING, "Longest time that one read may take."
     ] = 5

@@ -42,7 +42,7 @@ USE_RABBITMQ = Commands(
 USE_POSTGRES = Commands(
     [
         *("run", "hydrate", "doctor", "verify", "status", "replay", "migrate"),
-        *("dlq", "partitions", "state", "derive"),
+        *("dlq", "partitions", "state", "derive", "audit"),
     ],
 )
 USE_PARTITIONS = Commands(["run", "doctor", "partitions"])
@@ -50,7 +50,7 @@ USE_STREAMS = Commands(["run", "provision", "doctor", "verify", "status"])
 USE_CATALOGUE = Commands(
     [
         *("run", "provision", "doctor", "verify", "status", "replay", "publish", "events"),
-        *("migrate", "dlq", "partitions", "derive"),
+        *("migrate", "dlq", "partitions", "derive", "audit"),
     ],
 )
 USE_BUCKET = Commands(["run", "provision", "hydrate", "doctor", "verify"])
@@ -72,5 +72,6 @@ ALL = Commands(
         "migrate",
         "partitions",
         "derive",
+        "audit",
     ],
 )

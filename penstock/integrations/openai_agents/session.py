@@ -10,21 +10,13 @@ from agents.memory import SessionABC, SessionSettings
 from agents.memory.session_settings import resolve_session_limit
 
 import penstock.sync
-from penstock import Asked, Publisher
+from penstock import Asked, ConversationItem, Publisher
 from penstock.integrations.link import Result, Work, store
 from penstock.schemas import ConversationCleared, ConversationItemRemoved, ConversationItemsAdded
 
 _PAGE = 100
 _EVENT_BYTES = 512 * 1024
 """Items go in events of about this size, which fit into messages of 1 MiB."""
-
-
-class StoredItem(msgspec.Struct, frozen=True):
-    """An item as a worker reads it, with what names it."""
-
-    event_id: str
-    n: int
-    item: Any
 
 
 class PenstockSession(SessionABC):
@@ -49,7 +41,7 @@ class PenstockSession(SessionABC):
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
         """The items, or the last ``limit`` of them, the oldest first."""
         left = resolve_session_limit(limit, self.session_settings)
-        found: list[StoredItem] = []
+        found: list[ConversationItem] = []
         after = None
         while left is None or len(found) < left:
             most = _PAGE if left is None else min(_PAGE, left - len(found))
@@ -83,10 +75,12 @@ class PenstockSession(SessionABC):
             lambda bus: store(bus, ConversationCleared(conversation_id=self.session_id))
         )
 
-    async def _page(self, limit: int, after: str | None) -> tuple[list[StoredItem], str | None]:
+    async def _page(
+        self, limit: int, after: str | None
+    ) -> tuple[list[ConversationItem], str | None]:
         asked = Asked(limit=limit, after=after)
         page = await self._call(lambda bus: bus.read.page("conversation", self.session_id, asked))
-        return [msgspec.json.decode(one, type=StoredItem) for one in page.items], page.next
+        return [msgspec.json.decode(one, type=ConversationItem) for one in page.items], page.next
 
     async def _call(self, work: Work[Result]) -> Result:
         if isinstance(self._bus, Publisher):

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,7 +15,6 @@ from langgraph.checkpoint.conformance.initializer import RegisteredCheckpointer
 from penstock import Asked, ReadRefused
 from penstock.integrations.langgraph import PenstockSaver
 from penstock.integrations.langgraph.documents import PART_BYTES
-from tests.support.examples import run_example
 from tests.support.running import running, settings_for
 
 
@@ -36,17 +34,6 @@ async def test_the_conformance_suite_passes_whole(bus: str) -> None:
     assert failures == []
     assert all(result.passed for result in report.results.values()), report.results
     assert len(report.results) >= 8
-
-
-async def test_a_killed_graph_goes_on_in_another_process(bus: str) -> None:
-    code, _ = await run_example(bus, "langgraph_agent", "trip-7", "--die-in", "write")
-    assert code == -signal.SIGKILL
-    code, said = await run_example(bus, "langgraph_agent", "trip-7")
-    assert code == 0
-    assert [line.partition(" ")[0] for line in said] == ["plan", "write", "review"]
-    assert len(set(said)) == 3
-    first, *others = [line.rpartition(" ")[2] for line in said]
-    assert first not in others
 
 
 def checkpoint_of(values: dict[str, Any], versions: dict[str, int]) -> Checkpoint:

@@ -15,7 +15,6 @@ from support_desk.model import WrittenModel, calls, says
 import penstock.sync
 from penstock import Publisher
 from penstock.integrations.openai_agents import PenstockSession, PenstockTracingProcessor
-from tests.support.examples import run_example
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
@@ -135,8 +134,3 @@ async def test_a_trace_never_disturbs_its_run(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING):
         assert (await Runner.run(agent, "?")).final_output == "yes"
     assert "a span was not published: the Publisher is not open" in caplog.text
-
-
-async def test_the_example(url: str, rows: asyncpg.Connection) -> None:
-    assert await run_example(url, "support_desk") == (0, ["Your order is on its way."])
-    assert await rows.fetchval("SELECT count(*) FROM conversations.v_item") > 4

@@ -18,7 +18,6 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.models.test import TestModel
 
 from penstock.integrations.opentelemetry import PenstockSpanExporter
-from tests.support.examples import run_example
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
@@ -138,9 +137,3 @@ async def test_what_cannot_be_exported_is_said(caplog: pytest.LogCaptureFixture)
     assert "spans were not exported" in caplog.text
     exporter.shutdown()
     assert exporter.export([span]) is SpanExportResult.FAILURE
-
-
-async def test_the_example(bus: str, rows: asyncpg.Connection) -> None:
-    code, said = await run_example(bus, "traced_agent")
-    assert (code, said) == (0, ['{"forecast":"sun in a"}'])
-    assert len(await stored(rows, 4)) == 4

@@ -42,6 +42,7 @@ def _here(install: Callable[[], Path], reason: str) -> Path:
 
 LOG = "agents.activity"
 # Without what the worker itself tells by the clock.
+STORED = "SELECT event_id FROM events.log WHERE source = '/examples' ORDER BY 1"
 COUNT = "SELECT count(*) FROM events.log WHERE source = '/examples'"
 TIMES = "SELECT DISTINCT occurred_at FROM events.log WHERE source = '/examples'"
 NO_NODE = "node and npm are not available"
@@ -73,7 +74,9 @@ async def stored(database: asyncpg.Connection, count: int) -> None:
     async def all_there() -> bool:
         letters = await database.fetch("SELECT reason, error FROM bus.dead_letter")
         assert letters == []
-        return bool(await database.fetchval(COUNT) == count)
+        found = [row["event_id"] for row in await database.fetch(STORED)]
+        assert len(found) == count, found
+        return True
 
     await until(all_there)
 
@@ -147,7 +150,8 @@ async def test_python_sdk(bus: asyncpg.Connection, nats_url: str, rabbit_url: st
     subject, form = bus_subject(CATALOGUE.types[LOG], activity("x")), JSONFormat()
     connection = await aio_pika.connect(rabbit_url)
     async with connection:
-        exchange = await (await connection.channel()).get_exchange("events")
+        channel = await connection.channel(on_return_raises=True)
+        exchange = await channel.get_exchange("events")
         for binding in (amqp, rabbitmq):
             for write in (binding.to_binary, binding.to_structured):
                 sent = write(sdk_event(f"{binding.__name__} {write.__name__}"), form)

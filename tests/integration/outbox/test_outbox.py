@@ -60,6 +60,12 @@ class Scene(msgspec.Struct):
         return await waiting(self.dsn) == 0
 
 
+RABBITMQ_LATER = pytest.mark.parametrize(
+    "broker", ["nats", pytest.param("rabbitmq", marks=pytest.mark.faults)], indirect=True
+)
+"""For what is the same for the worker, whichever broker it is."""
+
+
 @pytest.fixture(params=["nats", "rabbitmq"])
 def broker(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Its name, and the address of a server without anything of Penstock."""
@@ -154,6 +160,7 @@ async def test_a_row_that_commits_late_is_sent_though_greater_numbers_went_befor
     assert [event.id for event in await scene.tap.heard()] == [second, first]
 
 
+@RABBITMQ_LATER
 async def test_one_of_two_workers_relays_and_the_other_takes_over(scene: Scene) -> None:
     written = Written()
     async with AsyncExitStack() as stack:
@@ -175,6 +182,7 @@ async def test_one_of_two_workers_relays_and_the_other_takes_over(scene: Scene) 
     assert by_key(first_copies(await scene.tap.heard())) == written.committed
 
 
+@RABBITMQ_LATER
 async def test_killed_between_publishing_and_marking(scene: Scene, tmp_path: Path) -> None:
     """The row is locked by another client, so that it can be read and not be marked."""
     worker = WorkerProcess(
@@ -219,6 +227,7 @@ async def _has_heard(scene: Scene, event_id: str) -> bool:
         raise AssertionError(not_yet) from not_yet
 
 
+@RABBITMQ_LATER
 async def test_what_is_no_event_is_refused_with_the_reason_and_delays_nothing(
     scene: Scene,
 ) -> None:
@@ -357,6 +366,7 @@ async def test_off_means_off(on_nats: Scene) -> None:
     assert not await scene.published(sent)
 
 
+@RABBITMQ_LATER
 async def test_the_worker_is_killed_while_rows_are_written(scene: Scene, tmp_path: Path) -> None:
     """In small what tests/faults/test_outbox.py does at length."""
     given = {name: value for name, value in scene.given.items() if name != "kv"}

@@ -156,6 +156,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is asked of Linux")
+@pytest.mark.faults
 async def test_300_keys_of_a_megabyte_are_refilled_in_little_memory(
     database: str, nats_url: str, odd: Odd
 ) -> None:

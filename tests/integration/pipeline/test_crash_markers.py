@@ -77,7 +77,12 @@ class Way(msgspec.Struct, frozen=True):
 
 
 @pytest.fixture(
-    params=["jetstream", "quorum", "stream", pytest.param("classic", marks=pytest.mark.faults)]
+    params=[
+        "jetstream",
+        pytest.param("quorum", marks=pytest.mark.faults),
+        "stream",
+        pytest.param("classic", marks=pytest.mark.faults),
+    ]
 )
 def way(request: pytest.FixtureRequest) -> Way:
     if request.param == "jetstream":

@@ -47,7 +47,7 @@ async def beat(bus: Publisher, settings: Settings, agents: Sequence[str] = AGENT
 
 
 async def _stored(connection: asyncpg.Connection, count: int) -> bool:
-    return bool(await connection.fetchval(_UNSETTLED) == count)
+    return bool(await connection.fetchval(_UNSETTLED) >= count)
 
 
 async def _acknowledged(js: JetStreamContext) -> bool:

@@ -1,4 +1,4 @@
-"""Bad input of every kind among 500 good neighbours: kept with its reason, they are stored."""
+"""Bad input of every kind among 100 good neighbours: kept with its reason, they are stored."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,7 +20,7 @@ from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
 AGENT = "2f9471cb-57cc-562e-8f8b-9e6aad260461"
-NEIGHBOURS = 500
+NEIGHBOURS = 100
 MEGABYTE = 2**20
 
 

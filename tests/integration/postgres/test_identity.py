@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -78,6 +79,84 @@ async def test_a_grant_holds_no_more(pool: asyncpg.Pool, event: tuple[str, str, 
     assert await permissions(pool, "account", ANN) == ["a:b"]
     await write(pool, event)
     assert await permissions(pool, "account", ANN) == []
+
+
+async def test_an_account_sees_its_projects_and_those_it_administers(pool: asyncpg.Pool) -> None:
+    """Nobody, nothing and a name that means nothing see none, and are no error."""
+    member, project = {"account_id": "ann"}, {"name": "p", "slug": "p"}
+    await write(
+        pool,
+        ("users.upserted", "ann", {"email": "a@b.c"}),
+        ("users.upserted", "bob", {"email": "b@b.c"}),
+        ("orgs.upserted", "own", {"slug": "own", "name": "own"}),
+        ("orgs.upserted", "guest", {"slug": "guest", "name": "guest"}),
+        ("orgs.member_set", "own", {**member, "role": "admin"}),
+        ("orgs.member_set", "guest", {**member, "role": "member"}),
+        ("projects.upserted", "p-own", {**project, "organization_id": "own"}),
+        ("projects.upserted", "p-guest", {**project, "organization_id": "guest"}),
+        ("projects.upserted", "p-works", {**project, "organization_id": "guest"}),
+        ("projects.upserted", "p-left", project),
+        ("projects.member_set", "p-works", member),
+        ("projects.member_set", "p-own", member),
+        ("projects.member_set", "p-left", member),
+        ("projects.member_removed", "p-left", member),
+    )
+    seen = (
+        "SELECT p.external_id FROM identity.visible_projects() AS v (project_id)"
+        " JOIN identity.project AS p USING (project_id) ORDER BY 1"
+    )
+    assert await pool.fetch(seen) == [], "the setting was never made"
+    for account, expected in (
+        ("ann", ["p-own", "p-works"]),
+        (ANN, ["p-own", "p-works"]),
+        (ANN.upper(), ["p-own", "p-works"]),
+        ("bob", []),
+        ("nobody", []),
+        ("", []),
+        ("x' OR true --", []),
+    ):
+        await pool.execute("SELECT set_config('penstock.account', $1, false)", account)
+        assert [name for (name,) in await pool.fetch(seen)] == expected, account
+    await pool.execute("SELECT set_config('penstock.account', 'ann', false)")
+    await write(pool, ("orgs.deleted", "own", {}), begin=20)
+    assert [name for (name,) in await pool.fetch(seen)] == ["p-own", "p-works"], "it works there"
+    suspended = {"email": "a@b.c", "status": "suspended"}
+    await write(pool, ("users.upserted", "ann", suspended), begin=21)
+    assert await pool.fetch(seen) == []
+
+
+async def test_a_session_past_its_time_is_closed_by_an_event(pool: asyncpg.Pool) -> None:
+    """Once, however often one looks; not one that has just ended, is closed, or was only used."""
+    tokens = [digit * 64 for digit in "12345"]
+    ends = ("2026-01-02T00:00:00Z", "2999-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
+    opened = [
+        ("sessions.opened", token, {"account_id": "ann", "expires_at": end})
+        for token, end in zip(tokens, ends, strict=False)
+    ]
+    await write(pool, *opened, ("sessions.closed", tokens[2], {}))
+    await write(pool, ("sessions.touched", tokens[3], {}), begin=10)
+    just = {
+        "account_id": "ann",
+        "expires_at": f"{datetime.now(UTC) - timedelta(minutes=50):%FT%TZ}",
+    }
+    await write(pool, ("sessions.opened", tokens[4], just), begin=11)
+    expire = "SELECT * FROM identity.expire_sessions()"
+    assert [token for (token,) in await pool.fetch(expire)] == [tokens[0]]
+    assert await pool.fetch(expire) == [], "its event waits to be sent"
+    await pool.execute("UPDATE bus.outbox SET published_at = now()")
+    assert len(await pool.fetch(expire)) == 1, "it was sent, and is not back yet"
+    rows = await pool.fetch("SELECT event_id, type, key, time, data::text FROM bus.outbox")
+    assert len({(row["event_id"], row["time"]) for row in rows}) == 1, "stored once"
+    kind, token, at, data = rows[0][1:]
+    assert at == await pool.fetchval("SELECT date_trunc('day', now(), 'UTC')")
+    await write(pool, (kind, token, json.loads(data)), begin=20)
+    assert await pool.fetch(expire) == []
+    live = "SELECT live FROM identity.kv WHERE token_hash = $1"
+    assert [await pool.fetchval(live, token) for token in tokens] == [
+        False, True, False, False, True
+    ]  # fmt: skip
+    log = "SELECT data ->> 'reason' FROM audit.log WHERE entity_id = $1 ORDER BY occurred_at DESC"
+    assert await pool.fetchval(log, token) == "expired"
 
 
 async def test_an_address_belongs_to_the_account_that_was_there_first(pool: asyncpg.Pool) -> None:

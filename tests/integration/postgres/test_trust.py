@@ -86,6 +86,44 @@ async def test_global_trust_solves_its_equations(connection: asyncpg.Connection)
         assert sum(found) == pytest.approx(1)
 
 
+async def scores(connection: asyncpg.Connection) -> list[float]:
+    found: list[float] = await connection.fetchval("SELECT scores FROM trust.eigentrust()")
+    return found
+
+
+async def test_it_is_what_another_implementation_publishes(connection: asyncpg.Connection) -> None:
+    """The paper (Kamvar, Schlosser, Garcia-Molina 2003) has simulations and no example in numbers.
+    These are of the README of github.com/Karma3Labs/go-eigentrust: ek, sd and vm; alpha 0.5; ek is
+    trusted beforehand half as much as vm. Here all those are trusted alike, so vm are two, who
+    share what vm gets, and say the same.
+    """
+    ek, sd, vm, other_vm = 1, 2, 3, 4
+    edges = {
+        (ek, sd): (200, 0), (vm, sd): (100, 0), (other_vm, sd): (100, 0),
+        (ek, vm): (75, 0), (ek, other_vm): (75, 0),
+    }  # fmt: skip
+    await connection.execute("UPDATE config.parameter SET value = 0.5 WHERE name = 'trust.damping'")
+    await store(connection, 4, edges, frozenset({ek, vm, other_vm}))
+    found = await scores(connection)
+    published = [0.21705427907166472, 0.3023255429103218, 0.4806201780180134]
+    assert [*found[:2], sum(found[2:])] == pytest.approx(published, abs=1e-7)
+
+
+async def test_with_nobody_trusted_beforehand_it_is_the_best_known_page_rank(
+    connection: asyncpg.Connection,
+) -> None:
+    """The example of Wikipedia's article on PageRank, with 0.85: EigenTrust is the same sum there.
+    A links to nothing, and G to K are linked to by nobody.
+    """
+    names = "ABCDEFGHIJK"
+    links = "DA DB BC CB EB ED EF FB FE GB GE HB HE IB IE JE KE"
+    pairs = [(names.index(link[0]) + 1, names.index(link[1]) + 1) for link in links.split()]
+    edges = dict.fromkeys(pairs, (1, 0))
+    await store(connection, len(names), edges, frozenset())
+    percent = [round(100 * score, 1) for score in await scores(connection)]
+    assert percent == [3.3, 38.4, 34.3, 3.9, 8.1, 3.9, 1.6, 1.6, 1.6, 1.6, 1.6]
+
+
 async def test_scores_are_written_once_an_hour_and_told(connection: asyncpg.Connection) -> None:
     await store(connection, 3, {(1, 2): (5, 0), (3, 2): (5, 1), (2, 1): (1, 0)}, frozenset())
     await connection.execute(

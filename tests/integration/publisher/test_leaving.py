@@ -190,6 +190,9 @@ async def test_while_rabbitmq_is_out_of_memory(rabbitmq: EmbeddedRabbit) -> None
     await leave_unconfirmed(Scene(rabbitmq, RabbitOptions(url=rabbitmq.url)), out_of_memory)
 
 
+@pytest.mark.parametrize(
+    "scene", ["nats", pytest.param("rabbitmq", marks=pytest.mark.faults)], indirect=True
+)
 @ways
 async def test_cancelled_while_the_broker_is_away(scene: Scene, away: Away) -> None:
     """Without waiting for what is unconfirmed."""

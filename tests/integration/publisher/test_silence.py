@@ -115,6 +115,9 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     return found
 
 
+@pytest.mark.parametrize(
+    "broker", ["nats", pytest.param("rabbitmq", marks=pytest.mark.faults)], indirect=True
+)
 async def test_nothing_is_printed(broker: Broker) -> None:
     assert await run_through_a_crash(broker) == ("", "")
 

@@ -30,7 +30,11 @@ from tests.support.workers import WorkerProcess, environment
 EVENTS = 400
 HELD = "held"
 ROUNDS = pytest.mark.parametrize("rounds", [2, pytest.param(25, marks=pytest.mark.faults)])
-ENDINGS = pytest.mark.parametrize("killed", [False, True], ids=["SIGTERM", "SIGKILL"])
+ENDINGS = pytest.mark.parametrize(
+    "killed",
+    [pytest.param(False, marks=pytest.mark.faults), True],
+    ids=["SIGTERM", "SIGKILL"],
+)
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ async def backlog(watched: Watched, total: int) -> bool:
     return pending + held == total and min(60, total) <= held <= 120
 
 
-@pytest.mark.parametrize("kind", ["quorum", "stream"])
+@pytest.mark.parametrize("kind", [pytest.param("quorum", marks=pytest.mark.faults), "stream"])
 async def test_health_is_red_while_rabbitmq_is_away_and_green_again(
     shaky_rabbit: EmbeddedRabbit, database: str, tmp_path: Path, free_port: int, kind: str
 ) -> None:

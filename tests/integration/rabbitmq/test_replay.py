@@ -26,7 +26,14 @@ from tests.support.workers import WorkerProcess, environment
 
 STREAM = "AGENT_STATE"
 COUNTS = pytest.mark.parametrize("count", [5_000, pytest.param(50_000, marks=pytest.mark.faults)])
-ENDINGS = pytest.mark.parametrize("killed", [False, True], ids=["cut", "killed"])
+LONG = pytest.mark.faults
+CUT, KILLED = (
+    pytest.mark.parametrize("killed", endings, ids=["cut", "killed"])
+    for endings in (
+        [False, pytest.param(True, marks=LONG)],
+        [pytest.param(False, marks=LONG), True],
+    )
+)
 DELIVERED_BYTES = 300
 """Of a heartbeat at least, with what AMQP puts around it."""
 
@@ -147,7 +154,7 @@ async def reading(stream: Log, database: str, tmp_path: Path) -> AsyncIterator[R
 
 
 @COUNTS
-@ENDINGS
+@CUT
 async def test_from_an_offset_into_an_empty_database(
     stream: Log, reading: Reading, count: int, *, killed: bool
 ) -> None:
@@ -160,7 +167,7 @@ async def test_from_an_offset_into_an_empty_database(
 
 
 @COUNTS
-@ENDINGS
+@KILLED
 async def test_from_a_time_into_an_empty_database(
     stream: Log, reading: Reading, count: int, *, killed: bool
 ) -> None:

@@ -74,6 +74,7 @@ async def test_on_what_others_have_made_it_works(
     assert "none to configure" in capsys.readouterr().out
     [note] = [f for f in await seen(poor) if f.verdict is Verdict.NOTE]
     assert "none to configure" in note.text
+    assert "RabbitMQ: every right that a worker needs" in [f.text for f in await seen(poor)]
     async with running(poor), Publisher(agent, source="/test") as bus:
         for number in range(20):
             await bus.publish(AgentHeartbeat(agent_id=f"a-{number}"))
@@ -88,7 +89,18 @@ async def test_who_may_not_read_what_was_given_up_works_without(
     await rabbit.control("set_permissions", poor.rabbitmq_user, "^$", "^$", "^[A-Z_]+$")
     async with running(poor) as worker:
         assert "penstock.dead" not in [pipeline.name for pipeline in worker.pipelines]
-    assert "given_up_unread" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "given_up_unread" in said
+    assert "reads_unserved" in said
+    missing = {f.text.partition(": ")[2]: f.verdict for f in await seen(poor)}
+    assert missing == {
+        "no right to read queue penstock.read: agents that read get no answer "
+        "(or set reads = false)": Verdict.BAD,
+        "no right to read queue penstock.dead: what RabbitMQ gives up becomes no dead letter": (
+            Verdict.NOTE
+        ),
+        "no right to write exchange amq.default: no receipt and no read is answered": Verdict.BAD,
+    }
 
 
 async def seen(settings: Settings) -> list[Finding]:

@@ -193,6 +193,7 @@ def message(kind: str, event_id: str, sequence: int, data: dict[str, Any]) -> Me
     return Message(subject="", body=msgspec.json.encode(envelope))
 
 
+@pytest.mark.faults
 async def test_a_replay_that_is_killed_goes_on_and_counts_each_message_once(
     nats_url: str, database: str, empty: str, tmp_path: Path
 ) -> None:
