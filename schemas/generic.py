@@ -1,6 +1,6 @@
 """Rows of the generic histories: ``events.log`` and ``audit.log``."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -57,7 +57,7 @@ def log_row(event_type: str, log: Log) -> Cells:
     """The row function of ``events.log``."""
     domain, limit, keep = log.domain, log.data_limit, log.keep
 
-    def rows(events: Iterable[Event], _items: Iterable[Any]) -> list[Cell]:
+    def rows(events: Sequence[Event], _items: Iterable[Any]) -> list[Cell]:
         return [
             (
                 domain,
@@ -85,7 +85,7 @@ def audit_row(spec: EventSpec, history: AuditLog, compiler: RowCompiler) -> Cell
     sources = audit_sources(spec, history)
     rest = compiler.cells(tuple(sources), sources)
 
-    def rows(events: Iterable[Event], items: Iterable[Any]) -> list[Cell]:
+    def rows(events: Sequence[Event], items: Iterable[Any]) -> list[Cell]:
         pairs = zip(header.rows(events, items), rest.rows(events, items), strict=True)
         return [(*first[1:], *others) for first, others in pairs]
 

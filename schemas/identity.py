@@ -7,6 +7,7 @@ kind, so the same text gives the same key in every process, at every replay.
 
 import contextlib
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated
 from uuid import UUID, uuid5
@@ -18,6 +19,10 @@ canonical = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII
 ).fullmatch
 """Matches a UUID as PostgreSQL writes it."""
+
+_UUID = b"00000000-0000-0000-0000-000000000000"
+_SHAPE = bytes(0x30 if byte in b"0123456789abcdef" else byte for byte in range(256))
+"""Makes a zero of every digit that a canonical UUID may have."""
 
 _plain_token = re.compile(r"[A-Za-z0-9_-]+", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^A-Za-z0-9_-]", re.ASCII)
@@ -89,6 +94,30 @@ def entity_uuid(kind: str, text: str) -> str:
     Returns the canonical lower-case form, whose order as text is PostgreSQL's order of uuids.
     """
     return _derived(kind, text)
+
+
+def entity_uuids(kind: str, texts: Sequence[str]) -> Sequence[str]:
+    """`entity_uuid` of each. UUIDs, of which most are never seen again, push none of the others out
+    of its memory.
+    """
+    if texts and canonical(texts[0]) and all_canonical(texts):
+        return texts
+    return [entity_uuid(kind, text) for text in texts]
+
+
+def all_canonical(texts: Sequence[str]) -> bool:
+    """Whether each text is a UUID as PostgreSQL writes it."""
+    lines = "\n".join(texts).encode()
+    return lines.translate(_SHAPE) == b"\n".join([_UUID] * len(texts))
+
+
+def key_texts(texts: Sequence[str]) -> Sequence[str | None]:
+    """The text a key was made from, of each; None if the text is the key."""
+    if len(_UUID) not in set(map(len, texts)):
+        return texts
+    if all_canonical(texts):
+        return [None] * len(texts)
+    return [None if canonical(text.lower()) else text for text in texts]
 
 
 def event_uuid(source: str, event_id: str) -> str:

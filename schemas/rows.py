@@ -6,12 +6,13 @@ library's dataclasses are: one expression per column, no dispatch while they run
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, get_type_hints
 
 import msgspec
 from msgspec import Raw, inspect
 
-from penstock.schemas.cells import Cells, compile_cells
+from penstock.schemas.cells import Cells, Column, compile_cells
 from penstock.schemas.event import Event, EventData
 from penstock.schemas.fields import (
     element,
@@ -23,7 +24,7 @@ from penstock.schemas.fields import (
     is_optional,
     members,
 )
-from penstock.schemas.identity import canonical, entity_uuid
+from penstock.schemas.identity import entity_uuid, entity_uuids, key_texts
 from penstock.schemas.mapping import Attribute, Computed, Field, Item, Upsert
 
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -37,11 +38,6 @@ _NULL = b"null"
 
 class MappingError(Exception):
     """A declaration does not fit its struct. The message names the event type and the column."""
-
-
-def key_text(entity: str) -> str | None:
-    """The text a key was made from, or None if the text is the key."""
-    return None if canonical(entity.lower()) else entity
 
 
 def raw_json(value: Raw) -> bytes | None:
@@ -66,7 +62,6 @@ _NAMES: dict[str, Any] = {
     "FIRST": FIRST,
     "LAST": LAST,
     "entity_uuid": entity_uuid,
-    "key_text": key_text,
     "raw_json": raw_json,
     "encode": msgspec.json.encode,
 }
@@ -184,10 +179,12 @@ class RowCompiler:
 
     def _expression(
         self, column: str, value: Any, names: dict[str, Any], items: Items | None
-    ) -> str | None:
+    ) -> str | Column | None:
         """The cell of ``column``; None if its field is none of the struct's."""
         if value is Attribute.ITEM or value is Attribute.INDEX or isinstance(value, Item):
             return self._of_item(column, value, items)
+        if value is Attribute.KEY_TEXT:
+            return Column(key_texts, Attribute.ENTITY.value)
         if isinstance(value, Attribute):
             return str(value.value)
         if isinstance(value, Computed):
@@ -223,10 +220,12 @@ class RowCompiler:
         names[f"cell_{column}"] = eval(f"lambda c: {plain}", names)  # noqa: S307  (as in cells)
         return f"cell_{column}({made}(e))"
 
-    def _field(self, name: str) -> str | None:
+    def _field(self, name: str) -> str | Column | None:
         if name not in self._fields:
             return None
         access, kind = "e.entity" if name == self._key else f"d.{name}", self._fields[name]
+        if (id_kind := extra(kind, "id")) is not None and not is_optional(kind):
+            return Column(partial(entity_uuids, id_kind), access)
         return f"raw_json({access})" if is_json(kind) else _made(access, kind)
 
     def _without(self, column: str, *, optional: bool) -> str:

@@ -8,7 +8,7 @@ only made for what it keeps.
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, reduce
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -64,12 +64,17 @@ def fold(folded: Folded, changes: Changes, cells: Cells, group: Group, *, distin
     chosen(folded, changes, cells, group)
 
 
+def stated(changes: Changes, cells: Cells, group: Group) -> Iterable[Cell]:
+    """What each change by itself says about ``group``."""
+    found = changes.cells(cells)
+    if group.kind not in _GUARDS:
+        return found
+    return map(operator.add, map(_GUARDS[group.kind], changes.events), found)
+
+
 def _alone(folded: Folded, changes: Changes, cells: Cells, group: Group) -> None:
     """If no two events are about one row, there is nothing to decide."""
-    found: Iterable[Cell] = changes.cells(cells)
-    if group.kind in _GUARDS:
-        found = map(operator.add, map(_GUARDS[group.kind], changes.events), found)
-    folded.update(zip(changes.keys, found, strict=True))
+    folded.update(zip(changes.keys, stated(changes, cells, group), strict=True))
 
 
 def _winner(wins: Callable[[Cell, Cell], bool], guard_of: Callable[[Event], Cell]) -> Fold:
@@ -91,7 +96,10 @@ def _winner(wins: Callable[[Cell, Cell], bool], guard_of: Callable[[Event], Cell
 
 
 def _once(folded: Folded, changes: Changes, cells: Cells, _group: Group) -> None:
-    for key, found in zip(changes.keys, changes.cells(cells), strict=True):
+    keys, made = changes.keys, changes.cells(cells)
+    once = dict(zip(keys, made, strict=True))
+    agreed = list(map(once.__getitem__, keys)) == made
+    for key, found in once.items() if agreed else zip(keys, made, strict=True):
         held = folded.get(key)
         if held is None:
             folded[key] = found
@@ -126,12 +134,15 @@ def _extreme(choose: Callable[[Iterable[Any]], Any], *, least: bool) -> Fold:
     by_column = _combined(choose)
 
     def fold(folded: Folded, changes: Changes, cells: Cells, group: Group) -> None:
-        made = changes.cells(cells) if len(group.columns) == 1 and not folded else None
-        if made is None or (None,) in made:
+        if len(group.columns) > 1 or folded:
             by_column(folded, changes, cells, group)
             return
-        order = sorted(range(len(made)), key=made.__getitem__, reverse=least)
-        folded.update(zip([changes.keys[n] for n in order], [made[n] for n in order], strict=True))
+        made = zip(changes.keys, changes.cells(cells), strict=True)
+        told = [pair for pair in made if pair[1][0] is not None]
+        if len(told) < len(changes.keys):
+            folded.update(dict.fromkeys(changes.keys, (None,)))
+        told.sort(key=itemgetter(1), reverse=least)
+        folded.update(told)
 
     return fold
 

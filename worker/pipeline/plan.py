@@ -6,7 +6,7 @@ transactions never deadlock.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import chain, repeat
 from operator import add, itemgetter
@@ -17,7 +17,7 @@ import msgspec
 from penstock.schemas.cells import NO_ITEMS, Cell
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import EventType, Group, State, Touch
-from penstock.worker.pipeline.folds import Changes, Folded, Key, fold
+from penstock.worker.pipeline.folds import Changes, Folded, Key, fold, stated
 from penstock.worker.pipeline.ports import DeadLetter, KvTouch
 
 
@@ -163,25 +163,19 @@ def find_afterwards(kinds: ByType) -> tuple[dict[KvTouch, list[Key]], dict[str, 
         for function, key in kind.derives:
             due[function].update(key.rows(same, NO_ITEMS))
     return (
-        {KvTouch(*rule): _in_order(keys) for rule, keys in touched.items()},
-        {function: _in_order(keys) for function, keys in due.items()},
+        {KvTouch(*rule): _sorted_keys(keys) for rule, keys in touched.items()},
+        {function: _sorted_keys(keys) for function, keys in due.items()},
     )
 
 
 def fold_states(kinds: ByType) -> list[StateRows]:
     """Fold the events' changes into one row per table and key."""
-    tables: dict[str, dict[Group, Folded]] = defaultdict(dict)
+    tables: dict[str, list[tuple[State, Changes]]] = defaultdict(list)
     for kind, same in kinds:
         for state in kind.states:
-            changes, groups = changes_of(state, same), tables[state.table]
-            distinct = not changes.repeated
-            for group, cells in state.groups:
-                fold(groups.setdefault(group, {}), changes, cells, group, distinct=distinct)
-    return [
-        _state_rows(table, groups)
-        for table, groups in sorted(tables.items())
-        if any(groups.values())
-    ]
+            if (changes := changes_of(state, same)).keys:
+                tables[state.table].append((state, changes))
+    return [_state_rows(table, told) for table, told in sorted(tables.items())]
 
 
 def changes_of(state: State, events: Sequence[Event]) -> Changes:
@@ -193,10 +187,32 @@ def changes_of(state: State, events: Sequence[Event]) -> Changes:
     return Changes(state.key.rows(events, items), events, items)
 
 
-def _state_rows(table: str, groups: dict[Group, Folded]) -> StateRows:
-    ordered = sorted(groups, key=lambda group: (group.kind, group.columns))
-    keys = _in_order(set().union(*groups.values()))
-    rows: list[Cell] = keys
+def _state_rows(table: str, told: Sequence[tuple[State, Changes]]) -> StateRows:
+    if len(told) == 1 and not told[0][1].repeated:
+        return _unfolded(table, *told[0])
+    groups: dict[Group, Folded] = {}
+    for state, changes in told:
+        distinct = not changes.repeated
+        for group, cells in state.groups:
+            fold(groups.setdefault(group, {}), changes, cells, group, distinct=distinct)
+    return _folded(table, groups)
+
+
+def _unfolded(table: str, state: State, changes: Changes) -> StateRows:
+    """Where every row is changed once, by one type of events, each change is a row."""
+    ordered = sorted(state.groups, key=lambda pair: _place(pair[0]))
+    rows: Iterable[Cell] = changes.keys
+    for group, cells in ordered:
+        rows = map(add, rows, stated(changes, cells, group))
+    groups = tuple([group for group, _ in ordered])
+    begun = any(group.kind == "first" for group in groups)
+    return StateRows(table, groups, _in_order(rows, len(state.key_columns)), begun)
+
+
+def _folded(table: str, groups: dict[Group, Folded]) -> StateRows:
+    ordered = sorted(groups, key=_place)
+    keys = _sorted_keys(set().union(*groups.values()))
+    rows = keys
     for group in ordered:
         absent = (None,) * (len(group.guard) + len(group.columns))
         rows = list(map(add, rows, map(groups[group].get, keys, repeat(absent))))
@@ -204,7 +220,17 @@ def _state_rows(table: str, groups: dict[Group, Folded]) -> StateRows:
     return StateRows(table, tuple(ordered), rows, begun)
 
 
-def _in_order(keys: Collection[Key]) -> list[Key]:
-    """Sorted; those of one column by its cells, which compare faster than tuples."""
-    alone = not keys or len(next(iter(keys))) == 1
-    return sorted(keys, key=itemgetter(0)) if alone else sorted(keys)
+def _place(group: Group) -> tuple[str, tuple[str, ...]]:
+    """What the groups of a table are sorted by."""
+    return group.kind, group.columns
+
+
+def _sorted_keys(keys: Collection[Key]) -> list[Key]:
+    return _in_order(keys, len(next(iter(keys), ())))
+
+
+def _in_order(rows: Iterable[Cell], width: int) -> list[Cell]:
+    """Sorted by the key, which each has for itself in its first ``width`` cells. Where that is one,
+    by the cell, which compares faster than a tuple.
+    """
+    return sorted(rows, key=itemgetter(0) if width == 1 else None)

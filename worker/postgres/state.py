@@ -106,7 +106,7 @@ class StateWriter:
         types = self._types[state.table]
         columns = statements.state_columns(self._keys[state.table], state.groups, types)
         rows = [(*row, False) for row in state.rows] if columns[-1] == "is_stub" else state.rows
-        written = {row[0] for row in rows}
+        written = {row[0] for row in rows} if parents else set()
         texts = [parent for parent in parents if parent[0] in written and _text(parent)]
         parents = [parent for parent in parents if parent[0] not in written]
         left: Sequence[Parent] = []

@@ -18,7 +18,7 @@ from tests.support.commands import said, typed
 from tests.support.partitions import keeper_of, place, step
 from tests.support.roles import INGEST, OWNER, READER, execute, logged_in, of_worker
 from tests.support.running import settings_for
-from tests.support.seals import DELAY, RECORD, examined, seal, sealed_in_rounds
+from tests.support.seals import DELAY, RECORD, examined, seal, sealed_in_rounds, unrecorded
 from tests.support.waiting import until
 
 VERIFY = ("audit", "verify")
@@ -119,7 +119,7 @@ async def test_late_events_and_many_who_seal_at_once_are_no_tampering(
 ) -> None:
     now = datetime.now(UTC)
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    await connection.execute(DELAY, 0)
+    await unrecorded(connection, DELAY, 0)
     await execute(
         database,
         *(
@@ -164,8 +164,8 @@ async def test_partitions_that_retention_takes_out_keep_their_seals(
 ) -> None:
     keeper = keeper_of(database, tmp_path)
     await connection.execute("SELECT partitions.ensure_for('audit', 'log', $1)", OLD)
-    await connection.execute(
-        "UPDATE partitions.policy SET export = true WHERE schema_name = 'audit'"
+    await unrecorded(
+        connection, "UPDATE partitions.policy SET export = true WHERE schema_name = 'audit'"
     )
     name = "audit.log_y2020m02"
     await connection.execute(RECORD, "old", 3, OLD, datetime.now(UTC) - timedelta(hours=1))
@@ -176,9 +176,8 @@ async def test_partitions_that_retention_takes_out_keep_their_seals(
     assert (found.intact, found.rows, found.gone) == (True, 3, [])
     await connection.execute("UPDATE archive.log_y2020m02 SET actor = 'me' WHERE version = 2")
     assert [one.kind for one in (await examined(database)).broken] == ["changed"]
-    await connection.execute(
-        "UPDATE partitions.policy SET drop_after = '2 years' WHERE schema_name = 'audit'"
-    )
+    dropping = "UPDATE partitions.policy SET drop_after = '2 years' WHERE schema_name = 'audit'"
+    await unrecorded(connection, dropping)
     await step(keeper)
     assert await place(connection, name) == "gone"
     found = await examined(database)

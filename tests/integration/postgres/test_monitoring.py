@@ -29,7 +29,7 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
 
 async def test_sizes_use_and_bloat_are_those_of_whole_tables(owner: asyncpg.Connection) -> None:
     await owner.execute(
-        f"SET ROLE {OWNER}; CREATE SCHEMA probe;"
+        f"CREATE SCHEMA probe AUTHORIZATION {OWNER}; SET ROLE {OWNER};"
         ' CREATE TABLE probe."Odd t" (id integer PRIMARY KEY, x text);'
         " INSERT INTO probe.\"Odd t\" SELECT n, repeat('x', 400) FROM generate_series(1, 30000) n;"
         ' DELETE FROM probe."Odd t" WHERE id % 4 > 0'

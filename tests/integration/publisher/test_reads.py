@@ -144,11 +144,15 @@ async def test_nobody_answers_when_it_is_off(nats_url: str, database: str) -> No
             await bus.read.state(AGENT, "k")
 
 
-@pytest.mark.parametrize("over", ["bus", "rabbit_bus"])
+@pytest.fixture(params=["bus", "rabbit_bus"])
+def either(request: pytest.FixtureRequest) -> Publisher:
+    found: Publisher = request.getfixturevalue(request.param)
+    return found
+
+
 async def test_as_many_reads_go_at_once_as_there_are_connections(
-    over: str, request: pytest.FixtureRequest, database: str
+    either: Publisher, database: str
 ) -> None:
-    bus: Publisher = request.getfixturevalue(over)
     rows, locking = await asyncpg.connect(database), await asyncpg.connect(database)
     count = """
         SELECT count(*), count(*) FILTER (WHERE wait_event_type = 'Lock') FROM pg_stat_activity
@@ -163,7 +167,7 @@ async def test_as_many_reads_go_at_once_as_there_are_connections(
     locked = locking.transaction()  # a transaction would see pg_stat_activity as it was at first
     await locked.start()
     await locking.execute("LOCK TABLE agents.state IN ACCESS EXCLUSIVE MODE")
-    asked = [asyncio.create_task(bus.read.page("state", f"a-{n}", Asked())) for n in range(10)]
+    asked = [asyncio.create_task(either.read.page("state", f"a-{n}", Asked())) for n in range(10)]
 
     async def four_wait() -> bool:
         return await found() == (4, 4)

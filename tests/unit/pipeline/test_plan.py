@@ -15,7 +15,7 @@ from penstock.schemas.event import Event
 from penstock.schemas.event_type import Group
 from penstock.worker.pipeline.decode import Decoder, Window
 from penstock.worker.pipeline.folds import Changes, Folded, fold
-from penstock.worker.pipeline.plan import Plan, make_plan
+from penstock.worker.pipeline.plan import Plan, fold_states, make_plan
 from tests.support.generated import EventMaker
 
 CATALOGUE = Catalogue.load()
@@ -153,6 +153,15 @@ def test_only_what_is_new_changes_state_and_everything_is_touched() -> None:
     assert fresh.states == make_plan(events[:20]).states
     assert fresh.touched == plan.touched
     assert not plan.only(set()).states
+
+
+@pytest.mark.parametrize("name", CATALOGUE.types)
+def test_rows_that_nobody_else_changes_are_what_folding_makes_of_them(name: str) -> None:
+    some = generated([name], 30)
+    kind = CATALOGUE.types[name]
+    for count in (3, 30):
+        in_two = [(kind, some[:1]), (kind, some[1:count])]
+        assert fold_states([(kind, some[:count])]) == fold_states(in_two)
 
 
 def test_events_without_a_history_always_count() -> None:

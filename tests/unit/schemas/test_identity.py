@@ -4,7 +4,14 @@ from uuid import UUID
 
 import pytest
 
-from penstock.schemas.identity import entity_uuid, escape, event_uuid, kv_key
+from penstock.schemas.identity import (
+    entity_uuid,
+    entity_uuids,
+    escape,
+    event_uuid,
+    key_texts,
+    kv_key,
+)
 
 UPPER = "2F9471CB-57CC-562E-8F8B-9E6AAD260461"
 AGENT = UPPER.lower()
@@ -25,6 +32,28 @@ def test_any_other_text_has_a_uuid5_of_its_kind(text: str) -> None:
     assert UUID(found).version == 5
     assert found == str(UUID(found))
     assert found != entity_uuid("task", text)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [],
+        [AGENT, AGENT[::-1]],
+        [AGENT, entity_uuid("task", "t"), AGENT],
+        [AGENT, "a-1"],
+        ["a-1", AGENT, UPPER],
+        [AGENT, UPPER],
+        [f"{AGENT}\n{AGENT}", AGENT],
+        [AGENT, f"{AGENT}\n"],
+        ["x" * len(AGENT), "ü"],
+        ["a-1", "", "a-2"],
+    ],
+)
+def test_many_texts_have_the_keys_of_each(texts: list[str]) -> None:
+    keys = [entity_uuid("agent", text) for text in texts]
+    assert list(entity_uuids("agent", texts)) == keys
+    named = [None if key == text.lower() else text for key, text in zip(keys, texts, strict=True)]
+    assert list(key_texts(texts)) == named
 
 
 @pytest.mark.parametrize(

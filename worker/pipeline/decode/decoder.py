@@ -132,13 +132,21 @@ def grouped(messages: Messages) -> Iterator[tuple[str, Sequence[int]]]:
     if count and not special and (name := _all_of(subjects)):
         yield name, range(count)
         return
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    groups: dict[str, list[int]] = defaultdict(list)
+    names = _Names()
     for place, subject in enumerate(subjects):
         if place not in special:
-            tokens = subject.split(".")
-            groups[tokens[0], tokens[-1]].append(place)
-    for (domain, verb), places in groups.items():
-        yield f"{domain}.{verb}", places
+            groups[names[subject]].append(place)
+    yield from groups.items()
+
+
+class _Names(dict[str, str]):
+    """The types that subjects name. In most batches the same few come again and again."""
+
+    def __missing__(self, subject: str) -> str:
+        tokens = subject.split(".")
+        name = self[subject] = f"{tokens[0]}.{tokens[-1]}"
+        return name
 
 
 def _all_of(subjects: Sequence[str]) -> str | None:

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from penstock.schemas.event import Event
 from penstock.schemas.event_type import EventType
-from penstock.schemas.identity import escape, event_uuid
+from penstock.schemas.identity import all_canonical, escape, event_uuid
 from penstock.worker.pipeline.decode.bounds import SHORTEST, check_large, may_explode
 from penstock.worker.pipeline.decode.careful import BIGGEST, sequence_of
 from penstock.worker.pipeline.decode.moments import check_times
@@ -26,10 +26,6 @@ _nul = re.compile(rb"\\u0000").search
 _CACHED_BYTES = 65_536
 """Bodies that are larger together are looked at one by one, where they are."""
 
-_UUID = b"00000000-0000-0000-0000-000000000000"
-_SHAPE = bytes(0x30 if byte in b"0123456789abcdef" else byte for byte in range(256))
-"""Makes a zero of every digit that a canonical UUID may have."""
-
 
 class Odd(ValueError):
     """One of the messages may be none that the fast way knows."""
@@ -39,15 +35,17 @@ def check_bodies(bodies: Sequence[bytes], small: int, limit: int) -> None:
     """All are UTF-8, without NUL, and no larger with their numbers written out than ``limit``,
     which no body of up to ``small`` bytes can be.
     """
-    together = sum(map(len, bodies)) <= _CACHED_BYTES
+    sizes = list(map(len, bodies))
+    together = sum(sizes) <= _CACHED_BYTES
     for text in (b"\n".join(bodies),) if together else bodies:
         if not text.isascii():
             text.decode()
         if _BACKSLASH in text and _nul(text):
             raise Odd
-    for body in bodies:
-        if len(body) > small:  # its data is no larger
-            check_large(Raw(body), limit)
+    if max(sizes) > small:
+        for body in bodies:
+            if len(body) > small:  # its data is no larger
+                check_large(Raw(body), limit)
 
 
 def check_subjects(kind: EventType, entities: Sequence[str], subjects: Sequence[str]) -> None:
@@ -84,8 +82,7 @@ def settle_versions(reading: Reading, events: Sequence[Event]) -> None:
 
 def settle_ids(events: Sequence[Event]) -> None:
     """All are UUIDs as PostgreSQL writes them; others become such."""
-    lines = "\n".join([event.id for event in events]).encode()
-    if lines.translate(_SHAPE) != b"\n".join([_UUID] * len(events)):
+    if not all_canonical([event.id for event in events]):
         for event in events:
             restate(event, id=event_uuid(event.source, event.id))
 
