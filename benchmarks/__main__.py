@@ -30,7 +30,8 @@ _COUNT = WORKLOADS["heartbeats"].count
     type=click.IntRange(1),
     default=_COUNT,
     show_default=True,
-    help="Number of heartbeats; the other counts are scaled accordingly.",
+    help="Number of heartbeats; other counts, the minute of telemetry and the rows of queries are "
+    "scaled accordingly.",
 )
 @click.option(
     "--only",

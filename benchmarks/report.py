@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Figures
+from benchmarks.queries import Queries
 from benchmarks.session import Compared, Grown, Results, Summary
 from benchmarks.telemetry import Telemetry
 from benchmarks.threads import PROCESSES, THREADS
@@ -112,21 +113,29 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
         yield "latency from hand-over to commit", _latency(results)
     if results.growth:
         yield "growth", _growth(results.growth)
-    if results.telemetry:
-        yield "samples of metrics", _telemetry(results.telemetry)
-    if results.receipts:
-        yield "receipts: from publishing to the answer", _receipts(results)
-    if results.threads:
-        yield _THREADS, _threads(results)
+    yield from _by_themselves(results)
     if (startup := _startup(results)) is not None:
         table = Table("start-up", "s", box=MARKDOWN)
         table.add_row("from the start of the process to the first commit", f"{startup:.2f}")
         yield "start-up with a backlog", table
-    if found := ratios(results):
+    if against := ratios(results):
         table = Table("Penstock against", "ratio", box=MARKDOWN)
-        for name, ratio in found.items():
+        for name, ratio in against.items():
             table.add_row(name, f"{ratio:.2f}")
         yield "ratios of this run", table
+
+
+def _by_themselves(results: Results) -> Iterator[tuple[str, Table]]:
+    """What is measured in one way only."""
+    if results.telemetry:
+        yield "samples of metrics", _telemetry(results.telemetry)
+    if found := results.queries:
+        held = f"{found.size.tasks:,} tasks, {found.size.log_rows:,} log rows, {found.gigabytes} GB"
+        yield f"target queries: {found.size.agents:,} agents, {held}", _queries(found)
+    if results.receipts:
+        yield "receipts: from publishing to the answer", _receipts(results)
+    if results.threads:
+        yield _THREADS, _threads(results)
 
 
 def _compared(compared: Compared) -> Table:
@@ -186,6 +195,18 @@ def _telemetry(found: Telemetry) -> Table:
         cpu = ", ".join(f"{name} {us:.1f}" for name, us in figures.cpu.items())
         table.add_row(f"{what}: samples/s", f"{figures.events_per_second:,}")
         table.add_row(f"{what}: µs a sample", cpu)
+    return table
+
+
+def _queries(found: Queries) -> Table:
+    table = Table(
+        *("query", "target ms", "cold ms", "warm ms", "rows", "pages", "read by"), box=MARKDOWN
+    )
+    for one in found.asked:
+        times = (f"{ms:.2f}" for ms in (one.cold_ms, one.warm_ms))
+        counts = (f"{count:,}" for count in (one.rows, one.pages))
+        target = "" if one.target_ms is None else f"{one.target_ms:g}"
+        table.add_row(one.name, target, *times, *counts, ", ".join(one.plan))
     return table
 
 

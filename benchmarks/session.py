@@ -11,6 +11,7 @@ from benchmarks.drain import Outcome, compare, prepared
 from benchmarks.growth import Point, growth
 from benchmarks.latency import RATES, Latency, latency
 from benchmarks.measure import Figures
+from benchmarks.queries import Queries, queries
 from benchmarks.queues import COUNT as QUEUED
 from benchmarks.queues import compare_queues
 from benchmarks.receipts import Receipts, receipts
@@ -21,7 +22,7 @@ from benchmarks.workloads import WORKLOADS
 from penstock.worker.embedded import ServerFailed
 
 SECTIONS = (
-    *(*WORKLOADS, "rabbitmq", "latency", "growth", "partitions", "telemetry"),
+    *(*WORKLOADS, "rabbitmq", "latency", "growth", "partitions", "telemetry", "queries"),
     *("receipts", "langgraph"),
 )
 
@@ -79,6 +80,7 @@ class Results(msgspec.Struct, kw_only=True):
     latency: list[Latency] = []
     growth: list[Grown] = []
     telemetry: Telemetry | None = None
+    queries: Queries | None = None
     receipts: list[Receipts] = []
     threads: dict[str, list[Turn]] = {}
     troubles: list[str] = []
@@ -102,6 +104,8 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Results:
             elif section == "telemetry":
                 seconds = max(_LEAST_SECONDS, _TELEMETRY_SECONDS * plan.factor)
                 results.telemetry = await telemetry(servers, seconds, plan.factor)
+            elif section == "queries":
+                results.queries = await queries(plan.factor, plan.rounds, say)
             elif section == "receipts":
                 seconds = _QUICK_SECONDS if plan.quick else _RECEIPT_SECONDS
                 results.receipts = await receipts(servers, seconds, results.troubles.append)

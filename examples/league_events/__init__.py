@@ -1,5 +1,6 @@
 """Events of a league in which agents play matches: each word of the mapping language is used."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -16,10 +17,12 @@ from penstock.schemas import (
     AgentId,
     AuditLog,
     Computed,
+    Derive,
     Event,
     EventData,
     Field,
     History,
+    Hydrate,
     Item,
     Json,
     Log,
@@ -37,6 +40,16 @@ Place = Annotated[int, Meta(ge=1, le=1000)]
 Square = Annotated[str, Meta(pattern="^[a-h][1-8]$")]
 
 STREAM = "LEAGUE"
+DECIDED = (Derive("league.decide", ("match_id",)),)
+"""Who won a match follows from how all its players came off."""
+
+
+class Phase(StrEnum):
+    """How far a match has come."""
+
+    CALLED = "called"
+    RUNNING = "running"
+    OVER = "over"
 
 
 class Placing(Struct, frozen=True, kw_only=True):
@@ -141,6 +154,32 @@ class MatchMoved(EventData, frozen=True, kw_only=True):
 
 
 @event(
+    "matches.reported",
+    key="match_id",
+    stream=STREAM,
+    history=Log("league"),
+    states=(
+        Upsert(
+            table="league.match",
+            key=("match_id",),
+            last=("score",),
+            rank={"phase": tuple(Phase)},
+            once=("external_id",),
+            guard="score",
+            values={"external_id": KEY_TEXT},
+        ),
+    ),
+    kv=(Hydrate("league.kv_match", ("match_id",), bucket="MATCHES"),),
+)
+class MatchReported(EventData, frozen=True, kw_only=True):
+    """How a match stands; a phase is never gone back from."""
+
+    match_id: MatchId
+    phase: Phase
+    score: Json = None
+
+
+@event(
     "matches.played",
     key="match_id",
     stream=STREAM,
@@ -195,6 +234,7 @@ class MatchMoved(EventData, frozen=True, kw_only=True):
         Ref("match_id", "league.match"),
         Ref("ranking.agent_id", "agents.agent"),
     ),
+    derive=DECIDED,
 )
 class MatchPlayed(EventData, frozen=True, kw_only=True):
     """A match is over."""

@@ -33,7 +33,6 @@ from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.publisher import Publisher
 from penstock.worker.publisher.encoding import uuid7
 from penstock.worker.rabbitmq.topology import Kind
-from tests.docs.sections import ROOT
 from tests.support.rabbitmq import stream_queues_on_disk
 from tests.support.relay import Relay
 from tests.support.waiting import until
@@ -202,7 +201,7 @@ async def scene(
 
 def settings(kind: Kind, database: str, url: str) -> dict[str, str]:
     """Of the workers, as environment variables."""
-    environ = environment(
+    return environment(
         "nats://127.0.0.1:1",
         database,
         brokers="rabbitmq",
@@ -213,7 +212,6 @@ def settings(kind: Kind, database: str, url: str) -> dict[str, str]:
         kv="false",
         log_format="json",
     )
-    return {**environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'examples'}"}
 
 
 async def started(log: Path, count: int) -> bool:

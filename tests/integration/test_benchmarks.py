@@ -3,11 +3,15 @@
 import asyncio
 import json
 import os
+import random
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from benchmarks.company import fill, scaled
+from benchmarks.queries import QUERIES, explained
 from benchmarks.rival import missing
 from penstock.worker.embedded import ServerFailed, nats_server, postgres_programs
 
@@ -57,3 +61,18 @@ async def test_a_quick_run_measures_every_way(tmp_path: Path) -> None:
         assert compared["ways"][way]["trouble"] == why
     assert compared["ways"]["penstock"]["median"]["startup_s"] > 0
     assert "heartbeats: limit" in answer["ratios"]
+
+
+async def test_every_target_query_finds_rows_by_an_index(
+    database: str, connection: asyncpg.Connection
+) -> None:
+    size = scaled(0)
+    await fill(database, size, lambda _: None)
+    await connection.execute("SET enable_seqscan = off")  # which is right for so few rows
+    rng = random.Random(1)
+    for name, query in QUERIES.items():
+        found = await explained(connection, query, query.draw(rng, size))
+        assert found.rows > 0 or "hour" in name, name
+        assert found.pages > 0, name
+        assert found.reads, name
+        assert [one for one in found.reads if one.startswith("all of")] == [], name

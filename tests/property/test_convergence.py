@@ -3,11 +3,17 @@ same derived values.
 """
 
 import asyncio
+import os
 import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from itertools import pairwise
 from uuid import UUID
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,23 +33,24 @@ from penstock.worker.postgres.sink import PostgresSink
 from tests.support.batches import batch_of
 from tests.support.generated import EventMaker
 from tests.support.roles import migrated_by_its_owner
-from tests.support.rows import clear, snapshot
+from tests.support.rows import clear, contents, snapshot, work_out_all
 
 PACKAGES = ("shop_events", "league_events")
 CATALOGUE = Catalogue.load(PACKAGES)
 """The built-in events, and with the examples' also all that the mapping language can say."""
 
+ROUNDS = int(os.environ.get("PENSTOCK_TEST_ROUNDS", "1000"))
+"""Of the long run."""
+
 NAMES = ["a-1", "a-1", str(UUID(int=3))]
 """An entity by its text, and another one."""
 
 VIEWS = (
+    *CATALOGUE.hydrated,
     "agents.v_active",
-    "agents.kv_status",
     "collab.ballot_counted",
     "collab.v_brainstorm",
     "collab.v_participant",
-    "config.kv",
-    "identity.kv",
     "identity.permission",
     "identity.role_permission",
     "identity.v_account_by_email",
@@ -51,7 +58,10 @@ VIEWS = (
     "knowledge.v_fact",
     "knowledge.v_item",
     "mentorship.v_active",
+    "merit.elo_history",
+    "trust.v_edge",
 )
+"""What the buckets hold, and what others read."""
 
 Delivered = tuple[Message, Event]
 
@@ -78,13 +88,8 @@ async def stored(pool: asyncpg.Pool, parts: list[list[Delivered]]) -> dict[str, 
         await deriver.derive(batch.plan.due)
     for function in CATALOGUE.derived:
         assert await pool.fetch(f"SELECT * FROM {function}()") == [], function
-    views = {
-        view: [
-            str(row) for row in await pool.fetch(f"SELECT v.* FROM {view} AS v ORDER BY v::text")
-        ]
-        for view in VIEWS
-    }
-    return {**await snapshot(pool), **views}
+    await work_out_all(pool)
+    return {**await snapshot(pool, by_the_clock=True), **await contents(pool, VIEWS)}
 
 
 def ids_of(kind: EventType) -> set[str]:
@@ -95,16 +100,24 @@ def ids_of(kind: EventType) -> set[str]:
 
 
 @st.composite
-def events(draw: st.DrawFn) -> list[Delivered]:
-    """A dozen and more events of a few types about two entities, so that they meet in rows."""
-    domains = sorted({kind.spec.domain for kind in CATALOGUE.types.values()})
-    domain = draw(st.sampled_from(domains))
-    kinds = [kind for kind in CATALOGUE.types.values() if kind.spec.domain == domain]
-    few = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=3))
+def events(
+    draw: st.DrawFn, kinds: list[EventType], about: EventType | None = None
+) -> list[Delivered]:
+    """A dozen and more events of a few types about two entities, so that they meet in rows; of the
+    type ``about`` there is one at least.
+    """
+    domain = about.spec.domain if about else draw(st.sampled_from(domains_of(kinds)))
+    near = [kind for kind in kinds if kind.spec.domain == domain]
+    wanted = [about] if about else []
+    few = [*wanted, *draw(st.lists(st.sampled_from(near), min_size=1, max_size=3))]
     keys = [entity_uuid(id_kind, "a-1") for id_kind in sorted(set().union(*map(ids_of, few)))]
     maker = EventMaker(random.Random(draw(st.integers(0, 2**32))), [*NAMES, *keys], 40)
-    chosen = draw(st.lists(st.sampled_from(few), min_size=4, max_size=16))
+    chosen = [*wanted, *draw(st.lists(st.sampled_from(few), min_size=4, max_size=16))]
     return decoded([maker.message(kind, number) for number, kind in enumerate(chosen)])
+
+
+def domains_of(kinds: list[EventType]) -> list[str]:
+    return sorted({kind.spec.domain for kind in kinds})
 
 
 @st.composite
@@ -117,19 +130,83 @@ def disturbed(draw: st.DrawFn, sent: list[Delivered]) -> list[list[Delivered]]:
     return [shuffled[a:b] for a, b in pairwise(edges) if b > a]
 
 
-def test_state_does_not_depend_on_delivery(database: str) -> None:
+class Rounds:
+    """Writes the same events twice, in order and disturbed, and compares; counts what it did."""
+
+    def __init__(self, pool: asyncpg.Pool, kinds: list[EventType]) -> None:
+        self.done = 0
+        self.types: Counter[str] = Counter()
+        self.filled: set[str] = set()
+        self._pool = pool
+        self._kinds = kinds
+
+    async def compare(self, data: st.DataObject, about: EventType | None) -> None:
+        sent = data.draw(events(self._kinds, about))
+        parts = data.draw(disturbed(sent))
+        while True:  # scores are those of an hour: not if it strikes in between
+            hour = datetime.now(UTC).hour
+            expected, found = await stored(self._pool, [sent]), await stored(self._pool, parts)
+            if datetime.now(UTC).hour == hour:
+                break
+        assert found == expected
+        self.done += 1
+        self.types.update(event.kind.name for _, event in sent)
+        self.filled |= {name for name, rows in found.items() if rows}
+
+
+def converge(
+    database: str, rounds: int, kinds: list[EventType], subjects: Sequence[EventType | None]
+) -> Rounds:
+    """So many rounds with ``kinds`` for each of the subjects, in a database of their own."""
     with asyncio.Runner() as runner:
         runner.run(migrated_by_its_owner(database, PACKAGES))
         pool = runner.run(
             open_pool(database, size=1, statement_timeout=30, lock_timeout=5, name="")
         )
-
-        @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(st.data())
-        def check(data: st.DataObject) -> None:
-            sent = data.draw(events())
-            expected = runner.run(stored(pool, [sent]))
-            assert runner.run(stored(pool, data.draw(disturbed(sent)))) == expected
-
-        check()
+        runner.run(clear(pool))
+        assert not any(runner.run(snapshot(pool, by_the_clock=True)).values())
+        found = Rounds(pool, kinds)
+        for about in subjects:
+            compare_often(runner, found, rounds, about)
         runner.run(pool.close())
+    return found
+
+
+def compare_often(
+    runner: asyncio.Runner, found: Rounds, rounds: int, about: EventType | None
+) -> None:
+    @settings(max_examples=rounds, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        runner.run(found.compare(data, about))
+
+    check()
+
+
+def any_of_them(_: EventType) -> bool:
+    return True
+
+
+def of_the_league(kind: EventType) -> bool:
+    return kind.spec.struct.__module__ == "league_events"
+
+
+def test_state_does_not_depend_on_delivery(database: str) -> None:
+    converge(database, 80, list(CATALOGUE.types.values()), [None])
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("chosen", [any_of_them, of_the_league])
+def test_a_thousand_rounds(database: str, chosen: Callable[[EventType], bool]) -> None:
+    """As many for each type, so that each comes, and each of its tables is filled."""
+    begun = time.perf_counter()
+    kinds = [kind for kind in CATALOGUE.types.values() if chosen(kind)]
+    found = converge(database, -(-ROUNDS // len(kinds)), kinds, kinds)
+    print(  # noqa: T201  (with -s)
+        f"\n{chosen.__name__}: {found.done} rounds, {found.types.total()} events of "
+        f"{len(found.types)} types, {len(found.filled)} tables and views, "
+        f"{time.perf_counter() - begun:.0f} s"
+    )
+    assert found.done >= ROUNDS
+    assert set(found.types) == {kind.name for kind in kinds}
+    assert {table for kind in kinds for table in kind.tables} <= found.filled

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Self
 
 from tests.support.accounts import balance_of
 from tests.support.roles import of_worker
+
+_ROOT = Path(__file__).parents[2]
 
 
 class WorkerProcess:
@@ -23,7 +26,7 @@ class WorkerProcess:
         self._program = program
         self._environ = {
             **{name: value for name, value in os.environ.items() if "PENSTOCK" not in name},
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONPATH": f"{_ROOT}:{_ROOT / 'examples'}",
             **environ,
         }
         self._log = log
@@ -51,6 +54,15 @@ class WorkerProcess:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def peak_mb(self) -> float:
+        """The largest resident memory so far; 0 if it has ended."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text("ascii", "replace")
+        except OSError:
+            return 0.0
+        found = re.search(r"^VmHWM:\s+(\d+)", status, re.MULTILINE)
+        return int(found[1]) / 1024 if found else 0.0
 
     def said(self, word: str) -> bool:
         """True if ``word`` is in its log since the last start."""

@@ -1,3 +1,7 @@
+DELETE FROM bus.job WHERE name = 'winners';
+DROP VIEW league.kv_match;
+DROP FUNCTION league.decide;
+DROP VIEW league.won;
 DELETE FROM partitions.policy
 WHERE schema_name = 'league' OR (schema_name, table_name) = ('events', 'log_league');
 DROP TABLE league.move;

@@ -39,10 +39,17 @@ CREATE TABLE league.match (
     seconds       bigint,
     created_at    timestamptz,
     created_event uuid,
+    phase         text,
+    score         jsonb,
+    score_version bigint,
+    score_at      timestamptz,
+    score_event   uuid,
+    winner_id     uuid REFERENCES agents.agent ON DELETE RESTRICT,
     is_stub       boolean NOT NULL DEFAULT false,
     updated_at    timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX match_season ON league.match (season_id) WHERE season_id IS NOT NULL;
+CREATE INDEX match_winner ON league.match (winner_id) WHERE winner_id IS NOT NULL;
 
 CREATE TABLE league.invitation (
     match_id      uuid REFERENCES league.match ON DELETE RESTRICT,
@@ -98,6 +105,60 @@ CREATE TABLE league.move (
     recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, n, occurred_at)
 ) PARTITION BY RANGE (occurred_at);
+
+-- The winner is the one agent with the best place; nobody, if two share it.
+CREATE VIEW league.won AS
+SELECT best.match_id, CASE WHEN count(*) = 1 THEN (array_agg(best.agent_id))[1] END AS agent_id
+FROM (
+    SELECT p.match_id, p.agent_id, rank() OVER (PARTITION BY p.match_id ORDER BY p.place) AS place
+    FROM league.placing AS p
+) AS best
+WHERE best.place = 1
+GROUP BY best.match_id;
+
+CREATE FUNCTION league.decide(matches uuid[] DEFAULT NULL) RETURNS SETOF text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    chosen uuid[] := coalesce(matches, array(
+        SELECT m.match_id FROM league.won AS w JOIN league.match AS m ON m.match_id = w.match_id
+        WHERE m.winner_id IS DISTINCT FROM w.agent_id
+    ));
+BEGIN
+    -- Whoever waits for the lock reads afterwards what the one before has seen, and more.
+    PERFORM FROM league.match AS m WHERE m.match_id = ANY (chosen)
+    ORDER BY m.match_id FOR NO KEY UPDATE;
+    RETURN QUERY
+    UPDATE league.match AS m SET winner_id = w.agent_id
+    FROM league.won AS w
+    WHERE w.match_id = ANY (chosen) AND m.match_id = w.match_id
+      AND m.winner_id IS DISTINCT FROM w.agent_id
+    RETURNING coalesce(m.external_id, m.match_id::text);
+END
+$$;
+REVOKE EXECUTE ON FUNCTION league.decide FROM PUBLIC;
+INSERT INTO bus.job (name, call, about, key_kind)
+VALUES ('winners', 'league.decide', 'Who won each match of the league', 'match');
+
+-- What agents read back after a restart: how each match stands.
+CREATE VIEW league.kv_match AS
+SELECT
+    'MATCHES'::text AS bucket,
+    bus.kv_token(coalesce(m.external_id, m.match_id::text)) AS key,
+    true AS live,
+    known.guard,
+    json_build_object('val', m.score, 'phase', m.phase, 'g', known.guard)::text AS value,
+    m.match_id
+FROM league.match AS m
+CROSS JOIN LATERAL (
+    SELECT jsonb_build_array(
+        coalesce(m.score_version, 0), coalesce(bus.utc_text(m.score_at), ''),
+        coalesce(m.score_event::text, ''),
+        coalesce(array_position(ARRAY['called', 'running', 'over'], m.phase), 0)
+    ) AS guard
+    OFFSET 0
+) AS known
+WHERE m.phase IS NOT NULL;
 
 INSERT INTO partitions.policy
     (schema_name, table_name, column_name, "interval", premake, retention)

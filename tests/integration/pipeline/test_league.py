@@ -6,7 +6,16 @@ from typing import Any
 
 import asyncpg
 import pytest
-from league_events import MatchInvited, MatchMoved, MatchPlayed, MatchRuled, Move, Placing
+from league_events import (
+    MatchInvited,
+    MatchMoved,
+    MatchPlayed,
+    MatchReported,
+    MatchRuled,
+    Move,
+    Phase,
+    Placing,
+)
 from league_events import SeasonOpened as Season
 
 from penstock.schemas import EventData, entity_uuid
@@ -18,6 +27,7 @@ from penstock.worker.postgres.rights import lacking
 from penstock.worker.publisher import Publisher
 from penstock.worker.replay.asked import Asked
 from penstock.worker.settings.keys import Settings
+from tests.support.mirror import bucket
 from tests.support.roles import migrated_by_its_owner
 from tests.support.rows import snapshot
 from tests.support.running import settings_for
@@ -60,6 +70,8 @@ def sent() -> list[EventData]:
         played(1, ann, bob),
         played(2, ann),
         MatchInvited(match_id="m-1", agent_ids=["bob", "ann"]),
+        MatchReported(match_id="m-1", phase=Phase.OVER, score="1:0"),
+        MatchReported(match_id="m-1", phase=Phase.RUNNING, score="2:0"),
         MatchRuled(
             match_id="m-1",
             about="placing",
@@ -98,6 +110,12 @@ async def check_rows(connection: asyncpg.Connection) -> None:
     )
     assert found == [(BOB, 0, 2, "2"), (ANN, 1, 1, "1")]
     found = await cells(
+        connection,
+        "SELECT m.external_id, phase, score #>> '{}', a.external_id FROM league.match AS m"
+        " JOIN agents.agent AS a ON a.agent_id = m.winner_id ORDER BY 1",
+    )
+    assert found == [("m-1", "over", "2:0", "ann"), ("m-2", None, None, "ann")]
+    found = await cells(
         connection, "SELECT n, target, seconds FROM league.move WHERE agent_id IS NOT NULL"
     )
     assert sorted(found) == [(n, f"e{n % 8 + 1}", n / 4) for n in range(300)]
@@ -122,6 +140,8 @@ async def test_every_word_does_what_the_page_says(
     letters = await cells(connection, "SELECT reason, event_type FROM bus.dead_letter")
     assert letters == [("row_rejected", "matches.ruled")]
     await check_rows(connection)
+    stands = (await bucket(settings.nats_url, "MATCHES"))["m-1"]
+    assert (stands["val"], stands["phase"]) == ("2:0", "over")
     before = await snapshot(connection)
     async with asyncpg.create_pool(settings.postgres_dsn, min_size=1, max_size=1) as pool:
         assert await lacking(pool, Catalogue.load([PACKAGE])) == []
