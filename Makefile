@@ -109,7 +109,7 @@ demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20" or "--agents lan
 	@touch $@
 
 test: lint types imports .venv/.docs .venv/.rabbitmq .venv/.german .venv/.languages ## everything a change must pass; ARGS go to pytest
-	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and formatting
 	@$(BIN)/ruff check .

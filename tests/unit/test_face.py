@@ -35,9 +35,12 @@ INTERNAL = {
     "DOMAINS",
     "Envelope",
     "STATUS_KEY",
+    "all_canonical",
     "canonical",
     "carried",
+    "entity_uuids",
     "escape",
+    "key_texts",
     "kv_key",
     "kv_token",
 }

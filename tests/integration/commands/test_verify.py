@@ -83,6 +83,7 @@ async def verify(settings: Settings, *words: str, code: int) -> dict[str, list[d
     return named
 
 
+@pytest.mark.faults
 async def test_what_was_changed_in_the_bucket_is_written_again(settings: Settings) -> None:
     url, beats = settings.nats_url, AgentHeartbeat(agent_id=BUSY)
     async with running(settings), traffic(url, beats), connected(url) as nats:

@@ -227,7 +227,14 @@ FAULTS: list[Callable[[Bench], AbstractAsyncContextManager[str]]] = [
 ]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+LONG = {bucket_not_writable, acknowledging_forbidden}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(one, marks=pytest.mark.faults if one in LONG else ()) for one in FAULTS],
+    ids=lambda fault: fault.__name__,
+)
 async def test_red_with_the_cause_and_green_again(
     bench: Bench, fault: Callable[[Bench], AbstractAsyncContextManager[str]]
 ) -> None:

@@ -84,7 +84,13 @@ def retries(worker: Worker) -> float:
     return sum([value(name, {"source": stream}) or 0.0 for stream in _STREAMS])
 
 
-@pytest.mark.parametrize("size", [10, 100_000], ids=["many batches", "eight times the memory"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(10, id="many batches"),
+        pytest.param(100_000, id="eight times the memory", marks=pytest.mark.faults),
+    ],
+)
 async def test_six_streams_through_a_slow_postgresql(
     size: int, nats_url: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

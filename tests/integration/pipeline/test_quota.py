@@ -9,7 +9,7 @@ from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
 
-@pytest.fixture(params=["nats", "quorum", "stream"])
+@pytest.fixture(params=["nats", pytest.param("quorum", marks=pytest.mark.faults), "stream"])
 def carrier(request: pytest.FixtureRequest) -> Carrier:
     if request.param == "nats":
         return Nats(request.getfixturevalue("nats_url"))

@@ -157,7 +157,7 @@ async def test_what_rabbitmq_itself_gave_up_is_counted_and_named(
     await topology.provision(control, [plan(kind)])
     settings = load({"rabbitmq_url": rabbit_url}, environ={})
     broker = RabbitMqBroker(control, settings, [plan(kind)])
-    assert await broker.examine() == []
+    assert [one for one in await broker.examine() if one.verdict is not Verdict.GOOD] == []
     await publish(control, [b"%d" % n for n in range(3)], expiration="1")
     source = source_of(control, rabbit_url)
 
@@ -165,8 +165,7 @@ async def test_what_rabbitmq_itself_gave_up_is_counted_and_named(
         return (await source.backlog()).given_up == 3
 
     await until(counted)
-    [finding] = await broker.examine()
-    assert finding.verdict is Verdict.BAD
+    [finding] = [one for one in await broker.examine() if one.verdict is Verdict.BAD]
     assert "penstock.dead holds 3 messages" in finding.text
 
 
