@@ -297,12 +297,12 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH player AS MATERIALIZED (
-        SELECT c.*, coalesce((
+        SELECT c.*, round(coalesce((
             SELECT before.new_rating FROM merit.battle_participant AS before
             WHERE before.agent_id = c.agent_id
               AND (before.rated_at, before.battle_id) < (c.finished_at, c.battle_id)
             ORDER BY before.rated_at DESC NULLS LAST, before.battle_id DESC LIMIT 1
-        ), config.number('elo.start')) AS rating
+        ), config.number('elo.start')), 3) AS rating
         FROM merit.v_rated_by AS c WHERE c.battle_id = of_battle
     ), scored AS (
         SELECT me.agent_id, me.finished_at, me.outcome_event, me.rating, me.others,

@@ -25,7 +25,7 @@ async def test_no_event_waits_more_than_a_second_and_none_is_lost(tmp_path: Path
         dsn = await postgres.create_database("penstock")
         await migrated_by_its_owner(dsn)
         given = {"nats_url": bus.url, "postgres_dsn": dsn, "archive_folder": str(tmp_path)}
-        environ = environment(bus.url, dsn, kv="false", retention="false")
+        environ = environment(bus.url, dsn, kv="false", retention="false", outbox="false")
         async with WorkerProcess(environ, tmp_path / "worker.log") as worker:
             await worker.start()
             await until(lambda: worker.said("worker_started"))
@@ -48,7 +48,7 @@ async def test_a_month_ends_and_the_next_partitions_are_missing(
     async with EmbeddedPostgres() as postgres, EmbeddedNats() as bus:
         dsn = await postgres.create_database("penstock")
         await migrated_by_its_owner(dsn)
-        environ = environment(bus.url, dsn, kv="false", retention="false")
+        environ = environment(bus.url, dsn, kv="false", retention="false", outbox="false")
         async with (
             connection_to(dsn) as connection,
             WorkerProcess(environ, tmp_path / "worker.log") as worker,

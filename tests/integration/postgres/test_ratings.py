@@ -89,6 +89,9 @@ async def test_ratings_are_those_of_the_battles_in_their_order(
         counted = [battle for number, battle in known.items() if number not in gone]
         assert await held(connection) == ratings(counted)
     assert await connection.fetch("SELECT * FROM merit.rate()") == []
+    scales = "SELECT DISTINCT scale(old_rating) FROM merit.battle_participant"
+    kept = await connection.fetch(f"{scales} WHERE rated_at IS NOT NULL")
+    assert [scale for (scale,) in kept] == [3], "1500 and 1500.000 are one rating, kept in one way"
     sent = await connection.fetchval(
         "SELECT count(*) FROM bus.outbox WHERE type = 'agents.rating_changed'"
     )
