@@ -133,14 +133,15 @@ async def _drained(stage: Stage, sent: Sent, begun: float) -> Counted:
     """
     deadline = time.monotonic() + _DRAIN_SECONDS
     while True:
-        while not await _settled(stage, sent) and time.monotonic() < deadline:
-            _ = stage.worker.pid  # raises with the end of its log if it has died
-            await asyncio.sleep(_POLL_SECONDS)
-        settled = await stage.settled()
-        counted = await stage.ledger.count(settled, time.monotonic() - begun, sent.unlogged)
-        # What the database tells by the clock may have come between the two.
-        if settled == sent.confirmed + counted.emitted or time.monotonic() > deadline:
-            return counted
+        _ = stage.worker.pid  # raises with the end of its log if it has died
+        late = time.monotonic() > deadline
+        if late or await _settled(stage, sent):
+            settled = await stage.settled()
+            counted = await stage.ledger.count(settled, time.monotonic() - begun, sent.unlogged)
+            # What the database tells by the clock may have come between the two.
+            if late or settled == sent.confirmed + counted.emitted:
+                return counted
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _settled(stage: Stage, sent: Sent) -> bool:
