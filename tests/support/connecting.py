@@ -25,9 +25,9 @@ async def connected(url: str) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def connection_to(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to PostgreSQL, outside any pool."""
-    connection = await asyncpg.connect(database)
+async def connection_to(database: str, **settings: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to PostgreSQL, outside any pool. ``settings`` are those of the server."""
+    connection = await asyncpg.connect(database, server_settings=settings)
     try:
         yield connection
     finally:

@@ -14,8 +14,11 @@ from uuid import uuid4
 import asyncpg
 
 from penstock.worker.embedded import create_database, drop_database
+from tests.support.connecting import connection_to
 from tests.support.waiting import until
 
+_WITH_SCHEMA = {"search_path": ""}
+"""Every name is told with its schema."""
 _MUCH_BYTES = 4 << 20
 """Rows of which more was written are left behind with their database."""
 _CATALOGS = (
@@ -97,7 +100,7 @@ class Databases:
         return urlsplit(self._address)._replace(path=f"/{name}").geturl()
 
     async def _learn(self, dsn: str) -> None:
-        async with _connected(dsn) as connection:
+        async with connection_to(dsn, **_WITH_SCHEMA) as connection:
             self._shape = await _shape(connection)
             for row in await connection.fetch(_WRITTEN):
                 rows = BytesIO()
@@ -109,7 +112,7 @@ class Databases:
 
     async def _renewed(self, dsn: str) -> bool:
         """True once the database has the template's rows again; False where it cannot."""
-        async with _connected(dsn) as connection:
+        async with connection_to(dsn, **_WITH_SCHEMA) as connection:
             await until(lambda: _alone(connection))
             written = await connection.fetch(_WRITTEN)
             much = sum(row["size"] for row in written) > _MUCH_BYTES
@@ -126,16 +129,6 @@ class Databases:
             for (schema, table), rows in self._rows.items():
                 await connection.copy_to_table(table, schema_name=schema, source=BytesIO(rows))
         return True
-
-
-@asynccontextmanager
-async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Where every name is told with its schema."""
-    connection = await asyncpg.connect(dsn, server_settings={"search_path": ""})
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def _alone(connection: asyncpg.Connection) -> bool:
