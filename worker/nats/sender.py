@@ -45,6 +45,11 @@ log = Logger(__name__)
 _BATCH_BYTES = 1024 * 1024
 """Most bytes of one write, so that a slow stream still answers before the patience ends."""
 
+_ATOMIC_LEAST = 20
+"""Fewest messages of an atomic batch. The server makes files for each, which costs as much as to
+write this many messages one by one, even where each is flushed to the disk (`sync_interval`).
+"""
+
 _PATIENCE_SECONDS = 5.0
 _RECONNECT_POLL_SECONDS = 0.05
 _PAUSE_SECONDS = 0.5
@@ -190,7 +195,8 @@ class NatsSender:
         if generation == self._deaf:
             _refuse_all(batch, _DEAF)
             return
-        if self._atomic and len(batch) > 1 and self._singly.get(domain) != generation:
+        atomic = self._atomic and self._singly.get(domain) != generation
+        if atomic and len(batch) >= _ATOMIC_LEAST:
             answer = await self._inbox.ask_atomic([request_of(message) for message in batch])
             if answer is None:
                 await self._recover()

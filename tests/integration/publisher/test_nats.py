@@ -36,6 +36,10 @@ from tests.support.connecting import connected
 from tests.support.waiting import until
 
 SOURCE = "/agents/a-7"
+CROWD = 30
+"""That many messages at once are published as an atomic batch, a few are not."""
+
+alone_and_in_a_crowd = pytest.mark.parametrize("others", [0, CROWD])
 
 
 @pytest.fixture
@@ -156,17 +160,18 @@ async def test_many_events_are_confirmed_each_with_its_own_place(
     assert in_batches > 2000 if atomic else in_batches == 0
 
 
+@pytest.mark.parametrize("count", [10, CROWD])
 async def test_duplicates_do_not_keep_the_rest_of_their_batch_out(
-    client: Client, nats_url: str
+    client: Client, nats_url: str, count: int
 ) -> None:
     await add_stream(client, "tasks.>")
     async with Publisher(nats_url, source=SOURCE) as bus:
         await bus.publish(updated(5), id="id-5")
-        futures = [await bus.publish_soon(updated(n), id=f"id-{n}") for n in range(10)]
+        futures = [await bus.publish_soon(updated(n), id=f"id-{n}") for n in range(count)]
         futures += [await bus.publish_soon(updated(7), id="id-7")]
         confirmations = await asyncio.gather(*futures)
-    assert [n for n, found in enumerate(confirmations) if found.duplicate] == [5, 10]
-    assert len(await stored(client)) == 10
+    assert [n for n, found in enumerate(confirmations) if found.duplicate] == [5, count]
+    assert len(await stored(client)) == count
 
 
 async def test_leaving_the_context_waits_for_all(client: Client, nats_url: str) -> None:
@@ -177,20 +182,30 @@ async def test_leaving_the_context_waits_for_all(client: Client, nats_url: str) 
     assert len(await stored(client)) == 1200
 
 
-async def test_a_subject_without_a_stream_is_refused_alone(client: Client, nats_url: str) -> None:
+@alone_and_in_a_crowd
+async def test_a_subject_without_a_stream_is_refused_alone(
+    client: Client, nats_url: str, others: int
+) -> None:
     await add_stream(client, "tasks.*.updated")
     async with Publisher(nats_url, source=SOURCE) as bus:
+        crowd = await publish_through(bus, others)
         good = await bus.publish_soon(updated(1))
         bad = await bus.publish_soon(TaskDeleted(task_id="t-2"))
         also_good = await bus.publish_soon(updated(3))
         with pytest.raises(PublishRefused, match=r"tasks\.t-2\.deleted.*penstock provision"):
             await bad
-        assert {(await good).stream, (await also_good).stream} == {"TASKS"}
+        assert {found.stream for found in await asyncio.gather(*crowd, good, also_good)} == {
+            "TASKS"
+        }
 
 
-async def test_a_message_that_is_too_large_is_refused_alone(client: Client, nats_url: str) -> None:
+@alone_and_in_a_crowd
+async def test_a_message_that_is_too_large_is_refused_alone(
+    client: Client, nats_url: str, others: int
+) -> None:
     await add_stream(client, "tasks.>", max_msg_size=2000)
     async with Publisher(nats_url, source=SOURCE) as bus:
+        crowd = await publish_through(bus, others)
         futures = [
             await bus.publish_soon(updated(1)),
             await bus.publish_soon(updated(2, error="x" * 3000)),
@@ -198,19 +213,24 @@ async def test_a_message_that_is_too_large_is_refused_alone(client: Client, nats
             await bus.publish_soon(updated(4)),
         ]
         results = await asyncio.gather(*futures, return_exceptions=True)
+        assert len({found.sequence for found in await asyncio.gather(*crowd)}) == others
     kinds = [type(result) for result in results]
     assert kinds == [Confirmation, PublishRefused, PublishRefused, Confirmation]
     assert "tasks.t-2.updated" in str(results[1])
     assert "the server takes" in str(results[2])
 
 
-async def test_a_full_stream_refuses_and_says_so(client: Client, nats_url: str) -> None:
-    await add_stream(client, "tasks.>", max_msgs=3, discard=DiscardPolicy.NEW)
+@alone_and_in_a_crowd
+async def test_a_full_stream_refuses_and_says_so(
+    client: Client, nats_url: str, others: int
+) -> None:
+    fit = 3 + others
+    await add_stream(client, "tasks.>", max_msgs=fit, discard=DiscardPolicy.NEW)
     async with Publisher(nats_url, source=SOURCE) as bus:
-        futures = [await bus.publish_soon(updated(n)) for n in range(5)]
+        futures = [await bus.publish_soon(updated(n)) for n in range(fit + 2)]
         results = await asyncio.gather(*futures, return_exceptions=True)
-    assert [isinstance(result, PublishRefused) for result in results] == [False] * 3 + [True] * 2
-    assert "make room" in str(results[4])
+    assert [isinstance(result, PublishRefused) for result in results] == [False] * fit + [True] * 2
+    assert "make room" in str(results[-1])
 
 
 PERMISSIONS = """
@@ -222,16 +242,19 @@ authorization { users: [
 """
 
 
-async def test_a_publish_that_is_not_allowed_is_refused_alone() -> None:
+@alone_and_in_a_crowd
+async def test_a_publish_that_is_not_allowed_is_refused_alone(others: int) -> None:
     async with EmbeddedNats(extra_config=PERMISSIONS) as server:
         async with connected(server.url.replace("//", "//admin:admin@")) as admin:
             await add_stream(admin, "tasks.>")
         async with Publisher(server.url.replace("//", "//agent:agent@"), source=SOURCE) as bus:
+            crowd = [await bus.publish_soon(TaskDeleted(task_id="mine")) for _ in range(others)]
             mine = await bus.publish_soon(TaskDeleted(task_id="mine"))
             theirs = await bus.publish_soon(TaskDeleted(task_id="Theirs"))
             with pytest.raises(PublishRefused, match=r"tasks\.Theirs\.deleted"):
                 await theirs
-            assert (await mine).sequence == 1
+            sequences = sorted(found.sequence for found in await asyncio.gather(*crowd, mine))
+            assert sequences == [*range(1, others + 2)]
 
 
 async def publish_through(bus: Publisher, count: int) -> list[asyncio.Future[Confirmation]]:
@@ -418,7 +441,8 @@ async def test_a_server_that_comes_back_smaller_fails_the_large_event_alone(
             server.kill()
             server.max_payload = 8_192
             large = updated(1, result={"text": "x" * 200_000})
-            events = [updated(n) for n in range(10)] + [large] + [updated(n) for n in range(10)]
+            events = [updated(n) for n in range(CROWD)]
+            events[10:10] = [large]
             waiting = [asyncio.create_task(bus.publish(event)) for event in events]
             await server.restart()
             outcomes = await asyncio.gather(*waiting, return_exceptions=True)
@@ -427,4 +451,4 @@ async def test_a_server_that_comes_back_smaller_fails_the_large_event_alone(
             assert "the server takes 8192" in str(outcomes[10])
             with pytest.raises(PublishRefused, match="the server takes 8192"):
                 await bus.publish(large)
-        assert len(await stored(client)) == 21
+        assert len(await stored(client)) == CROWD + 1
