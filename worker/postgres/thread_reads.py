@@ -1,6 +1,6 @@
 """Reads of threads: their checkpoints, each with its values and what was written after it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,18 +18,9 @@ _CHECKPOINTS = """
 SELECT v.thread, v.namespace, v.checkpoint_id, v.parent_id, v.run_id, v.checkpoint, v.metadata,
        stored.vals, written.writes
 FROM (
-    SELECT *
-    FROM threads.v_checkpoint AS c
-    WHERE ($1::uuid IS NULL OR c.thread_id = $1)
-      AND ($2::text IS NULL OR c.namespace = $2)
-      AND ($3::text IS NULL OR c.checkpoint_id = $3)
-      AND ($4::text IS NULL OR c.checkpoint_id < $4)
-      AND ($5::text[] IS NULL OR c.run_id = ANY($5))
-      AND coalesce(c.metadata, '{}') @> $6
-      AND ($7::text IS NULL OR (c.checkpoint_id, c.namespace COLLATE "C",
-                                c.thread_id) < ($7, $8, $9::uuid))
+    SELECT * FROM threads.v_checkpoint AS c {where}
     ORDER BY c.checkpoint_id DESC, c.namespace COLLATE "C" DESC, c.thread_id DESC
-    LIMIT $10
+    LIMIT {limit}
 ) AS v
 CROSS JOIN LATERAL (
     SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -37,17 +28,17 @@ CROSS JOIN LATERAL (
         'digest', f.digest, 'part', f.part, 'parts', f.parts,
         'data', translate(encode(f.data, 'base64'), E'\\n', '')
     ) ORDER BY f.channel, f.digest, f.part), '[]') AS vals
-    FROM (
-        SELECT DISTINCT ON (s.channel, s.digest, s.part) s.*
-        FROM jsonb_each_text(
-            CASE WHEN jsonb_typeof(v.checkpoint -> 'channel_versions') = 'object'
-                 THEN v.checkpoint -> 'channel_versions' ELSE '{}' END
-        ) AS has (channel, version)
-        JOIN threads.value AS s
-          ON s.thread_id = v.thread_id AND s.channel = has.channel
-         AND s.value_version = has.version AND s.namespace = v.namespace
-         AND s.occurred_at > v.deleted_at
-        ORDER BY s.channel, s.digest, s.part, s.occurred_at DESC
+    FROM jsonb_each_text(
+        CASE WHEN jsonb_typeof(v.checkpoint -> 'channel_versions') = 'object'
+             THEN v.checkpoint -> 'channel_versions' ELSE '{{}}' END
+    ) AS has (channel, version)
+    CROSS JOIN LATERAL (
+        SELECT DISTINCT ON (s.digest, s.part) s.*
+        FROM threads.value AS s
+        WHERE s.thread_id = v.thread_id AND s.channel = has.channel
+          AND s.value_version = has.version AND s.namespace = v.namespace
+          AND s.occurred_at > v.deleted_at
+        ORDER BY s.digest, s.part, s.occurred_at DESC
     ) AS f
 ) AS stored
 CROSS JOIN LATERAL (
@@ -99,8 +90,8 @@ def all_threads(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, di
 async def _found(
     state: AgentState, asked: Asked, thread_id: str | None
 ) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
-    given = _arguments(asked, thread_id)
-    async for row in state.connection.cursor(_CHECKPOINTS, *given, prefetch=_AT_ONCE):
+    query, given = _query(asked, thread_id)
+    async for row in state.connection.cursor(query, *given, prefetch=_AT_ONCE):
         thread, namespace, checkpoint_id, parent_id, run_id, *documents = row
         item = {
             "thread": thread,
@@ -114,19 +105,36 @@ async def _found(
         yield place(checkpoint_id, namespace, entity_uuid("thread", thread)), item
 
 
-def _arguments(asked: Asked, thread_id: str | None) -> tuple[Any, ...]:
-    """Raises ReadRefused."""
+def _query(asked: Asked, thread_id: str | None) -> tuple[str, list[Any]]:
+    """The query with its arguments; only what is asked for is in it, so that PostgreSQL keeps one
+    plan for each way to ask, by the index that suits it. Raises ReadRefused.
+    """
     try:
         wanted = msgspec.convert(asked.where or {}, Wanted)
     except msgspec.ValidationError as error:
         raise ReadRefused(400, f"where: {error}") from error
-    return (
-        thread_id,
-        wanted.namespace,
-        wanted.checkpoint_id,
-        wanted.before,
-        wanted.run_ids,
-        msgspec.json.encode(wanted.metadata),
-        *behind(asked, str, str, UUID),
-        asked.limit + 1,  # whether there are more
-    )
+    conditions = {
+        "c.thread_id = {}": (thread_id,),
+        "c.namespace = {}": (wanted.namespace,),
+        "c.checkpoint_id = {}": (wanted.checkpoint_id,),
+        "c.checkpoint_id < {}": (wanted.before,),
+        "c.run_id = ANY({})": (wanted.run_ids,),
+        "c.metadata @> {}": (msgspec.json.encode(wanted.metadata) if wanted.metadata else None,),
+        '(c.checkpoint_id, c.namespace COLLATE "C", c.thread_id) < ({}, {}, {})': tuple(
+            behind(asked, str, str, UUID)
+        ),
+    }
+    given: list[Any] = []
+    where: list[str] = []
+    for condition, values in conditions.items():
+        if values[0] is not None:
+            where.append(condition.format(*_numbers(given, values)))
+    (limit,) = _numbers(given, (asked.limit + 1,))  # whether there are more
+    chosen = f"WHERE {' AND '.join(where)}" if where else ""
+    return _CHECKPOINTS.format(where=chosen, limit=limit), given
+
+
+def _numbers(given: list[Any], values: Sequence[Any]) -> list[str]:
+    """Add values to the arguments that are given; how the query calls each."""
+    given += values
+    return [f"${number}" for number in range(len(given) - len(values) + 1, len(given) + 1)]
