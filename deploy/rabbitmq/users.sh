@@ -13,6 +13,6 @@ user() {
   rabbitmqctl set_permissions --vhost "$vhost" "$1" "$3" "$4" "$5"
 }
 
-user penstock_worker "$RABBITMQ_WORKER_PASSWORD" '^$' '^amq\.default$' '^([A-Z_]+|penstock\.(dead|read))$'
+user penstock_worker "$RABBITMQ_WORKER_PASSWORD" '^$' '^(amq\.default|events)$' '^([A-Z_]+|penstock\.(dead|read))$'
 user penstock_agent "$RABBITMQ_AGENT_PASSWORD" '^$' '^events$' '^$'
 user penstock_operator "$RABBITMQ_OPERATOR_PASSWORD" '.*' '.*' '.*'

@@ -21,11 +21,12 @@ from penstock.worker.nats.options import ReadingOptions
 from penstock.worker.nats.receipts import ReceiptInbox
 from penstock.worker.nats.replies import NatsReplies
 from penstock.worker.nats.resend import headers_with, resend
-from penstock.worker.nats.rights import findings, of_reads, of_receipts, of_stream
+from penstock.worker.nats.rights import findings, of_outbox, of_reads, of_receipts, of_stream
 from penstock.worker.nats.sender import NatsSender
 from penstock.worker.nats.service import serving
 from penstock.worker.nats.source import JetStreamSource
 from penstock.worker.nats.topology import ConsumerPlan, StreamPlan
+from penstock.worker.outbox.told import TOLD
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.ports import Message, Settled
 from penstock.worker.pipeline.source import Log, Span, WatchedSource
@@ -73,6 +74,8 @@ class NatsBroker:
             found += await findings(self._nc, "sending receipts", inboxes)
         if self._settings.reads:
             found += await findings(self._nc, "answering reads", (), heard=of_reads())
+        if self._settings.outbox and self._settings.brokers[0] == "nats":
+            found += await findings(self._nc, "sending from the outbox", of_outbox(TOLD))
         return found
 
     async def waiting(self, stream: str, offsets: Offsets) -> Waiting:  # noqa: ARG002  (NATS has its own)

@@ -60,6 +60,16 @@ def of_receipts(inboxes: Iterable[str]) -> Sequence[Subject]:
     return [Subject(f"{inbox}.penstock-doctor", f"{inbox}.>") for inbox in inboxes]
 
 
+def of_outbox(types: Iterable[str]) -> Sequence[Subject]:
+    """What sending events of these types needs."""
+    found = []
+    for name in types:
+        domain, verb = name.split(".")
+        subject, permission = f"{domain}.penstock-doctor.{verb}", f"{domain}.*.{verb}"
+        found.append(Subject(subject, permission, b"", _NO_STREAM))
+    return found
+
+
 def of_reads() -> Sequence[str]:
     """What answering reads needs to hear: the requests, and who asks for services."""
     return [f"{READS}.>", "$SRV.>"]

@@ -82,7 +82,9 @@ class RabbitMqBroker:
         return await topology.check(self._connection, self._plans)
 
     async def examine(self) -> list[Finding]:
-        found = await rights.findings(self._connection, self._needed())
+        sends = self._settings.outbox and self._settings.brokers[0] == "rabbitmq"
+        outlet = self._settings.rabbitmq_exchange if sends else None
+        found = await rights.findings(self._connection, self._needed(), outlet)
         count = await given_up(self._connection)
         return [*found, _given_up(count)] if count else found
 

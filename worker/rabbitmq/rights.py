@@ -17,7 +17,7 @@ _NO_PRIORITY: dict[str, Any] = {"x-priority": "none"}
 """No number: whoever may consume is refused for it, and takes no message."""
 
 _NO_QUEUE = "penstock.doctor"
-"""A routing key of the default exchange that leads nowhere."""
+"""A routing key that leads nowhere."""
 
 
 class Needed(msgspec.Struct, frozen=True):
@@ -29,19 +29,23 @@ class Needed(msgspec.Struct, frozen=True):
 
 
 async def findings(
-    connection: aio_pika.RobustConnection, queues: Iterable[Needed]
+    connection: aio_pika.RobustConnection, queues: Iterable[Needed], outlet: str | None = None
 ) -> list[Finding]:
-    """One for each right that is missing, else that all are there. What does not exist yet is left
-    to provisioning. Raises SourceUnavailable.
+    """One for each right that is missing, else that all are there. ``outlet`` is the exchange that
+    the outbox publishes to, if it does. What does not exist yet is left to provisioning. Raises
+    SourceUnavailable.
     """
     missing = [
         _missing("read", f"queue {one.queue}", one.without, one.verdict)
         for one in queues
         if await _forbidden(connection, f"queue {one.queue}", _consuming(one.queue))
     ]
-    if await _forbidden(connection, "the default exchange", _answering):
-        without = "no receipt and no read is answered"
-        missing.append(_missing("write", "exchange amq.default", without))
+    writes = {"": ("amq.default", "no receipt and no read is answered")}
+    if outlet is not None:
+        writes[outlet] = (outlet, "nothing of the outbox is sent (or set outbox = false)")
+    for exchange, (name, without) in writes.items():
+        if await _forbidden(connection, f"exchange {name}", _publishing(exchange)):
+            missing.append(_missing("write", f"exchange {name}", without))
     return missing or [Finding(Verdict.GOOD, "RabbitMQ: every right that a worker needs")]
 
 
@@ -51,8 +55,8 @@ def _consuming(queue: str) -> Callable[[AbstractChannel], Coroutine[Any, Any, An
     return lambda channel: channel.basic_consume(queue, nothing, arguments=_NO_PRIORITY)
 
 
-def _answering(channel: AbstractChannel) -> Coroutine[Any, Any, Any]:
-    return channel.basic_publish(b"", exchange="", routing_key=_NO_QUEUE)
+def _publishing(exchange: str) -> Callable[[AbstractChannel], Coroutine[Any, Any, Any]]:
+    return lambda channel: channel.basic_publish(b"", exchange=exchange, routing_key=_NO_QUEUE)
 
 
 async def _forbidden(

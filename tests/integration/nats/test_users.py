@@ -22,6 +22,7 @@ from penstock.worker.nats.connection import connect
 from penstock.worker.nats.options import NatsOptions
 from penstock.worker.publisher import Publisher
 from penstock.worker.settings.keys import Settings
+from tests.support.connecting import connection_to
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
@@ -89,7 +90,26 @@ async def test_they_are_enough(server: EmbeddedNats, database: str) -> None:
             await bus.publish(AgentHeartbeat(agent_id=f"a-{number}"))
         await until(lambda: stored(database, 20))
         await until(lambda: mirrored(bus))
+        await put_out(database)
+        await until(lambda: published(database))
         assert all(source.healthy for _, source, _ in worker.watched)
+
+
+async def put_out(dsn: str) -> None:
+    """What a job does when a session has expired."""
+    async with connection_to(dsn) as connection:
+        await connection.execute(
+            "INSERT INTO bus.outbox (type, key, data) VALUES ('sessions.closed', 's-1', $1)",
+            '{"reason": "expired"}',
+        )
+
+
+async def published(dsn: str) -> bool:
+    async with connection_to(dsn) as connection:
+        row = await connection.fetchrow("SELECT published_at, reason, error FROM bus.outbox")
+        assert row is not None
+        assert row["reason"] is None, row["error"]
+        return row["published_at"] is not None
 
 
 async def mirrored(bus: Publisher) -> bool:
@@ -110,7 +130,7 @@ async def stored(dsn: str, count: int) -> bool:
 
 @pytest.mark.parametrize("permission", permissions("WORKER"))
 async def test_each_right_that_is_missing_is_named_with_what_gives_it(permission: str) -> None:
-    shape = re.compile(re.escape(permission).replace(r"\*", "[A-Z_]+"))
+    shape = re.compile(re.escape(permission).replace(r"\*", "[A-Z_*]+"))
     async with provisioned(users(without=permission)) as server:
         found = await said(worker_on(server, "postgresql://127.0.0.1:1/x"))
     assert found

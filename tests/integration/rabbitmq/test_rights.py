@@ -1,6 +1,8 @@
 """A worker and a Publisher that RabbitMQ lets create nothing."""
 
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -16,20 +18,28 @@ from penstock.worker.finding import Finding, Verdict
 from penstock.worker.publisher import Publisher
 from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.settings.keys import Settings
+from tests.integration.nats.test_users import published, put_out
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
+
+USERS = (Path(__file__).parents[3] / "deploy" / "rabbitmq" / "users.sh").read_text()
+
+
+def rights_of(user: str) -> tuple[str, str, str]:
+    """What the delivered script lets a user configure, write and read."""
+    [found] = re.findall(rf"^user {user} \S+ '(.*)' '(.*)' '(.*)'$", USERS, re.MULTILINE)
+    configure, write, read = found
+    return configure, write, read
 
 
 @pytest.fixture
 async def poor(
     rabbit: EmbeddedRabbit, rabbit_url: str, nats_url: str, database: str
 ) -> AsyncIterator[Settings]:
-    """Settings of a worker with the rights that operations.md says are enough."""
+    """Settings of a worker with the rights that are said to be enough."""
     user = f"worker-{uuid4().hex[:6]}"
     await rabbit.control("add_user", user, "pw")
-    await rabbit.control(
-        "set_permissions", user, "^$", r"^amq\.default$", r"^([A-Z_]+|penstock\.(dead|read))$"
-    )
+    await rabbit.control("set_permissions", user, *rights_of("penstock_worker"))
     yield settings_for(
         nats_url,
         database,
@@ -46,7 +56,7 @@ async def poor(
 async def agent(rabbit: EmbeddedRabbit, rabbit_url: str) -> AsyncIterator[RabbitOptions]:
     user = f"agent-{uuid4().hex[:6]}"
     await rabbit.control("add_user", user, "pw")
-    await rabbit.control("set_permissions", user, "^$", "^events$", "^$")
+    await rabbit.control("set_permissions", user, *rights_of("penstock_agent"))
     yield RabbitOptions(url=rabbit_url, user=user, password="pw")
     await rabbit.control("delete_user", user)
 
@@ -79,6 +89,8 @@ async def test_on_what_others_have_made_it_works(
         for number in range(20):
             await bus.publish(AgentHeartbeat(agent_id=f"a-{number}"))
         await until(lambda: stored(poor.postgres_dsn, 20))
+        await put_out(poor.postgres_dsn)
+        await until(lambda: published(poor.postgres_dsn))
 
 
 async def test_who_may_not_read_what_was_given_up_works_without(
@@ -100,6 +112,8 @@ async def test_who_may_not_read_what_was_given_up_works_without(
             Verdict.NOTE
         ),
         "no right to write exchange amq.default: no receipt and no read is answered": Verdict.BAD,
+        "no right to write exchange events: nothing of the outbox is sent (or set "
+        "outbox = false)": Verdict.BAD,
     }
 
 
