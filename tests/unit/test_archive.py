@@ -34,9 +34,7 @@ def test_each_export_has_a_name_of_its_own(tmp_path: Path) -> None:
         describe(first, MADE)
     first.unlink()
     with reserved(tmp_path, "s.t") as third:
-        assert third.name == "s.t.3.parquet", (
-            "what has a manifest is complete"
-        )
+        assert third.name == "s.t.3.parquet", "what has a manifest is complete"
     with suppress(KeyError), reserved(tmp_path, "a/../b") as given_back:
         assert given_back.parent == tmp_path
         raise KeyError
