@@ -9,17 +9,16 @@ from msgspec import Raw
 
 from penstock.schemas.identity import entity_uuid
 from penstock.worker.postgres.agent_state import AgentState
-from penstock.worker.postgres.pages import behind, place
+from penstock.worker.postgres.pages import behind, filled, place
 from penstock.worker.sending.reads import Asked
 
 _AT_ONCE = 20
 _ITEMS = """
 SELECT v.occurred_at, v.event_id::text, v.n, v.item
 FROM conversations.v_item AS v
-WHERE v.conversation_id = $1
-  AND ($2::timestamptz IS NULL OR (v.occurred_at, v.event_id, v.n) < ($2, $3::uuid, $4::integer))
+WHERE {where}
 ORDER BY v.occurred_at DESC, v.event_id DESC, v.n DESC
-LIMIT $5
+LIMIT {limit}::integer + 1
 """
 
 
@@ -27,9 +26,14 @@ async def conversation_items(
     state: AgentState, asked: Asked
 ) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
     """The items of the conversation that the request is about."""
-    last = behind(asked, datetime.fromisoformat, UUID, int)
-    given = (entity_uuid("conversation", state.agent), *last, asked.limit + 1)
-    async for row in state.connection.cursor(_ITEMS, *given, prefetch=_AT_ONCE):
+    conditions = {
+        "v.conversation_id = {}": (entity_uuid("conversation", state.agent),),
+        "(v.occurred_at, v.event_id, v.n) < ({}, {}, {})": behind(
+            asked, datetime.fromisoformat, UUID, int
+        ),
+    }
+    query, given = filled(_ITEMS, conditions, limit=asked.limit)
+    async for row in state.connection.cursor(query, *given, prefetch=_AT_ONCE):
         moment, event_id, n, item = row
         document = Raw(b"null" if item is None else item)
         yield (

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from random import SystemRandom
 from typing import Any, Self
 
 import msgspec
@@ -35,12 +36,14 @@ _PAGE = 100
 _NAMES = 1000
 _RESTATED_EVERY = timedelta(days=7)
 _REMEMBERED = 10_000
+_chance = SystemRandom().random
+"""Not that of `random`: a graph that seeds it would give two branches the same."""
 
 _decode = msgspec.json.Decoder(Stored).decode
 Page = tuple[list[Stored], str | None]
 
 
-class PenstockSaver(BaseCheckpointSaver[int]):
+class PenstockSaver(BaseCheckpointSaver[float]):
     """Checkpoints go over the bus into PostgreSQL, and are read over the bus: a graph needs no
     address of a database. ``options`` are those of `penstock.Publisher`.
 
@@ -79,6 +82,12 @@ class PenstockSaver(BaseCheckpointSaver[int]):
 
     def __exit__(self, *failure: object) -> None:
         self._link.close_apart()
+
+    def get_next_version(self, current: float | None, channel: None) -> float:  # noqa: ARG002
+        """One that no other has: branches that begin at one checkpoint count on from the same
+        version, and each has values of its own. Whole numbers, of other savers, count too.
+        """
+        return int(current or 0) + 1 + _chance()
 
     async def aput(
         self,
