@@ -1,6 +1,6 @@
 """Reads of conversations: their items, the newest first."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,13 +26,7 @@ async def conversation_items(
     state: AgentState, asked: Asked
 ) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
     """The items of the conversation that the request is about."""
-    conditions = {
-        "v.conversation_id = {}": (entity_uuid("conversation", state.agent),),
-        "(v.occurred_at, v.event_id, v.n) < ({}, {}, {})": behind(
-            asked, datetime.fromisoformat, UUID, int
-        ),
-    }
-    query, given = filled(_ITEMS, conditions, limit=asked.limit)
+    query, given = _query(asked, state.agent)
     async for row in state.connection.cursor(query, *given, prefetch=_AT_ONCE):
         moment, event_id, n, item = row
         document = Raw(b"null" if item is None else item)
@@ -40,3 +34,12 @@ async def conversation_items(
             place(moment.isoformat(), event_id, n),
             {"event_id": event_id, "n": n, "t": moment, "item": document},
         )
+
+
+def _query(asked: Asked, conversation: str) -> tuple[str, Sequence[Any]]:
+    last = behind(asked, datetime.fromisoformat, UUID, int)
+    conditions = {
+        "v.conversation_id = {}": (entity_uuid("conversation", conversation),),
+        "(v.occurred_at, v.event_id, v.n) < ({}, {}, {})": last,
+    }
+    return filled(_ITEMS, conditions, limit=asked.limit)

@@ -127,11 +127,7 @@ async def _state(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, I
 
 
 async def _history(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, Item]]:
-    conditions = {
-        "l.data ->> 'state_key' = {}": (asked.key,),
-        "(l.occurred_at, l.event_id) < ({}, {})": behind(asked, datetime.fromisoformat, UUID),
-    }
-    query, given = filled(_HISTORY, conditions, limit=asked.limit, names=await state.names())
+    query, given = _history_query(asked, await state.names())
     async for row in state.connection.cursor(query, *given, prefetch=_AT_ONCE):
         key, version, at, value, event, kind, source, actor, omitted = row
         item = {"key": key, "v": version, "t": at, "val": _json(value), "id": event, "type": kind}
@@ -146,9 +142,18 @@ async def _history(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str,
         )
 
 
+def _history_query(asked: Asked, names: Sequence[str]) -> tuple[str, Sequence[Any]]:
+    conditions = {
+        "l.data ->> 'state_key' = {}": (asked.key,),
+        "(l.occurred_at, l.event_id) < ({}, {})": behind(asked, datetime.fromisoformat, UUID),
+    }
+    return filled(_HISTORY, conditions, limit=asked.limit, names=names)
+
+
 async def _checkpoints(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, Item]]:
+    last = _number(asked.after)
     for number, found in enumerate(await state.checkpoints(), 1):
-        if number > _number(asked.after):
+        if number > last:
             yield str(number), msgspec.to_builtins(found)
 
 

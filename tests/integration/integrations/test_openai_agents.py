@@ -112,8 +112,8 @@ async def test_items_in_their_order_and_taken_back(url: str) -> None:
         await session.add_items([])
         many = [message(f"{n}" + "x" * 10_000) for n in range(150)]
         await session.add_items(many)
-        await session.add_items([message("a\0b")])
-        expected = [*many, message("a\ufffdb")]
+        await session.add_items([message("a\0b"), {**message("\ud83d"), "\ud83d": ["\0"]}])  # type: ignore[list-item]
+        expected = [*many, message("a\ufffdb"), {**message("\ufffd"), "\ufffd": ["\ufffd"]}]
         assert await session.get_items() == expected
         assert await session.get_items(limit=2) == expected[-2:]
         assert await session.get_items(limit=120) == expected[-120:]
