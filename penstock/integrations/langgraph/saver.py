@@ -294,7 +294,7 @@ def _chosen(
     where: dict[str, Any] = {"metadata": metadata or {}}
     if before is not None:
         where["before"] = place_of(before)[2]
-    named = {} if config is None else config["configurable"]
+    named = config["configurable"] if config else {}
     where |= {
         name: named[key]
         for name, key in (("namespace", "checkpoint_ns"), ("checkpoint_id", "checkpoint_id"))

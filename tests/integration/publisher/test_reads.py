@@ -194,6 +194,8 @@ async def test_what_is_refused_leaves_room_for_others(either: Publisher) -> None
         ("checkpoints", Asked(after="9" * 5000)),
         ("checkpoints", Asked(after="x\ny")),
         ("threads", Asked(where={"namespace": 7})),
+        ("threads", Asked(where={"metadata": {"k": "\0"}})),
+        ("threads", Asked(where={"before": "\0"})),
         ("state", Asked(key="\ud83d")),
     ]
     asked = [either.read.page(name, AGENT, one) for name, one in wrong]
