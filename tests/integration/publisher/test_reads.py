@@ -12,6 +12,7 @@ from penstock import Asked, Publisher, ReadRefused, ReadUnavailable, StateMissin
 from penstock.schemas.agents import AgentCheckpointed, AgentStateDeleted, AgentStateSet
 from penstock.schemas.checkpoints import Value, snapshots
 from penstock.schemas.identity import escape
+from penstock.worker.errors import SinkUnavailable
 from penstock.worker.nats.options import NatsOptions
 from penstock.worker.nats.service import serving as nats_service
 from penstock.worker.postgres.pages import place
@@ -206,13 +207,15 @@ async def test_what_is_refused_leaves_room_for_others(either: Publisher) -> None
 
 
 class Broken:
-    """Reads with a defect, one at once."""
+    """Reads with a defect, one at once; those of some agents cannot be reached either."""
 
     names = ("state",)
     at_once = 1
 
     async def answer(self, name: str, agent: str, body: bytes) -> bytes:
-        raise ZeroDivisionError(f"{name}\r\n{agent}\r\n{body!r}")
+        if agent == AGENT:
+            raise SinkUnavailable("PostgreSQL is away:\r\nthe first, the second")
+        raise ZeroDivisionError(name, body)
 
 
 async def test_who_asks_is_told_of_defects_too(
@@ -227,8 +230,10 @@ async def test_who_asks_is_told_of_defects_too(
         Publisher(nats_url, source="/a") as first,
         Publisher(rabbit_url, source="/b") as second,
     ):
-        for bus in (first, first, second, second):
+        for bus in (first, second):
             with pytest.raises(ReadUnavailable, match="ZeroDivisionError"):
+                await bus.read.state("other", "k")
+            with pytest.raises(ReadUnavailable, match=r"away:\s+the first"):
                 await bus.read.state(AGENT, "k")
     assert caplog.text.count("read_failed") == 4
 
