@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from itertools import groupby
+from random import SystemRandom
 from typing import Any, cast
 
 import msgspec
@@ -28,6 +29,9 @@ from penstock.schemas import (
 
 PART_BYTES = 384 * 1024
 """A part of a value; in base64, with its event around it, it fits into a message of 1 MiB."""
+
+_chance = SystemRandom().random
+"""Not `random.random`: a graph that seeds that would give two branches the same versions."""
 
 
 class StoredWrite(ChannelWrite, frozen=True, kw_only=True):
@@ -66,6 +70,14 @@ def config_of(thread: str, namespace: str, checkpoint_id: str) -> RunnableConfig
             "checkpoint_id": checkpoint_id,
         }
     }
+
+
+def next_version(current: float | None) -> float:
+    """A greater version, which no other branch has: those that begin at one checkpoint count on
+    from the same version, and each has values of its own. Whole numbers, as of other savers, count
+    too.
+    """
+    return int(current or 0) + 1 + _chance()
 
 
 def values_of(

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from random import SystemRandom
 from typing import Any, Self
 
 import msgspec
@@ -23,6 +22,7 @@ from penstock.integrations.langgraph.documents import (
     again,
     checkpointed,
     config_of,
+    next_version,
     place_of,
     tuple_of,
     values_of,
@@ -36,8 +36,6 @@ _PAGE = 100
 _NAMES = 1000
 _RESTATED_EVERY = timedelta(days=7)
 _REMEMBERED = 10_000
-_chance = SystemRandom().random
-"""Not that of `random`: a graph that seeds it would give two branches the same."""
 
 _decode = msgspec.json.Decoder(Stored).decode
 Page = tuple[list[Stored], str | None]
@@ -84,10 +82,8 @@ class PenstockSaver(BaseCheckpointSaver[float]):
         self._link.close_apart()
 
     def get_next_version(self, current: float | None, channel: None) -> float:  # noqa: ARG002
-        """One that no other has: branches that begin at one checkpoint count on from the same
-        version, and each has values of its own. Whole numbers, of other savers, count too.
-        """
-        return int(current or 0) + 1 + _chance()
+        """One that no other branch has, see `next_version`."""
+        return next_version(current)
 
     async def aput(
         self,
