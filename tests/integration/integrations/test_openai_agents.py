@@ -80,12 +80,12 @@ async def test_a_hand_off_with_a_tool_and_the_conversation_goes_on(
     agent, _ = desk(calls("transfer_to_shipping"), look, says("On its way."))
     assert await asyncio.to_thread(run, url, agent, "Where is it?", content=False) == "On its way."
     later, model = desk(says("You are welcome."))
-    await asyncio.to_thread(run, url, later, "Thanks", content=True)
+    await asyncio.to_thread(run, url, later, "Thanks \ud83d", content=True)
     (seen,) = model.seen
     kinds = [one.get("type", one.get("role")) for one in seen]
     assert kinds[0] == "user"
     assert kinds.count("function_call") == kinds.count("function_call_output") == 2
-    assert seen[-1]["content"] == "Thanks"
+    assert seen[-1]["content"] == "Thanks \ud83d"
 
     async def traced() -> bool:
         query = "SELECT count(*) = 2 FROM spans.span WHERE parent_id IS NULL"
