@@ -80,12 +80,12 @@ async def test_a_hand_off_with_a_tool_and_the_conversation_goes_on(
     agent, _ = desk(calls("transfer_to_shipping"), look, says("On its way."))
     assert await asyncio.to_thread(run, url, agent, "Where is it?", content=False) == "On its way."
     later, model = desk(says("You are welcome."))
-    await asyncio.to_thread(run, url, later, "Thanks", content=True)
+    await asyncio.to_thread(run, url, later, "Thanks \ud83d", content=True)
     (seen,) = model.seen
     kinds = [one.get("type", one.get("role")) for one in seen]
     assert kinds[0] == "user"
     assert kinds.count("function_call") == kinds.count("function_call_output") == 2
-    assert seen[-1]["content"] == "Thanks"
+    assert seen[-1]["content"] == "Thanks \ud83d"
 
     async def traced() -> bool:
         query = "SELECT count(*) = 2 FROM spans.span WHERE parent_id IS NULL"
@@ -112,8 +112,8 @@ async def test_items_in_their_order_and_taken_back(url: str) -> None:
         await session.add_items([])
         many = [message(f"{n}" + "x" * 10_000) for n in range(150)]
         await session.add_items(many)
-        await session.add_items([message("a\0b")])
-        expected = [*many, message("a\ufffdb")]
+        await session.add_items([message("a\0b"), {**message("\ud83d"), "\ud83d": ["\0"]}])  # type: ignore[list-item]
+        expected = [*many, message("a\ufffdb"), {**message("\ufffd"), "\ufffd": ["\ufffd"]}]
         assert await session.get_items() == expected
         assert await session.get_items(limit=2) == expected[-2:]
         assert await session.get_items(limit=120) == expected[-120:]

@@ -54,7 +54,7 @@ async def rows(database: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 def provider_of(exporter: SpanExporter) -> TracerProvider:
-    provider = TracerProvider(resource=Resource({"service.name": "test\0"}))
+    provider = TracerProvider(resource=Resource({"service.name": "test\0\ud83d"}))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
@@ -90,7 +90,7 @@ async def test_an_agent_of_pydantic_ai(bus: str, rows: asyncpg.Connection) -> No
     await traced(bus, content=False)
     found = await stored(rows, 4)
     assert [one[0] for one in found] == ["invoke_agent", "chat", "execute_tool", "chat"]
-    assert {one[6] for one in found} == {"test"}
+    assert {one[6] for one in found} == {"test\ufffd"}
     assert [one[3] for one in found if one[3]] == ["forecast"]
     assert [one[7] for one in found] == [True, False, False, False]
     calls = [one for one in found if one[0] == "chat"]
