@@ -181,7 +181,7 @@ class Publisher:
         if self._thread is None or self._thread.ended is not None:
             self._thread = PublisherThread(self._bus)
             self._at_exit = weakref.finalize(self, self._thread.close)
-            _started.add(self)
+            _publishers.add(self)
         if self._at_exit is not None:
             self._at_exit.atexit = not self._outlasts
         return self._thread
@@ -199,11 +199,11 @@ class Publisher:
             self._started()
 
 
-_started = weakref.WeakSet[Publisher]()
+_publishers = weakref.WeakSet[Publisher]()
 
 
 def _all_forked() -> None:
-    for publisher in list(_started):
+    for publisher in list(_publishers):
         publisher._forked()  # noqa: SLF001  (of this very class)
 
 
