@@ -154,9 +154,11 @@ async def test_the_end_does_not_wait_for_a_bus_that_is_away(
             every = SynchronousMultiTracingProcessor()  # type: ignore[no-untyped-call]
             every.add_tracing_processor(processor)
             with caplog.at_level(logging.WARNING):
-                await asyncio.to_thread(every.shutdown, timeout=0.2)
-            assert "spans are not confirmed after 0.2 s" in caplog.text
+                ending = asyncio.create_task(asyncio.to_thread(every.shutdown, timeout=0.2))
+                ended, _ = await asyncio.wait({ending}, timeout=20)
             server.resume()
+            assert ended
+            assert "spans are not confirmed after 0.2 s" in caplog.text
             caplog.clear()
             await asyncio.to_thread(processor.force_flush)
             assert not caplog.records

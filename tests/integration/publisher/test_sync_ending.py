@@ -6,7 +6,9 @@ import logging
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 import pytest
 from langchain_core.runnables import RunnableConfig
@@ -15,9 +17,12 @@ from penstock import Publisher as AsyncPublisher
 from penstock import PublishFailed
 from penstock.integrations.langgraph import PenstockSaver
 from penstock.sync import Publisher
+from penstock.worker.sending.state import StateValue
 from tests.support.bucket import make_bucket
 from tests.support.connecting import connected
 from tests.support.waiting import until
+
+Result = TypeVar("Result")
 
 SOON = 20.0
 """Seconds; without the remedies these tests never ended."""
@@ -30,19 +35,32 @@ async def test_closing_tells_all_who_wait(nats_url: str, caplog: pytest.LogCaptu
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
+def apart(work: Callable[[], Result]) -> Future[Result]:
+    """The result of ``work`` in another thread, which may stay behind."""
+    asked = Future[Result]()
+
+    def answer() -> None:
+        try:
+            asked.set_result(work())
+        except BaseException as error:
+            asked.set_exception(error)
+
+    threading.Thread(target=answer, daemon=True).start()
+    return asked
+
+
 def wait_and_close(url: str) -> None:
     bus = Publisher(url, source="/test").open()
     thread = bus._opened()._thread
     read, unread = bus.watch("a", "k"), bus.watch("a", "k")
     assert next(read) is next(unread) is None
-    with ThreadPoolExecutor() as pool:
-        reading = pool.submit(next, read)
-        waiting = bus.start(lambda here: here.wait_for("a", "k", timeout=None))
-        assert not waiting.done()
-        bus.close()
-        for asked in (reading, waiting):
-            with pytest.raises(PublishFailed, match=r"was closed .* when all threads are done"):
-                asked.result(SOON)
+    reading: Future[StateValue | None] = apart(lambda: next(read))
+    waiting = bus.start(lambda here: here.wait_for("a", "k", timeout=None))
+    assert not waiting.done()
+    bus.close()
+    for asked in (reading, waiting):
+        with pytest.raises(PublishFailed, match=r"was closed .* when all threads are done"):
+            asked.result(SOON)
     with pytest.raises(PublishFailed, match="was closed"):
         next(unread)
     assert not thread.is_alive()
@@ -59,10 +77,10 @@ async def test_leaving_a_saver_tells_all_who_wait(nats_url: str) -> None:
         await client.flush()
         with PenstockSaver.from_url(nats_url) as saver:
             config: RunnableConfig = {"configurable": {"thread_id": "t"}}
-            reading = asyncio.create_task(asyncio.to_thread(saver.get_tuple, config))
+            reading = apart(lambda: saver.get_tuple(config))
             await asked.next_msg(SOON)
         with pytest.raises(PublishFailed, match="was closed"):
-            await asyncio.wait_for(reading, SOON)
+            await asyncio.to_thread(reading.result, SOON)
 
 
 async def test_closing_ends_an_opening_that_waits(
@@ -70,11 +88,11 @@ async def test_closing_ends_an_opening_that_waits(
 ) -> None:
     caplog.set_level(logging.INFO, "penstock")
     bus = Publisher(f"nats://127.0.0.1:{free_port}", source="/test", wait=True)
-    opening = asyncio.create_task(asyncio.to_thread(bus.open))
+    opening = apart(bus.open)
     await until(lambda: "publisher_waits" in caplog.text)
-    await asyncio.to_thread(bus.close)
+    await asyncio.to_thread(apart(bus.close).result, SOON)
     with pytest.raises(PublishFailed, match="was closed"):
-        await asyncio.wait_for(opening, SOON)
+        await asyncio.to_thread(opening.result, SOON)
 
 
 async def test_the_last_reference_may_be_dropped_in_its_own_thread(nats_url: str) -> None:
