@@ -42,7 +42,7 @@ def apart(work: Callable[[], Result]) -> Future[Result]:
     def answer() -> None:
         try:
             asked.set_result(work())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (as a pool does)
             asked.set_exception(error)
 
     threading.Thread(target=answer, daemon=True).start()
