@@ -2,6 +2,7 @@ DROP VIEW partitions.partition;
 DROP FUNCTION partitions.all_recorded_until;
 DROP FUNCTION partitions.maintain;
 DROP FUNCTION partitions.ensure_for;
+DROP FUNCTION partitions.leave_to_read;
 DROP FUNCTION partitions.is_detached;
 DROP FUNCTION partitions.is_attached;
 DROP FUNCTION partitions.period;

@@ -73,6 +73,29 @@ RETURN false;
 COMMENT ON FUNCTION partitions.is_detached IS
     'Whether a span of time was taken out of a table by retention';
 
+-- Rows go through the table that a partition belongs to, whose rights are those that were thought of;
+-- default privileges know nothing of a history that only grows.
+CREATE FUNCTION partitions.leave_to_read(relation regclass) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC'
+                             ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+        FROM pg_class AS c CROSS JOIN aclexplode(c.relacl) AS a
+        WHERE c.oid = relation AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON %s FROM %s', relation, grantee);
+    END LOOP;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION partitions.leave_to_read FROM PUBLIC;
+COMMENT ON FUNCTION partitions.leave_to_read IS
+    'Lets nobody but its owner change the rows of a table';
+
 -- As its owner, who also owns the tables: whoever may call it makes partitions of the tables that
 -- partitions.policy names, and nothing else.
 CREATE FUNCTION partitions.ensure_for(in_schema text, in_table text, at timestamptz)
@@ -120,6 +143,7 @@ BEGIN
         'INCLUDING GENERATED INCLUDING STORAGE INCLUDING COMPRESSION)',
         child, in_schema, in_table
     );
+    PERFORM partitions.leave_to_read(child);
     EXECUTE format(
         'ALTER TABLE %I.%I ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
         in_schema, in_table, child, span.lower, span.upper

@@ -102,23 +102,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     put_as text := in_partition;
-    grantee record;
 BEGIN
     IF to_regclass(format('archive.%I', put_as)) IS NOT NULL THEN
         put_as := in_schema || '_' || in_partition;  -- tables of two schemas may share a name
         EXECUTE format('ALTER TABLE %I.%I RENAME TO %I', in_schema, in_partition, put_as);
     END IF;
     EXECUTE format('ALTER TABLE %I.%I SET SCHEMA archive', in_schema, put_as);
-    FOR grantee IN
-        SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
-            AS name
-        FROM pg_class AS c CROSS JOIN aclexplode(c.relacl) AS a
-        WHERE c.oid = format('archive.%I', put_as)::regclass AND a.grantee <> c.relowner
-    LOOP
-        EXECUTE format(
-            'REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON archive.%I FROM %s', put_as, grantee.name
-        );
-    END LOOP;
+    PERFORM partitions.leave_to_read(format('archive.%I', put_as)::regclass);
     RETURN put_as;
 END
 $$;

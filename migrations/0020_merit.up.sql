@@ -304,12 +304,15 @@ AS $$
             ORDER BY before.rated_at DESC NULLS LAST, before.battle_id DESC LIMIT 1
         ), config.number('elo.start')), 3) AS rating
         FROM merit.v_rated_by AS c WHERE c.battle_id = of_battle
+    ), strong AS MATERIALIZED (
+        -- 1 / (1 + 10^((its - mine) / 400)) is mine / (mine + its) of these: one power each.
+        SELECT p.*, power(10::numeric, p.rating / 400) AS strength FROM player AS p
     ), scored AS (
         SELECT me.agent_id, me.finished_at, me.outcome_event, me.rating, me.others,
-               round(sum(1 / (1 + power(10::numeric, (it.rating - me.rating) / 400))), 6) AS expected,
+               round(sum(me.strength / (me.strength + it.strength)), 6) AS expected,
                sum(CASE WHEN me.rank < it.rank THEN 1.0 WHEN me.rank = it.rank THEN 0.5 ELSE 0.0 END)
                    AS actual
-        FROM player AS me JOIN player AS it ON it.agent_id <> me.agent_id
+        FROM strong AS me JOIN strong AS it ON it.agent_id <> me.agent_id
         GROUP BY me.agent_id, me.finished_at, me.outcome_event, me.rating, me.others
     ), rated AS (
         SELECT s.*, round(s.rating + config.number('elo.k') / s.others * (s.actual - s.expected), 3)

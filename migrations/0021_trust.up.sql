@@ -228,6 +228,7 @@ BEGIN
         END LOOP;
         fresh := array_fill(0.0::double precision, ARRAY[cardinality(agents)]);
         FOR i IN 1 .. coalesce(cardinality(froms), 0) LOOP
+            CONTINUE WHEN scores[froms[i]] < 1e-200;  -- a product of less may be no double
             fresh[tos[i]] := fresh[tos[i]] + shares[i] * scores[froms[i]];
         END LOOP;
         moved := 0;

@@ -103,7 +103,8 @@ COMMENT ON COLUMN monitoring.alert.last_seen IS
 COMMENT ON COLUMN monitoring.alert.good IS
     'How many good values there were since the last bad one; the second closes the alert';
 COMMENT ON COLUMN monitoring.alert.resolved_at IS 'NULL while it is open';
-CREATE UNIQUE INDEX alert_open ON monitoring.alert (metric, thing) WHERE resolved_at IS NULL;
+-- Of the hash: a thing has all the tags of a sample, which may be more than an index takes.
+CREATE UNIQUE INDEX alert_open ON monitoring.alert (metric, md5(thing)) WHERE resolved_at IS NULL;
 CREATE INDEX alert_metric ON monitoring.alert (metric, raised_at DESC);
 CREATE INDEX alert_resolved_at ON monitoring.alert (resolved_at) WHERE resolved_at IS NOT NULL;
 
@@ -270,7 +271,7 @@ COMMENT ON VIEW monitoring.bloat_estimate IS
 CREATE FUNCTION monitoring.statements()
 RETURNS TABLE (
     query_hash text, query text, calls bigint, mean_ms double precision, total_ms double precision,
-    rows bigint
+    rows bigint, mine boolean
 )
 LANGUAGE plpgsql STABLE
 AS $$
@@ -289,7 +290,10 @@ BEGIN
     END IF;
     RETURN QUERY EXECUTE pg_catalog.format($query$
         SELECT s.queryid::text, min(s.query), sum(s.calls)::bigint,
-               sum(s.total_exec_time) / sum(s.calls), sum(s.total_exec_time), sum(s.rows)::bigint
+               sum(s.total_exec_time) / sum(s.calls), sum(s.total_exec_time), sum(s.rows)::bigint,
+               pg_catalog.bool_and(s.userid = (
+                   SELECT u.oid FROM pg_catalog.pg_roles AS u WHERE u.rolname = current_user
+               ))
         FROM %I.pg_stat_statements AS s
         JOIN pg_catalog.pg_database AS d ON d.oid = s.dbid
         WHERE d.datname = pg_catalog.current_database() AND s.queryid IS NOT NULL AND s.calls > 0
@@ -375,6 +379,9 @@ RETURNS TABLE (thing text, value double precision, at timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    -- Read once: compared with the clock itself, no partition and no index would be left out.
+    since constant timestamptz := clock_timestamp() - fresh;
 BEGIN
     IF of_metric IN ('table_bloat_percent', 'index_bloat_percent') THEN
         RETURN QUERY SELECT b.schema_name || '.' || b.relation, b.bloat_percent, clock_timestamp()
@@ -388,7 +395,7 @@ BEGIN
         RETURN QUERY SELECT DISTINCT ON (1)
             concat_ws(' ', m.entity, nullif(m.tags, '{}')), m.value, m.occurred_at
         FROM telemetry.metric AS m
-        WHERE m.name = of_metric AND m.occurred_at > clock_timestamp() - fresh
+        WHERE m.name = of_metric AND m.occurred_at > since
         ORDER BY 1, m.occurred_at DESC, m.event_id DESC, m.n DESC;
     END IF;
 END
@@ -442,7 +449,8 @@ DECLARE
     found monitoring.alert;
 BEGIN
     SELECT a.* INTO known FROM monitoring.alert AS a
-    WHERE a.metric = judge.metric AND a.thing = judge.thing AND a.resolved_at IS NULL;
+    WHERE a.metric = judge.metric AND md5(a.thing) = md5(judge.thing) AND a.thing = judge.thing
+      AND a.resolved_at IS NULL;
     IF known.alert_id IS NULL THEN
         INSERT INTO monitoring.alert AS a
             (metric, thing, level, value, threshold, raised_at, last_seen)
@@ -678,8 +686,9 @@ COMMENT ON FUNCTION monitoring.check_connections IS
 
 -- Statements and indexes that deserve a look.
 
--- As whoever calls it, who can only explain what he might run himself. EXPLAIN runs nothing, and two
--- statements in one text would be run, so such a text is not explained.
+-- As whoever calls it, who should only explain what he runs himself: planning carries out functions
+-- that are said to be immutable. Two statements in one text would be run, so such a text is not
+-- explained.
 CREATE FUNCTION monitoring.plan_of(statement text, OUT plan jsonb, OUT error text)
 LANGUAGE plpgsql
 AS $$
@@ -709,8 +718,8 @@ BEGIN
     END IF;
     RETURN QUERY
         WITH slow AS MATERIALIZED (
-            SELECT s.* FROM monitoring.slow_queries AS s
-            WHERE s.mean_ms > 1000 AND NOT EXISTS (
+            SELECT s.* FROM monitoring.statements() AS s
+            WHERE s.mine AND s.mean_ms > 1000 AND NOT EXISTS (
                 SELECT FROM monitoring.query_plan AS p
                 WHERE p.query_hash = s.query_hash AND p.captured_at > now() - interval '1 day'
             )
@@ -724,7 +733,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION monitoring.capture_plans IS
-    'Keeps the plans of the ten costliest statements that take a second on average; returns their hashes';
+    'Keeps the plans of the ten costliest statements of the caller that take a second on average; '
+    'returns their hashes';
 
 CREATE FUNCTION monitoring.is_indexed(of_table oid, columns jsonb) RETURNS boolean
 LANGUAGE sql STABLE
@@ -952,10 +962,18 @@ WITH declared AS (
         AND n.nspname <> 'archive' AND monitoring.is_ours(n.nspname)
     WHERE NOT EXISTS (SELECT FROM declared AS d WHERE (d.child, d.field) = (c.oid, a.attname))
 )
-SELECT d.child::regclass AS child, d.field, d.parent::regclass AS parent, d.key, true AS enforced
-FROM declared AS d
-UNION ALL
-SELECT b.child::regclass, b.field, b.parent, b.key, false FROM by_name AS b;
+SELECT f.child::regclass AS child, f.field, f.parent::regclass AS parent, f.key, f.enforced
+FROM (
+    SELECT d.*, true AS enforced FROM declared AS d
+    UNION ALL
+    SELECT b.*, false FROM by_name AS b
+) AS f
+-- Of the same owner only: what others have made here might not let him read it, or run code of its
+-- own while he does.
+JOIN pg_class AS c ON c.oid = f.child
+JOIN pg_class AS p ON p.oid = f.parent
+JOIN pg_class AS own ON own.oid = 'recovery.backup'::regclass
+WHERE c.relowner = own.relowner AND p.relowner = own.relowner;
 COMMENT ON VIEW recovery.reference IS
     'Which column names a row of which table; enforced, if the database keeps it by a foreign key';
 

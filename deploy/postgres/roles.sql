@@ -72,7 +72,8 @@ BEGIN
     FOR found IN
         SELECT c.oid::regclass AS name,
                n.nspname AS schema,
-               c.relkind IN ('r', 'p') AS is_table,
+               -- Rows reach a partition through its table, by the rights to that.
+               c.relkind IN ('r', 'p') AND NOT c.relispartition AS is_table,
                -- A history only grows: its rows say when they were recorded, not when changed.
                EXISTS (
                    SELECT FROM pg_catalog.pg_attribute AS a
@@ -148,17 +149,24 @@ BEGIN
             monitoring.alert, monitoring.index_recommendation FROM penstock_ingest;
         REVOKE UPDATE ON monitoring.query_plan FROM penstock_ingest;
         GRANT DELETE ON monitoring.query_plan TO penstock_ingest;
-        REVOKE INSERT ON bus.job FROM penstock_ingest;
+        -- Not what is called, for which rights are granted below: only when and how that went.
+        REVOKE INSERT, UPDATE ON bus.job FROM penstock_ingest, penstock_operator;
+        GRANT UPDATE (last_run, last_ms, last_error) ON bus.job TO penstock_ingest;
+        GRANT UPDATE (every, enabled, last_run, last_ms, last_error) ON bus.job
+            TO penstock_operator;
         REVOKE INSERT, UPDATE ON telemetry.rollup_hour, telemetry.rollup_day FROM penstock_ingest;
         GRANT INSERT, UPDATE, DELETE ON config.band, config.parameter, monitoring.alert_threshold,
             monitoring.query_plan TO penstock_operator;
-        GRANT UPDATE ON bus.job, bus.due, monitoring.index_recommendation TO penstock_operator;
+        GRANT UPDATE ON bus.due, monitoring.index_recommendation TO penstock_operator;
         GRANT EXECUTE ON FUNCTION monitoring.health(), monitoring.check_connections()
             TO penstock_ingest, penstock_reader, penstock_operator;
         GRANT EXECUTE ON FUNCTION recovery.verify_consistency() TO penstock_operator;
         FOR found IN
-            SELECT f.call FROM bus.job AS j, unnest(ARRAY[j.call, j.whole]) AS f (call)
-            WHERE f.call IS NOT NULL
+            SELECT p.oid::regproc AS call
+            FROM bus.job AS j
+            CROSS JOIN LATERAL unnest(ARRAY[j.call, j.whole]) AS f (call)
+            JOIN pg_catalog.pg_proc AS p ON p.oid = to_regproc(f.call)
+            WHERE p.proowner = 'penstock_owner'::regrole
         LOOP
             EXECUTE format(
                 'GRANT EXECUTE ON FUNCTION %s TO penstock_ingest, penstock_operator', found.call

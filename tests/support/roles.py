@@ -36,7 +36,8 @@ async def migrated_by_its_owner(dsn: str, packages: Sequence[str] = ()) -> None:
 
 async def make_roles(dsn: str) -> None:
     """Run the script as a superuser, and let the roles log in."""
-    passwords = [f"ALTER ROLE {role} PASSWORD '{_PASSWORD}'" for role in (OWNER, INGEST, READER)]
+    roles = (OWNER, INGEST, READER, OPERATOR)
+    passwords = [f"ALTER ROLE {role} PASSWORD '{_PASSWORD}'" for role in roles]
     await execute(dsn, SCRIPT.read_text(), *passwords)
 
 

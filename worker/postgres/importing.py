@@ -70,6 +70,7 @@ async def restore(
             f"CREATE TABLE {child} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS "
             "INCLUDING GENERATED INCLUDING INDEXES INCLUDING STORAGE INCLUDING COMPRESSION)"
         )
+        await connection.execute("SELECT partitions.leave_to_read($1::text::regclass)", child)
         groups, done = read_rows(file, columns), 0
         while rows := await asyncio.to_thread(next, groups, ()):
             await connection.execute(insert, *map(list, zip(*rows, strict=True)))

@@ -20,9 +20,12 @@ SELECT name, call, whole, about, key_kind, extract(epoch FROM every)::float8 AS 
        last_run, last_ms, last_error
 FROM bus.job ORDER BY name
 """
-_DUE = """
+_AHEAD = "last_run > now() + interval '1 minute'"
+"""It ran by a clock that was ahead; until that time comes it would not run again."""
+_DUE = f"""
 SELECT name FROM bus.job
-WHERE enabled AND every IS NOT NULL AND (last_run IS NULL OR last_run + every <= now())
+WHERE enabled AND every IS NOT NULL
+  AND (last_run IS NULL OR last_run + every <= now() OR {_AHEAD})
 """
 _MINE = "SELECT pg_try_advisory_xact_lock(hashtextextended('penstock.job.' || $1, 0))"
 _CALL = f"SELECT call FROM bus.job WHERE name = $1 AND name IN ({_DUE})"
@@ -32,10 +35,10 @@ UPDATE bus.job SET last_run = now(), last_ms = $2, last_error = NULL WHERE name 
 _FAILED = """
 UPDATE bus.job SET last_run = now(), last_ms = $2, last_error = left($3, 2000) WHERE name = $1
 """
-_LATE = """
+_LATE = f"""
 SELECT name, last_error, last_run FROM bus.job
 WHERE enabled AND every IS NOT NULL
-  AND (last_error IS NOT NULL OR last_run + 3 * every + interval '1 minute' < now())
+  AND (last_error IS NOT NULL OR last_run + 3 * every + interval '1 minute' < now() OR {_AHEAD})
 ORDER BY name
 """
 _STUCK = """

@@ -33,7 +33,7 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bus.outbox": ("reason", ("SELECT", "UPDATE", "DELETE")),
     "bus.outbox_domain": ("domain", ("SELECT",)),
     "bus.due": ("function", ("SELECT", "INSERT", "UPDATE", "DELETE")),
-    "bus.job": ("last_run", ("SELECT", "UPDATE")),
+    "bus.job": ("last_run", ("SELECT", "UPDATE (last_run, last_ms, last_error)")),
     "monitoring.alert": ("metric", ("SELECT",)),
     "monitoring.query_plan": ("query", ("SELECT", "INSERT", "DELETE")),
     "partitions.policy": ("table_name", ("SELECT",)),
@@ -44,7 +44,7 @@ _OWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "audit.seal": ("seal_id", ("SELECT",)),
     "agents.stats": ("agent_id", ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }
-"""Penstock's own tables: a column of each, and what is done with its rows."""
+"""Penstock's own tables: a column of each, and what is done with its rows, or with some columns."""
 
 _CALLS = {
     "audit.seal(text[])": "audit.seal('{}'::text[])",
@@ -55,16 +55,20 @@ _CALLS = {
         "bus.settle_requeues('{}', '{}', '{}', '')"
     ),
     "bus.utc_text(timestamptz)": "bus.utc_text(now())",
+    "identity.expire_sessions(text[])": "identity.expire_sessions('{}')",
+    "merit.place_now(text[])": "merit.place_now('{}')",
     "monitoring.capture_plans()": "monitoring.capture_plans()",
     "monitoring.evaluate(text[])": "monitoring.evaluate('{}')",
     "monitoring.recommend_indexes()": "monitoring.recommend_indexes()",
     "knowledge.search_vector(jsonb)": "knowledge.search_vector('{}')",
     "partitions.ensure_for(text, text, timestamptz)": "partitions.ensure_for('', '', now())",
     "partitions.maintain()": "partitions.maintain()",
+    "tasks.refresh_statistics(text[])": "tasks.refresh_statistics('{}')",
     "tasks.recount_stats(uuid[])": "tasks.recount_stats('{}')",
     "tasks.wrong_stats()": "tasks.wrong_stats()",
     "telemetry.roll_up(text[])": "telemetry.roll_up('{}')",
     "telemetry.roll_up_again()": "telemetry.roll_up_again()",
+    "trust.score_all(uuid[])": "trust.score_all('{}')",
     "pg_catalog.pg_advisory_unlock(bigint)": "pg_catalog.pg_advisory_unlock(1)",
     "pg_catalog.pg_try_advisory_lock(bigint)": "pg_catalog.pg_try_advisory_lock(1)",
     "pg_catalog.pg_try_advisory_xact_lock(bigint)": "pg_catalog.pg_try_advisory_xact_lock(1)",
@@ -171,7 +175,7 @@ def _event_tables(catalogue: Catalogue) -> dict[str, tuple[str, tuple[str, ...]]
 
 
 def _on(table: str, verb: str, column: str, role: str) -> Right:
-    attempt = _STATEMENTS[verb].format(table=table, column=column)
+    attempt = _STATEMENTS[verb.partition(" ")[0]].format(table=table, column=column)
     grant = f'GRANT {verb} ON {table} TO "{role}"'
     return Right(f"{verb} on {table}", attempt, grant, table.partition(".")[0])
 

@@ -1,6 +1,7 @@
 """An alert is raised once, gets worse once and is over once, whoever looks, whatever is silent."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -291,3 +292,36 @@ async def test_a_threshold_that_makes_no_sense_is_refused(
             f"UPDATE monitoring.alert_threshold SET {columns} WHERE metric = 'queue'"
         )
     assert refused.value.constraint_name == constraint
+
+
+async def test_tags_that_no_index_takes_are_a_thing_too(
+    owner: asyncpg.Connection, pool: asyncpg.Pool
+) -> None:
+    tags = {f"tag-{n}": secrets.token_hex(100) for n in range(40)}
+    await sample(owner, 30, "a", tags=msgspec.json.encode(tags).decode())
+    await sample(owner, 30, "b")
+    assert len(await look(pool)) == 2
+    assert len(await standing(owner)) == 2
+
+
+async def test_a_look_reads_the_samples_that_are_fresh(owner: asyncpg.Connection) -> None:
+    """The job runs every few seconds, beside millions of older samples."""
+    await owner.execute(
+        "INSERT INTO telemetry.metric (event_id, n, occurred_at, entity, name, value, tags)"
+        " SELECT gen_random_uuid(), 0, now() - interval '20 hours' - n * interval '1 s', 'a',"
+        " 'queue', 1, '{}' FROM generate_series(1, 30000) AS n"
+    )
+    await owner.execute("ANALYZE telemetry.metric")
+    before = await blocks(owner)
+    await owner.fetch("SELECT * FROM monitoring.readings_of('queue', interval '15 minutes')")
+    assert await blocks(owner) - before < 100
+
+
+async def blocks(owner: asyncpg.Connection) -> int:
+    """How many blocks of samples have been looked at."""
+    await owner.execute("SELECT pg_stat_force_next_flush()")
+    found: int = await owner.fetchval(
+        "SELECT sum(heap_blks_hit + heap_blks_read) FROM pg_statio_all_tables"
+        " WHERE schemaname = 'telemetry' AND relname LIKE 'metric%'"
+    )
+    return found

@@ -194,3 +194,7 @@ async def test_a_job_runs_when_it_is_due_by_one_worker_and_its_errors_are_kept(
     [(text, remedy)] = await derive_problems(pool)
     assert "the job failing fails: 22012" in text
     assert "penstock derive failing" in remedy
+    await execute(owner, "UPDATE bus.job SET last_run = now() + interval '1 year'")
+    assert list(await jobs.due()) == ["failing", "noting"], "the clock was ahead"
+    assert [text for text, _ in await derive_problems(pool) if "the job noting has not run" in text]
+    assert await jobs.run("noting")

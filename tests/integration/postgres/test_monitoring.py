@@ -7,7 +7,8 @@ import pytest
 
 from penstock.schemas.identity import entity_uuid
 from penstock.worker.postgres.pool import open_pool
-from tests.support.roles import OWNER, of_worker
+from tests.support.connecting import connection_to
+from tests.support.roles import OPERATOR, OWNER, logged_in, of_worker
 from tests.support.written import write
 
 
@@ -174,3 +175,16 @@ async def test_backups_are_told_in_any_order_and_what_lost_its_parent_is_counted
         ("agents.state", "agent_id", False, 1, key),
         ("recovery.test_result", "backup_id", True, 1, key),
     ]
+
+
+async def test_what_others_have_in_the_database_is_not_read(database: str) -> None:
+    """As they might not let Penstock's owner read it, or run code of theirs while he does."""
+    async with connection_to(database) as superuser:
+        await superuser.execute(
+            "CREATE SCHEMA billing"
+            " CREATE TABLE invoice (task_id uuid REFERENCES tasks.task, agent_id uuid)"
+        )
+    async with connection_to(logged_in(database, OPERATOR)) as operator:
+        rows = await operator.fetch("SELECT child FROM recovery.verify_consistency()")
+    assert len(rows) > 20
+    assert not [child for (child,) in rows if child.startswith("billing.")]

@@ -17,7 +17,8 @@ from penstock.worker.postgres.rights import Right, lacking, needed
 from penstock.worker.postgres.upkeep import PostgresUpkeep
 from penstock.worker.settings.keys import Settings
 from tests.conftest import fresh_database
-from tests.support.roles import INGEST, OWNER, READER, execute, logged_in, make_roles
+from tests.support.connecting import connection_to
+from tests.support.roles import INGEST, OPERATOR, OWNER, READER, execute, logged_in, make_roles
 from tests.support.running import settings_for
 
 CATALOGUE = Catalogue.load()
@@ -90,6 +91,49 @@ async def test_each_right_that_is_missing_is_named_with_what_gives_it(
     assert found[0][1] == grants[0], "others only follow from it"
     await execute(dsn, *grants)
     assert await lacking(pool, CATALOGUE) == []
+
+
+async def test_all_that_jobs_call_is_tried(database: str) -> None:
+    tried = {right.what.removeprefix("call ").partition("(")[0] for right in RIGHTS}
+    async with connection_to(database) as connection:
+        calls = await connection.fetch(
+            "SELECT f.call FROM bus.job AS j, unnest(ARRAY[j.call, j.whole]) AS f (call)"
+            " WHERE f.call IS NOT NULL"
+        )
+    assert {call for (call,) in calls} <= tried
+
+
+async def test_nobody_is_granted_what_a_job_should_not_call(database: str) -> None:
+    """Whoever may say when jobs run must not come by a right through what they are said to call."""
+    hijack = "UPDATE bus.job SET whole = 'pg_catalog.lo_export' WHERE name = 'statistics'"
+    for role in (INGEST, OPERATOR):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await execute(logged_in(database, role), hijack)
+        await execute(
+            logged_in(database, role),
+            "UPDATE bus.job SET last_run = NULL WHERE name = 'statistics'",
+        )
+    await execute(database, f"GRANT UPDATE ON bus.job TO {INGEST}")  # as it was once
+    await execute(logged_in(database, INGEST), hijack)
+    await make_roles(database)
+    async with connection_to(database) as connection:
+        asked = "SELECT has_function_privilege($1, 'lo_export(oid, text)', 'EXECUTE')"
+        assert not await connection.fetchval(asked, INGEST)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await execute(logged_in(database, INGEST), hijack)
+
+
+async def test_rows_of_a_history_cannot_be_changed_in_later_partitions_either(
+    database: str,
+) -> None:
+    """Default privileges know nothing of what only grows."""
+    async with connection_to(logged_in(database, INGEST)) as connection:
+        for table in ("audit.log", "events.log_tasks", "merit.points"):
+            later = "SELECT partitions.ensure_for($1, $2, now() + interval '300 days')"
+            child = await connection.fetchval(later, *table.split("."))
+            for verb in ("INSERT", "UPDATE", "DELETE"):
+                asked = "SELECT has_table_privilege(current_user, $1, $2)"
+                assert not await connection.fetchval(asked, child, verb), (child, verb)
 
 
 async def test_triggers_that_change_other_tables_act_as_their_owner(database: str) -> None:

@@ -146,3 +146,19 @@ async def test_scores_are_written_once_an_hour_and_told(connection: asyncpg.Conn
     await connection.execute("UPDATE agents.agent SET is_stub = true WHERE external_id = 'a-3'")
     await connection.fetch("SELECT * FROM trust.score_all()")
     assert await connection.fetchval("SELECT count(*) FROM trust.score") == 2
+
+
+async def test_trust_that_fades_along_a_chain_comes_to_nothing(
+    connection: asyncpg.Connection,
+) -> None:
+    """Not to a product that is no double any more."""
+    little, much = (1, 0), (10**6, 0)
+    agents = 2 * (links := 70) + 1
+    edges: dict[tuple[int, int], tuple[int, int]] = {}
+    for n in range(links):
+        here, back, further = 2 * n + 1, 2 * n + 2, 2 * n + 3
+        edges |= {(here, further): little, (here, back): much, (back, 1): much}
+    await store(connection, agents, edges, frozenset({1}))
+    found = await scores(connection)
+    assert sum(found) == pytest.approx(1)
+    assert min(found) == 0
