@@ -10,11 +10,14 @@ import pytest
 from agents import Agent, RunConfig, Runner, function_tool
 from agents.items import TResponseInputItem
 from agents.tracing import get_trace_provider, set_trace_processors
+from agents.tracing.provider import SynchronousMultiTracingProcessor
 from support_desk.model import WrittenModel, calls, says
 
 import penstock.sync
 from penstock import Publisher
 from penstock.integrations.openai_agents import PenstockSession, PenstockTracingProcessor
+from penstock.worker.embedded import EmbeddedNats
+from tests.support.connecting import connected
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
@@ -134,3 +137,28 @@ async def test_a_trace_never_disturbs_its_run(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING):
         assert (await Runner.run(agent, "?")).final_output == "yes"
     assert "a span was not published: the Publisher is not open" in caplog.text
+
+
+@pytest.mark.usefixtures("tracing")
+async def test_the_end_does_not_wait_for_a_bus_that_is_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with EmbeddedNats(sync_always=False) as server:
+        async with connected(server.url) as client:
+            await client.jetstream().add_stream(name="ALL", subjects=["spans.>", "agents.>"])
+        with penstock.sync.Publisher(server.url, source="/desk") as bus:
+            processor = PenstockTracingProcessor(bus)
+            set_trace_processors([processor])
+            server.pause()
+            await Runner.run(desk(says("yes"))[0], "?")
+            every = SynchronousMultiTracingProcessor()  # type: ignore[no-untyped-call]
+            every.add_tracing_processor(processor)
+            with caplog.at_level(logging.WARNING):
+                ending = asyncio.create_task(asyncio.to_thread(every.shutdown, timeout=0.2))
+                ended, _ = await asyncio.wait({ending}, timeout=20)
+            server.resume()
+            assert ended
+            assert "spans are not confirmed after 0.2 s" in caplog.text
+            caplog.clear()
+            await asyncio.to_thread(processor.force_flush)
+            assert not caplog.records
