@@ -48,7 +48,7 @@ def asking(outlet: Outlet) -> Send:
         # A stream would drop an event that it has, and nobody would ever answer.
         msg_id = f"{prefix}{found.msg_id}-{uuid7()}"
         sent = await outlet.sender.send(found.subject, found.payload, msg_id, awaited.reply_to)
-        return asyncio.ensure_future(receipt_of(found.subject, sent, awaited, RECEIPT_SECONDS))
+        return receipt_of(found.subject, sent, awaited, RECEIPT_SECONDS)
 
     return send
 

@@ -11,7 +11,7 @@ from penstock.schemas.identity import event_uuid
 from penstock.worker.brokers import registry
 from penstock.worker.errors import StateStoreUnavailable
 from penstock.worker.publisher import states
-from penstock.worker.publisher.asking import receipt_of
+from penstock.worker.publisher.asking import ask
 from penstock.worker.publisher.encoding import Attributes, encode, now, subject_of, uuid7
 from penstock.worker.publisher.opening import open_outlet
 from penstock.worker.publisher.reading import Reader
@@ -174,7 +174,8 @@ class Publisher:
     ) -> asyncio.Future[Confirmation] | asyncio.Future[Receipt]:
         """Publish, and wait only for room; the future resolves to what `publish` returns or raises.
 
-        Raises EventInvalid.
+        Raises EventInvalid; with ``receipt`` also OutcomeUnknown, if there was no room in
+        ``timeout`` seconds: nothing was sent then.
         """
         attributes.setdefault("id", uuid7())
         attributes.setdefault("time", now())
@@ -210,11 +211,9 @@ class Publisher:
         if receipts is None:
             title = registry.title(self._broker)
             raise PublishFailed(f"nobody can ask for receipts through {title}: not sent")
-        awaited = await receipts.expect()
         # A stream would drop an event that it has, and nobody would ever answer.
         msg_id = f"{msg_id}-{uuid7()}"
-        confirmed = await self._sender().send(subject, payload, msg_id, awaited.reply_to)
-        return asyncio.ensure_future(receipt_of(subject, confirmed, awaited, timeout))
+        return await ask(self._sender(), receipts, subject, payload, msg_id, timeout)
 
     async def flush(self) -> None:
         """Wait until nothing is unconfirmed. Each future has its own error, if there was one."""

@@ -28,6 +28,9 @@ class Publisher:
     threads may share it. It is closed on leaving ``with``, by `close`, or when the program ends;
     calls of other threads that are under way then raise PublishFailed.
 
+    In its own thread, where callbacks of its futures run, what would wait for it raises
+    RuntimeError; `start` and `close` work there too, and do not wait.
+
     In a process that was forked it connects anew when it is first used, and closing it there leaves
     that of the parent open.
     """
@@ -37,7 +40,7 @@ class Publisher:
     ) -> None:
         self._make = partial(client.Publisher, server, source=source, **options)
         self._bus = self._make()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close what it interrupts
         self._thread: PublisherThread | None = None
         self._at_exit: weakref.finalize[[], Any] | None = None
         self._outlasts = False
@@ -50,7 +53,7 @@ class Publisher:
         try:
             thread.open()
         except BaseException:
-            if not (self._outlasts or thread.connected):
+            if self._thread is thread and not (self._outlasts or thread.connected):
                 self.close()
             raise
         return self
@@ -67,17 +70,16 @@ class Publisher:
 
     def close(self) -> None:
         """Wait for confirmations, as `penstock.Publisher` does on leaving; raises what it raises.
-        Idempotent.
+        Idempotent. A signal handler may call it, also while it is under way: then both wait.
         """
-        with self._lock:
-            self._inherited = False
-            try:
-                if self._thread is not None:
-                    self._thread.close()
-            finally:
-                self._thread = None
-                if self._at_exit is not None:
-                    self._at_exit.detach()
+        self._inherited = False
+        thread, at_exit = self._thread, self._at_exit
+        try:
+            if thread is not None:
+                thread.close()
+        finally:
+            if at_exit is not None:
+                at_exit.detach()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -165,8 +167,9 @@ class Publisher:
             while True:
                 yield thread.run(lambda _: anext(changes))
         finally:
+            # Not waited for: the garbage collector may end this, in whichever thread it runs.
             with suppress(PublishFailed):  # the Publisher was closed, and so is this
-                thread.run(lambda _: changes.aclose())
+                thread.start(lambda _: changes.aclose())
 
     def _opened(self) -> PublisherThread:
         thread = self._thread
@@ -179,7 +182,7 @@ class Publisher:
 
     def _started(self) -> PublisherThread:
         if self._thread is None or self._thread.ended is not None:
-            self._thread = PublisherThread(self._bus)
+            self._thread = PublisherThread(self._bus, after=self._thread)
             self._at_exit = weakref.finalize(self, self._thread.close)
             _publishers.add(self)
         if self._at_exit is not None:
@@ -188,14 +191,15 @@ class Publisher:
 
     def _forked(self) -> None:
         """The thread and the connection are those of the parent: begin without them."""
-        self._lock = threading.Lock()  # another thread may have held it
+        self._lock = threading.RLock()  # another thread may have held it
         if self._thread is None:
             return
-        self._inherited = self._thread.connected and self._thread.ended is None
+        in_use = self._thread.ended is None
+        self._inherited = in_use and self._thread.connected
         self._thread.disown()
         self._thread = None
         self._bus = self._make()
-        if self._outlasts:
+        if self._outlasts and in_use:
             self._started()
 
 

@@ -5,7 +5,7 @@ import concurrent.futures
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from penstock.worker.publisher.client import Publisher
 from penstock.worker.sending.outgoing import PublishFailed
@@ -17,10 +17,18 @@ CLOSED = (
     "the Publisher was closed before this was done: close it, or leave its `with`, only when all "
     "threads are done with it"
 )
+WITHIN = (
+    "this would wait for the Publisher within its own thread, where callbacks of its futures run, "
+    "and so for ever: begin it with start(lambda bus: bus.publish(...)), which does not wait, or "
+    "call it in another thread"
+)
 FORKED = "this was begun in the process that this one was forked from: begin it again here"
 
 _PATIENCE = 5.0
 """Seconds in which what is cancelled must end."""
+
+_here = threading.local()
+"""``bus`` is the Publisher that this thread works for, if any."""
 
 _others = list["PublisherThread"]()
 """Of the process that this one was forked from. They are kept, so that nothing here closes what is
@@ -29,22 +37,34 @@ open there.
 
 
 class PublisherThread:
-    """The thread runs from the first moment; `open` connects. Any threads may use it."""
+    """The thread runs from the first moment; `open` connects. Any threads may use it. What comes
+    ``after`` another one, with the same Publisher, begins when that has ended.
 
-    def __init__(self, bus: Publisher) -> None:
+    Signal handlers may use it too, also amid its methods: so the lock is reentrant, and nothing
+    here waits while it holds the lock.
+    """
+
+    def __init__(self, bus: Publisher, *, after: Self | None = None) -> None:
         self.bus = bus
         self.connected = False
         self.ended: str | None = None
         """Why nothing begins any more."""
         self._opening: concurrent.futures.Future[None] | None = None
+        self._leaving: concurrent.futures.Future[None] | None = None
         self._cutting = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._loop = _Loop()
-        self._thread = threading.Thread(target=self._work, name="penstock publisher", daemon=True)
+        former = None if after is None else after._thread  # noqa: SLF001  (of this very class)
+        self._thread: threading.Thread = threading.Thread(
+            target=self._work, args=(former,), name="penstock publisher", daemon=True
+        )
         self._thread.start()
 
     def open(self) -> None:
         """Connect. Idempotent; tries again if it failed before. Raises SourceUnavailable."""
+        if self.connected:
+            return
+        self._must_be_elsewhere()
         with self._lock:
             if self._opening is None or _failed(self._opening):
                 self._opening = self._begin(self._connect)
@@ -52,11 +72,16 @@ class PublisherThread:
         _result_of(opening)
 
     def run(self, work: Work[Result]) -> Result:
-        """The result of ``work``, which runs in the loop; an interrupt cancels it."""
+        """The result of ``work``, which runs in the loop; an interrupt cancels it. Raises
+        RuntimeError in the loop's own thread.
+        """
+        self._must_be_elsewhere()
         return _result_of(self.start(work))
 
     def start(self, work: Work[Result]) -> concurrent.futures.Future[Result]:
         """Begin with ``work``. What is not done when all is closed raises PublishFailed."""
+        if self._is_here():  # who closes it may hold the lock, and waits for this thread
+            return self._begin(work)
         with self._lock:
             return self._begin(work)
 
@@ -66,34 +91,54 @@ class PublisherThread:
 
     def close(self) -> None:
         """Close the Publisher, which waits for confirmations and raises what it raises, cut off
-        what is still under way, and end the thread. Idempotent.
+        what is still under way, and end the thread. Idempotent; whoever calls it while it is under
+        way waits too. In the loop's own thread it does not wait.
         """
         with self._lock:
-            if self.ended is not None:
+            if self.ended is not None and (self._leaving is None or self._leaving.done()):
                 return
             self.ended = CLOSED
-        left = asyncio.run_coroutine_threadsafe(self._leave(), self._loop)
-        if threading.current_thread() is self._thread:  # here the last reference was dropped
+            if self._leaving is None:
+                self._leaving = asyncio.run_coroutine_threadsafe(self._leave(), self._loop)
+            leaving = self._leaving
+        if self._is_here():  # a callback, or here the last reference was dropped
             return
         try:
-            _result_of(left)
+            _result_of(leaving)
+        except concurrent.futures.CancelledError:  # another thread that closes it was interrupted
+            raise PublishFailed(CLOSED) from None
         finally:
             self._thread.join()
 
     def disown(self) -> None:
         """For a process that was forked: there is no such thread here."""
-        self._lock = threading.Lock()  # another thread may have held it
+        self._lock = threading.RLock()  # another thread may have held it
         self.ended = FORKED
         _others.append(self)
 
-    def _work(self) -> None:
+    def _is_here(self) -> bool:
+        return getattr(_here, "bus", None) is self.bus
+
+    def _must_be_elsewhere(self) -> None:
+        if self._is_here():
+            raise RuntimeError(WITHIN)
+
+    def _work(self, former: threading.Thread | None) -> None:
+        _here.bus = self.bus
+        if former is not None:
+            former.join()
         self._loop.run_forever()
         self._loop.close()
 
     def _begin(self, work: Work[Result]) -> concurrent.futures.Future[Result]:
         if self.ended is not None:
             raise PublishFailed(self.ended)
-        return asyncio.run_coroutine_threadsafe(self._told(work), self._loop)
+        told = self._told(work)
+        try:
+            return asyncio.run_coroutine_threadsafe(told, self._loop)
+        except RuntimeError:  # just now a signal handler has closed all
+            told.close()
+            raise PublishFailed(CLOSED) from None
 
     async def _told(self, work: Work[Result]) -> Result:
         """The result of ``work``; who waits for it would take a cancellation for its own."""
@@ -117,6 +162,7 @@ class PublisherThread:
             try:
                 await _cut()
             finally:
+                self.connected = False
                 self._loop.call_soon(self._loop.stop)  # once all who wait have been told
 
 
