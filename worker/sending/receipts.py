@@ -29,7 +29,8 @@ class EventRejected(PenstockError):
 
 
 class OutcomeUnknown(PenstockError):
-    """No receipt has come in time. The event is untouched: it may be stored, or still will be.
+    """No receipt has come in time. The event is untouched: it may be stored, or still will be;
+    or there was no room to send it, as the text says then.
 
     Whoever publishes the same event again, with the same id, is told what became of it.
     """

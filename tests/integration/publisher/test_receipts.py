@@ -104,6 +104,33 @@ async def test_without_a_worker_the_outcome_is_not_known_and_the_event_goes_its_
         await gone
 
 
+async def test_a_timeout_holds_while_there_is_no_room_and_nothing_is_left_waiting(
+    nats_url: str,
+) -> None:
+    event = AgentHeartbeat(agent_id="a-1")
+    async with connected(nats_url) as silent:
+        await silent.subscribe("agents.>")  # takes the event, and confirms nothing
+        await silent.flush()
+        async with Publisher(nats_url, source="/test", max_pending=1, drain_timeout=1) as bus:
+            waiting = bus._outlet.receipts._waiting._waiting  # type: ignore[union-attr]
+            first = await bus.publish_soon(event)
+            async with asyncio.timeout(20):
+                with pytest.raises(OutcomeUnknown, match=r"heartbeat': not sent, as for 0\.1 s"):
+                    await bus.publish(event, receipt=True, timeout=0.1)
+            await until(lambda: not waiting)
+            asked = asyncio.create_task(bus.publish(event, receipt=True))
+            await until(lambda: waiting)
+            asked.cancel()
+            await asyncio.wait([asked])
+            await until(lambda: not waiting)
+            first.cancel()
+            second = await bus.publish_soon(event, receipt=True)
+            second.cancel()  # before it has begun to wait
+            await asyncio.wait([second])
+            await until(lambda: not waiting)
+            await bus._stack.aclose()  # nobody confirms the second
+
+
 async def test_hostile_addresses_harm_nothing_on_nats(
     nats_url: str, database: str, rows: asyncpg.Connection
 ) -> None:

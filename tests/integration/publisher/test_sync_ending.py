@@ -6,16 +6,17 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
 import pytest
 from langchain_core.runnables import RunnableConfig
 
+from penstock import Confirmation, PublishFailed
 from penstock import Publisher as AsyncPublisher
-from penstock import PublishFailed
 from penstock.integrations.langgraph import PenstockSaver
+from penstock.schemas import AgentHeartbeat
 from penstock.sync import Publisher
 from penstock.worker.sending.state import StateValue
 from tests.support.bucket import make_bucket
@@ -23,6 +24,8 @@ from tests.support.connecting import connected
 from tests.support.waiting import until
 
 Result = TypeVar("Result")
+
+BEAT = AgentHeartbeat(agent_id="a-7")
 
 SOON = 20.0
 """Seconds; without the remedies these tests never ended."""
@@ -112,6 +115,118 @@ def drop_within(url: str) -> threading.Thread:
     held[0].start(drop)
     released.set()
     return thread
+
+
+CLOSING = """
+import faulthandler, signal, sys, threading
+from penstock import PublishFailed
+from penstock.schemas import AgentHeartbeat
+from penstock.sync import Publisher
+
+faulthandler.dump_traceback_later(20, exit=True)
+main, handled = threading.get_ident(), []
+bus = Publisher(sys.argv[1], source="/script", drain_timeout=0.5).open()
+thread = bus._thread
+
+def handle(*_):
+    handled.append(thread._thread.is_alive())
+    bus.close()
+
+def interrupt():
+    while thread.ended is None:
+        pass
+    signal.pthread_kill(main, signal.SIGUSR1)
+
+signal.signal(signal.SIGUSR1, handle)
+sent = bus.publish_soon(AgentHeartbeat(agent_id="a-7"))
+threading.Thread(target=interrupt).start()
+try:
+    bus.close()
+except PublishFailed as error:
+    assert "1 events are not confirmed" in str(error), error
+else:
+    raise AssertionError("nobody has confirmed it")
+assert handled == [True] and not thread._thread.is_alive()
+assert isinstance(sent.exception(), PublishFailed)
+bus.open()
+with bus._lock, bus._thread._lock:  # as if the signal came amid these
+    bus.close()
+"""
+
+
+async def test_a_signal_handler_may_close_what_is_being_closed(nats_url: str) -> None:
+    async with connected(nats_url) as client:
+        await client.subscribe("agents.>")  # takes the event, and confirms nothing
+        await client.flush()
+        script = await asyncio.to_thread(run_script, CLOSING, nats_url)
+    assert (script.returncode, script.stdout, script.stderr) == (0, b"", b"")
+
+
+async def test_what_would_wait_for_its_own_thread_says_so(nats_url: str) -> None:
+    async with connected(nats_url) as client:
+        await client.jetstream().add_stream(name="AGENT_STATE", subjects=["agents.>"])
+        # Without `prepare` a failure here would keep the program from ending.
+        bus = Publisher(nats_url, source="/test").prepare().open()
+        begun = bus.start(lambda _: call_within(bus))
+        sent = await asyncio.to_thread(begun.result, SOON)
+        assert (await asyncio.to_thread(sent.result, SOON)).sequence == 1
+        closed = bus.start(lambda _: close_within(bus))
+        await asyncio.to_thread(closed.result, SOON)
+        await asyncio.to_thread(bus.open)
+        assert (await asyncio.to_thread(bus.publish, BEAT)).sequence == 2
+        await asyncio.to_thread(bus.close)
+
+
+async def call_within(bus: Publisher) -> Future[Confirmation]:
+    """As a callback of a future would."""
+    waits: list[Callable[[], object]] = [
+        lambda: bus.publish(BEAT),
+        lambda: bus.publish_soon(BEAT),
+        lambda: bus.state("a", "k", None),
+        lambda: next(bus.watch("a", "k")),
+        bus.flush,
+    ]
+    for wait in waits:
+        with pytest.raises(RuntimeError, match=r"for ever: begin it with start\(lambda"):
+            wait()
+    return bus.start(lambda here: here.publish(BEAT))
+
+
+async def close_within(bus: Publisher) -> None:
+    bus.close()
+    with pytest.raises(RuntimeError, match="for ever"):
+        Publisher.open(bus)
+
+
+async def test_a_forgotten_watch_may_be_collected_in_its_thread(nats_url: str) -> None:
+    async with connected(nats_url) as client:
+        await make_bucket(client, "AGENT_STATE", atomic=True)
+    bus = Publisher(nats_url, source="/test").prepare().open()
+    changes = await asyncio.to_thread(forget_watch, bus)
+    await until(lambda: ended(changes), SOON)
+    await asyncio.to_thread(bus.close)
+
+
+def ended(changes: AsyncGenerator[StateValue | None]) -> bool:
+    return changes.ag_frame is None  # type: ignore[attr-defined]
+
+
+def forget_watch(bus: Publisher) -> AsyncGenerator[StateValue | None]:
+    async def collect(_: AsyncPublisher) -> None:
+        gc.collect()
+
+    gc.disable()  # or else it may be collected in another thread
+    try:
+        watch = bus.watch("a", "k")
+        assert next(watch) is None
+        changes: AsyncGenerator[StateValue | None] = watch.gi_frame.f_locals["changes"]  # type: ignore[attr-defined]
+        circle: list[object] = [watch]
+        circle.append(circle)
+        del watch, circle
+        bus.start(collect).result(SOON)
+    finally:
+        gc.enable()
+    return changes
 
 
 FORKING = """
