@@ -37,11 +37,11 @@ class Standing(msgspec.Struct, frozen=True):
 
     def after(self, settled: Iterable[Place], piece: Piece) -> "Standing":
         """With these places of ``piece`` settled too."""
-        known = {*self.beyond, *settled}
-        first = min((place for place in piece.left if place not in known), default=None)
-        if first is None:
-            mark: Place | None = piece.end
-        else:
+        known = {*self.beyond, *[place for place in settled if place not in self]}
+        left = [place for place in piece.left if place not in known and place not in self]
+        if left:
+            first = min(left)
             mark = max((place for place in known if place < first), default=self.mark)
-        beyond = [place for place in known if mark is None or place > mark]
-        return Standing(mark, frozenset(beyond))
+        else:
+            mark = piece.end
+        return Standing(mark, frozenset([one for one in known if mark is None or one > mark]))

@@ -174,7 +174,7 @@ async def test_the_bucket_gets_what_a_killed_replay_left_out(
 ) -> None:
     settings = settings_for(nats_url, database)
     await provision(settings, dry_run=False)
-    file = write(tmp_path / "events", events(300))
+    file = write(tmp_path / "events", registrations([f"a-{n}" for n in range(100)]))
     killed = await replayed(
         nats_url, database, "--file", str(file), code=_DIES_BEFORE_THE_BUCKET, kv=True
     )
@@ -182,7 +182,7 @@ async def test_the_bucket_gets_what_a_killed_replay_left_out(
     options = {"source": None, "rebuild": None, "stream": None, "subject": None, "type": None}
     options |= dict.fromkeys(["from_seq", "since", "to_seq", "until", "agent"])
     report = await read_again(settings, question(settings, file=str(file), **options))
-    assert (report.went_on, report.finished, report.read) == (True, True, 300)
+    assert (report.went_on, report.finished, report.read) == (True, True, 100)
     mirrored = await bucket(nats_url)
-    assert mirrored
+    assert len(mirrored) >= 100
     assert mirrored == await expected_bucket(database)
