@@ -1,7 +1,7 @@
 """The settings as flags: parsing, help by section, shell completion."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +108,13 @@ def moment(_ctx: click.Context, param: click.Parameter, value: str | None) -> da
 
 
 def moment_as_typed(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """As `moment`, but the text: for what has to know the same question again."""
-    moment(ctx, param, value)
-    return value
+    """As `moment`, but how long ago stays as it was typed, and a point in time is one text however
+    it was typed: for what has to know the same question again.
+    """
+    found = moment(ctx, param, value)
+    if value is None or found is None or moments.ago(value) is not None:
+        return value
+    return found.astimezone(UTC).isoformat()
 
 
 class _Value(click.types.StringParamType):
