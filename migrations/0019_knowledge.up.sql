@@ -21,13 +21,22 @@ VALUES
 SELECT partitions.maintain();
 
 -- A document may be larger than what PostgreSQL indexes of one (1 MiB of words and their places), and
--- what cannot be indexed cannot be stored. 100,000 characters fit, whatever they are.
+-- what cannot be indexed cannot be stored. 100,000 characters fit, whatever they are. The parser looks
+-- ahead to the end of a tag or of a word with signs in it, each time anew: of 100,000 characters in one
+-- piece that is minutes. So pieces are short, and nothing is taken for a tag.
 CREATE FUNCTION knowledge.search_vector(content jsonb) RETURNS tsvector
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN to_tsvector(
     'pg_catalog.english'::regconfig,
-    left(
-        coalesce(content ->> 'title', '') || ' ' || coalesce(content ->> 'description', ''), 100000
+    regexp_replace(
+        translate(
+            left(
+                coalesce(content ->> 'title', '') || ' ' || coalesce(content ->> 'description', ''),
+                100000
+            ),
+            '<', ' '
+        ),
+        '\S{200}', '\& ', 'g'
     )
 );
 COMMENT ON FUNCTION knowledge.search_vector IS

@@ -5,7 +5,7 @@ taken back.
 """
 
 from penstock.schemas.event import Count, EventData, Json
-from penstock.schemas.identity import AnyId, ConversationId
+from penstock.schemas.identity import ConversationId, StoredId
 from penstock.schemas.mapping import (
     EVENT_ID,
     INDEX,
@@ -68,10 +68,13 @@ class ConversationItemsAdded(EventData, frozen=True, kw_only=True):
     ),
 )
 class ConversationItemRemoved(EventData, frozen=True, kw_only=True):
-    """An item was taken back: the ``n``-th, from 0, of those that the event added."""
+    """An item was taken back: the ``n``-th, from 0, of those that the event added.
+
+    ``event_id`` is the id of that event as reads and `conversations.v_item` give it.
+    """
 
     conversation_id: ConversationId
-    event_id: AnyId
+    event_id: StoredId
     n: Count
 
 

@@ -73,6 +73,15 @@ ErrorId = Annotated[str, _id("error")]
 BackupId = Annotated[str, _id("backup")]
 RecoveryTestId = Annotated[str, _id("recovery_test")]
 AnyId = Annotated[str, _id("any")]
+StoredId = Annotated[
+    str,
+    Meta(
+        pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        max_length=36,
+        extra={"id": "any"},
+    ),
+]
+"""The id of an event as it is stored and read back; of another text nobody knows the source."""
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from penstock.schemas.event import Big, Count, EventData, Json, Moment, Name, Percent, Text
 from penstock.schemas.identity import CoverageId, ProjectId, RepositoryId, SuiteId, TaskId
 from penstock.schemas.mapping import KEY_TEXT, OCCURRED_AT, Item, Log, Ref, Upsert, event
-from penstock.schemas.vocabulary import LongText, TestStatus, Title
+from penstock.schemas.vocabulary import LongText, TestStatus
 
 REPOSITORY = (
     "github_id",
@@ -101,7 +101,7 @@ class RepositorySynced(EventData, frozen=True, kw_only=True):
     github_id: Text
     owner: Text
     name: Text
-    full_name: Title
+    full_name: Text
     project_id: ProjectId | None = None
     default_branch: Text = "main"
     webhook_id: Text | None = None

@@ -12,6 +12,7 @@ class Cause(StrEnum):
     RIGHT = "right"
     MISSING = "missing"
     BUSY = "busy"
+    SLOW = "slow"
     OTHER = "other"
 
 

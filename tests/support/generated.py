@@ -84,7 +84,7 @@ class EventMaker:
             extra = kind.extra or {}
             if "json" in extra:
                 return self._rng.choice(DOCUMENTS)
-            if "id" in extra:
+            if "id" in extra and not (isinstance(kind.type, inspect.StrType) and kind.type.pattern):
                 return self._rng.choice(self._entities)
             if extra.get("sql") == "inet":
                 return self._rng.choice(ADDRESSES)

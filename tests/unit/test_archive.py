@@ -1,11 +1,12 @@
 """Files of partitions: names that are free, and disks that are full."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from penstock.worker.archive.manifest import Column, Manifest, describe, free_name, read
+from penstock.worker.archive.manifest import Column, Manifest, describe, read, reserved
 from penstock.worker.archive.parquet import ParquetFile
 from penstock.worker.errors import PenstockError
 
@@ -25,15 +26,33 @@ MADE = Manifest(
 )
 
 
-def test_what_is_complete_is_never_overwritten(tmp_path: Path) -> None:
-    first = free_name(tmp_path, "s.t")
-    first.write_bytes(b"PAR1")
-    assert free_name(tmp_path, "s.t") == first, "a file without a manifest is unfinished"
-    describe(first, MADE)
-    assert free_name(tmp_path, "s.t").name == "s.t.2.parquet"
-    assert free_name(tmp_path, "a/../b").parent == tmp_path
+def test_each_export_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """Those of two databases with one folder too, at the same moment."""
+    with reserved(tmp_path, "s.t") as first, reserved(tmp_path, "s.t") as second:
+        assert (first.name, second.name) == ("s.t.parquet", "s.t.2.parquet")
+        first.write_bytes(b"PAR1")
+        describe(first, MADE)
+    first.unlink()
+    with reserved(tmp_path, "s.t") as third:
+        assert third.name == "s.t.3.parquet", "what has a manifest is complete"
+    with suppress(KeyError), reserved(tmp_path, "a/../b") as given_back:
+        assert given_back.parent == tmp_path
+        raise KeyError
+    assert not given_back.exists()
+
+
+def test_a_file_that_is_not_what_its_manifest_says_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / MADE.file
+    path.write_bytes(b"PAR1")
+    describe(path, MADE)
     with pytest.raises(PenstockError, match="its manifest says 0000"):
-        read(first)
+        read(path)
+
+
+def test_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
+    (file := tmp_path / "file").touch()
+    with pytest.raises(PenstockError, match="give archive_folder"), reserved(file, "s.t"):
+        raise AssertionError
 
 
 def test_a_full_disk_is_named() -> None:

@@ -43,14 +43,36 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     format: int = _FORMAT
 
 
-def free_name(folder: Path, title: str) -> Path:
-    """Where to export a partition to. What has a manifest is complete and is never overwritten."""
-    title, number = title.replace("/", "_"), 1
-    while True:
-        path = folder / (f"{title}.parquet" if number == 1 else f"{title}.{number}.parquet")
-        if not manifest_of(path).exists():
-            return path
-        number += 1
+@contextmanager
+def reserved(folder: Path, title: str) -> Iterator[Path]:
+    """A name for the file of a partition that nobody else takes, whatever other databases have the
+    same folder; given back if nothing comes of it. Raises PenstockError if the folder does not let
+    us.
+
+    What an export that was killed leaves has no manifest, and keeps its name until it is deleted.
+    """
+    path = _reserve(folder, title.replace("/", "_"))
+    try:
+        yield path
+    except BaseException:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _reserve(folder: Path, title: str) -> Path:
+    number = 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = folder / (f"{title}.parquet" if number == 1 else f"{title}.{number}.parquet")
+            with suppress(FileExistsError):
+                if not manifest_of(path).exists():
+                    path.touch(exist_ok=False)
+                    return path
+            number += 1
+    except OSError as error:
+        raise unwritable(folder / title, error) from error
 
 
 def manifest_of(path: Path) -> Path:
@@ -74,7 +96,6 @@ def whole(path: Path) -> Iterator[Path]:
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
         _sync(unfinished)
         unfinished.replace(path)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from contextlib import aclosing
 
 from penstock.worker.checks.check import Check, Suspect, Suspects
+from penstock.worker.errors import Unavailable
 from penstock.worker.finding import Finding, Verdict
 
 _MOST = 100_000
@@ -20,12 +21,18 @@ _EXAMPLES = 5
 
 async def examine(check: Check, *, repair: bool, pause: float) -> list[Finding]:
     """What the check finds: at least one finding. ``pause`` is how many seconds a difference must
-    last, beside the check's own lag. Raises Unavailable.
+    last, beside the check's own lag. What cannot be mended now is one finding more. Raises
+    Unavailable if it cannot look.
     """
     wrong = await _lasting(check, None, pause)
     left = wrong
     if repair and any(suspect.mendable for suspect in wrong.values()):
-        await check.mend(wrong)
+        try:
+            await check.mend(wrong)
+        except Unavailable as error:
+            remedy = "run verify --repair again once that is over"
+            reason = Finding(Verdict.BAD, f"{check.name}: {error}", remedy, check.name)
+            return [*_told(check, wrong), reason]
         lost = {name: suspect for name, suspect in wrong.items() if suspect.lost}
         among = wrong if len(wrong) < _MOST else None  # there may be more behind them
         left = {**lost, **await _lasting(check, among, pause)}

@@ -17,6 +17,7 @@ _WORD = "worker"
 _RIGHT = "tasks:read"
 _DIGEST = "5e" * 32
 _ADDRESS = "192.0.2.7"
+_UUID = "5a4b6c1e-0d2f-5e3a-8b7c-9d0e1f2a3b4c"
 
 _MOST_ASKED = 2
 """Optional fields that a rule may ask for at once."""
@@ -91,4 +92,4 @@ def _text(name: str, schema: Schema) -> str:
         return _TIME
     usual = _named(name) if name.endswith("_id") else name.replace("_", "-")
     shape = re.compile(schema.get("pattern", "")).search
-    return next(text for text in (usual, _WORD, _RIGHT, _DIGEST, _ADDRESS) if shape(text))
+    return next(text for text in (usual, _WORD, _RIGHT, _DIGEST, _ADDRESS, _UUID) if shape(text))

@@ -49,15 +49,18 @@ async def verify(
     Raises PenstockError if it cannot look.
     """
     found: list[Finding] = []
-    async with Examination(settings, since) as examination:
-        async for finding in examination.findings(repair=repair, pause=pause):
-            found.append(finding)
-            if not as_json:
-                tell(finding)
-    clean = all(finding.verdict is not Verdict.BAD for finding in found)
-    if as_json:
-        told = {"clean": clean, "findings": found}
-        click.echo(msgspec.json.encode(told).decode())
+    clean = False
+    try:
+        async with Examination(settings, since) as examination:
+            async for finding in examination.findings(repair=repair, pause=pause):
+                found.append(finding)
+                if not as_json:
+                    tell(finding)
+        clean = all(finding.verdict is not Verdict.BAD for finding in found)
+    finally:  # what was mended before it could not look any more is said too
+        if as_json and (clean or found):
+            told = {"clean": clean, "findings": found}
+            click.echo(msgspec.json.encode(told).decode())
     return int(not clean)
 
 

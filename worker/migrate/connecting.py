@@ -15,6 +15,7 @@ CAUSES = {
     "42P01": Cause.MISSING,
     "42883": Cause.MISSING,
     "53300": Cause.BUSY,
+    "57014": Cause.SLOW,
 }
 _REMEDIES = {
     "28000": "let this role log in from here: pg_hba.conf, and TLS if that demands it",

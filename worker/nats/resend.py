@@ -64,9 +64,7 @@ def _name(line: bytes) -> bytes:
 def _misfit(nc: Client, copy: Copy) -> PublishRefused | None:
     """What the server would close the connection for."""
     if _unfit_subject(copy.subject):
-        return PublishRefused(
-            f"{copy.subject!r} is no subject of NATS: give another with --subject"
-        )
+        return PublishRefused(f"{copy.subject!r} is no subject of NATS: give another with --to")
     reason = unfit(nc, copy.subject, len(copy.body) + len(copy.headers))
     return PublishRefused(f"{copy.subject!r} cannot be sent: {reason}") if reason else None
 
@@ -86,6 +84,6 @@ def _outcome(copy: Copy, answer: Frame | None) -> PenstockError | None:
     if reply.error is None:
         return None
     if reply.error.code == 503 and not reply.error.err_code:  # noqa: PLR2004  (no responders)
-        return PublishRefused(f"no stream takes {copy.subject!r}: give another with --subject")
+        return PublishRefused(f"no stream takes {copy.subject!r}: give another with --to")
     text = f"stream {reply.stream or '?'} refuses it: {reply.error.description}"
     return PublishRefused(f"{copy.subject!r}: {text} ({reply.error.err_code})")

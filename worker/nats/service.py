@@ -18,15 +18,16 @@ from nats.micro import add_service
 from nats.micro.request import Request, ServiceError
 from nats.micro.service import EndpointConfig, ServiceConfig
 
-from penstock.worker.errors import Unavailable
 from penstock.worker.nats.reading import PART_HEADER, parts_of
 from penstock.worker.replay.choice import unescaped
-from penstock.worker.sending.reads import SUBJECT, Answering, ReadRefused
+from penstock.worker.sending.answering import ReadFailed, answered
+from penstock.worker.sending.reads import SUBJECT, Answering
 from penstock.worker.wording import why
 
 log = structlog.get_logger()
 
 SERVICE = "penstock-reads"
+_LONGEST_TEXT = 2000
 _Handle = Callable[[Msg], Coroutine[Any, Any, None]]
 
 
@@ -88,17 +89,19 @@ class _SeveralAtOnce:
 
 async def _handle(nc: Client, reads: Answering, name: str, request: Request) -> None:
     """Answer in parts that fit; an error is one of the protocol of services."""
+    token = request.subject.rpartition(".")[2]
+    if not token.isascii():
+        raise ServiceError("400", f"{token!r} is no agent, escaped as in subjects")
     try:
-        agent = unescaped(request.subject.rpartition(".")[2])
-        answer = await reads.answer(name, agent, request.data)
-    except ReadRefused as error:
-        raise ServiceError(str(error.code), str(error)) from error
-    except ValueError as error:
-        raise ServiceError("400", f"the agent is not escaped as in subjects: {error}") from error
-    except Unavailable as error:
-        log.warning("read_failed", read=name, error=str(error))
-        raise ServiceError("503", str(error)) from error
+        answer = await answered(reads, name, unescaped(token), request.data)
+    except ReadFailed as error:
+        raise ServiceError(str(error.code), _header(str(error))) from error
     parts = parts_of(answer, nc.max_payload)
     for number, part in enumerate(parts, 1):
         whole = {PART_HEADER: f"{number}/{len(parts)}"} if len(parts) > 1 else None
         await request.respond(part, whole)
+
+
+def _header(text: str) -> str:
+    """A text as a header can hold it."""
+    return " ".join(text.split())[:_LONGEST_TEXT]

@@ -1,14 +1,14 @@
 """An agent's own state, read from the bucket that the worker maintains."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from penstock.schemas.identity import entity_uuid, kv_key
 from penstock.worker.errors import StateStoreUnavailable
@@ -45,24 +45,38 @@ class BucketReader:
             ) from exc
         return _value(found, name, bucket)
 
-    @asynccontextmanager
-    async def changes(self, agent_id: str, key: str) -> AsyncIterator[asyncio.Event]:
-        """Every put is a message on the key's subject, which anybody with the right may hear."""
-        changed = asyncio.Event()
-
-        async def heard(_: Msg) -> None:
-            changed.set()
-
+    def changes(self, agent_id: str, key: str) -> "_Changes":
         subject = f"$KV.{self._bucket}.{kv_key(entity_uuid('agent', agent_id), key)}"
+        return _Changes(self._nc, subject, key)
+
+
+class _Changes:
+    """Every put is a message on the key's subject, which anybody with the right may hear.
+
+    No generator: a loop closes all generators at once when it ends, also one within another.
+    """
+
+    def __init__(self, nc: Client, subject: str, key: str) -> None:
+        self._nc = nc
+        self._subject = subject
+        self._key = key
+        self._changed = asyncio.Event()
+        self._listening: Subscription | None = None
+
+    async def __aenter__(self) -> asyncio.Event:
         try:
-            listening = await self._nc.subscribe(subject, cb=heard)
+            self._listening = await self._nc.subscribe(self._subject, cb=self._heard)
         except nats.errors.Error as exc:
-            raise StateStoreUnavailable(f"cannot watch {key!r}: {why(exc)}") from exc
-        try:
-            yield changed
-        finally:
+            raise StateStoreUnavailable(f"cannot watch {self._key!r}: {why(exc)}") from exc
+        return self._changed
+
+    async def __aexit__(self, *failure: object) -> None:
+        if self._listening is not None:
             with suppress(nats.errors.Error):  # the connection may have ended
-                await listening.unsubscribe()
+                await self._listening.unsubscribe()
+
+    async def _heard(self, _: Msg) -> None:
+        self._changed.set()
 
 
 def _value(found: Msg, name: str, bucket: str) -> StateValue:

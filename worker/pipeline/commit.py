@@ -1,7 +1,7 @@
 """Getting a batch into PostgreSQL: retries while the server is away, isolation of bad rows.
 
 A row that PostgreSQL rejects is found by halving the batch, with about k log2(n) more transactions
-for k bad rows in n; the other rows commit.
+for k bad rows in n; the other rows commit. So is a row that takes longer than a statement may.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from penstock.worker.errors import RowRejected, SinkUnavailable, Unavailable
+from penstock.worker.errors import Cause, RowRejected, SinkUnavailable, Unavailable
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.ports import Written
 
@@ -81,7 +81,28 @@ class Committer:
             written: Written = await self._retrying.copy()(self._sink.write, batch)
         except RowRejected as error:
             return await self._isolate(batch, error)
+        except SinkUnavailable as error:
+            if error.cause is not Cause.SLOW or not (halves := batch.halves()):
+                raise
+            return await self._set_apart(halves, error)
         return written
+
+    async def _set_apart(self, halves: Sequence[Batch], error: SinkUnavailable) -> Written:
+        """Commit at least the half that is not slow, then what it can of the other. If neither gets
+        done, it is the server that is slow.
+        """
+        done: list[Written] = []
+        slow: list[Batch] = []
+        for half in halves:
+            try:
+                done.append(await self._sink.write(half))
+            except RowRejected as rejected:
+                done.append(await self._isolate(half, rejected))
+            except SinkUnavailable:
+                slow.append(half)
+        if not done:
+            raise error
+        return _sum([*done, *[await self.commit(half) for half in slow]])
 
     async def _isolate(self, batch: Batch, error: RowRejected) -> Written:
         """Commit each half by itself; a single rejected event becomes a dead letter."""

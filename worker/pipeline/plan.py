@@ -107,10 +107,21 @@ def make_plan(events: Sequence[Event], letters: Sequence[DeadLetter] = ()) -> Pl
 
 
 def unique(events: Sequence[Event]) -> Sequence[Event]:
-    """The events without repetitions: in CloudEvents, source and id identify an event."""
+    """The events without repetitions: in CloudEvents, source and id identify an event. The first
+    one stays, as it would if the others came in later batches.
+    """
     if len({e.id for e in events}) == len(events):
         return events
-    return list({(e.id, e.time): e for e in events}.values())
+    found: dict[tuple[str, datetime, str, str], Event] = {}
+    for e in events:
+        found.setdefault((e.id, e.time, *_kept_in(e.kind)), e)
+    return list(found.values())
+
+
+def _kept_in(kind: EventType) -> tuple[str, str]:
+    """The history of a type: a table, and there a domain. What has none is compared by its type."""
+    table = kind.history.table if kind.history is not None else kind.name
+    return table, kind.name.partition(".")[0]
 
 
 def by_type(events: Sequence[Event]) -> ByType:

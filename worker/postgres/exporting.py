@@ -58,25 +58,25 @@ async def export(
     with translated():
         await connection.execute(f"ANALYZE {life.relation}")
         columns = await columns_of(connection, str(life.relation), generated=True)
-    path = manifests.free_name(folder, life.title)
-    with manifests.whole(path) as unfinished:
-        rows = await _write(connection, life, columns, unfinished, told)
-        sha256 = await asyncio.to_thread(manifests.checksum, unfinished)
-        size = unfinished.stat().st_size
-    manifest = Manifest(
-        schema=life.schema,
-        table=life.table,
-        partition=life.name,
-        lower=life.lower,
-        upper=_bounded(life),
-        columns=tuple(columns),
-        rows=rows,
-        file=path.name,
-        bytes=size,
-        sha256=sha256,
-        exported_at=manifests.now(),
-    )
-    manifests.describe(path, manifest)
+    with manifests.reserved(folder, life.title) as path:
+        with manifests.whole(path) as unfinished:
+            rows = await _write(connection, life, columns, unfinished, told)
+            sha256 = await asyncio.to_thread(manifests.checksum, unfinished)
+            size = unfinished.stat().st_size
+        manifest = Manifest(
+            schema=life.schema,
+            table=life.table,
+            partition=life.name,
+            lower=life.lower,
+            upper=_bounded(life),
+            columns=tuple(columns),
+            rows=rows,
+            file=path.name,
+            bytes=size,
+            sha256=sha256,
+            exported_at=manifests.now(),
+        )
+        manifests.describe(path, manifest)
     return path.resolve(), manifest
 
 

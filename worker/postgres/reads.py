@@ -7,18 +7,17 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
-from functools import partial
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
 from msgspec import Raw
 
-from penstock.schemas.identity import entity_uuid
-from penstock.worker.errors import PenstockError, SinkUnavailable
+from penstock.worker.errors import PenstockError, RowRejected, SinkUnavailable
 from penstock.worker.postgres.agent_state import AgentState, AgentStates
 from penstock.worker.postgres.conversation_reads import conversation_items
-from penstock.worker.postgres.pages import behind, place
+from penstock.worker.postgres.pages import behind, filled, place
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.thread_reads import all_threads, one_thread
 from penstock.worker.sending.reads import Asked, Page, ReadRefused
@@ -29,25 +28,32 @@ _PAGE_BYTES = 1024 * 1024
 """A page ends with the item that reaches this, however few they are."""
 
 _AT_ONCE = 20
+_LONGEST_NUMBER = 18
 _STATES = """
 SELECT s.state_key, coalesce(s.version, 0), s.version_at, s.value, s.expires_at
 FROM agents.state AS s
-WHERE s.agent_id = $1 AND s.version IS NOT NULL AND s.deleted_at IS NULL
+WHERE {where} AND s.version IS NOT NULL AND s.deleted_at IS NULL
   AND (s.expires_at IS NULL OR s.expires_at > now())
-  AND ($2::text IS NULL OR s.state_key = $2) AND s.state_key > $3 COLLATE "C"
 ORDER BY s.state_key COLLATE "C"
+LIMIT {limit}::integer + 1
 """
 _HISTORY = """
 SELECT l.data ->> 'state_key', l.version, l.occurred_at, l.data -> 'value',
        l.event_id::text, l.event_type, l.source, l.actor,
        (l.data -> 'omitted' ->> 'bytes')::bigint
-FROM events.log AS l
-WHERE l.domain = 'agents' AND l.entity_id = ANY($1::text[])
-  AND l.event_type IN ('agents.state_set', 'agents.state_deleted')
-  AND ($2::text IS NULL OR l.data ->> 'state_key' = $2)
-  AND ($3::timestamptz IS NULL OR (l.occurred_at, l.event_id) < ($3, $4::uuid))
+FROM unnest({names}::text[]) AS called (name)
+CROSS JOIN LATERAL (
+    SELECT * FROM events.log AS l
+    WHERE l.domain = 'agents' AND l.entity_id = called.name
+      AND l.event_type IN ('agents.state_set', 'agents.state_deleted') AND {where}
+    ORDER BY l.occurred_at DESC, l.event_id DESC
+    LIMIT {limit}::integer + 1
+) AS l
 ORDER BY l.occurred_at DESC, l.event_id DESC
+LIMIT {limit}::integer + 1
 """
+"""By each of an agent's names, as the index has the events of one name in their order."""
+
 _decode = msgspec.json.Decoder(Asked).decode
 _encode = msgspec.json.encode
 Item = dict[str, Any]
@@ -81,7 +87,7 @@ class PostgresReads:
             raise ReadRefused(400, f"the request is not what it must be: {error}") from error
         if not 1 <= asked.limit <= _MOST_ITEMS:
             raise ReadRefused(400, f"limit = {asked.limit}: from 1 to {_MOST_ITEMS}")
-        if "\0" in f"{agent}{asked.key or ''}{asked.after or ''}" or b"\\u0000" in body:
+        if "\0" in f"{agent}{asked.key or ''}{asked.after or ''}":
             raise ReadRefused(400, "a text contains the character NUL")
         try:
             async with (
@@ -90,6 +96,8 @@ class PostgresReads:
                 aclosing(_READS[name](state, asked)) as items,
             ):
                 return _encode(await _page(items, asked.limit))
+        except RowRejected as error:
+            raise ReadRefused(400, f"PostgreSQL takes no such value: {error}") from error
         except TimeoutError as error:
             raise SinkUnavailable(f"no answer in {self._timeout:g} s (reads_timeout)") from error
 
@@ -107,16 +115,20 @@ async def _page(items: AsyncGenerator[tuple[str, Item]], limit: int) -> Page:
 
 
 async def _state(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, Item]]:
-    given = (state.agent_id, asked.key, asked.after or "")
-    async for row in state.connection.cursor(_STATES, *given, prefetch=_AT_ONCE):
+    conditions = {
+        "s.agent_id = {}": (state.agent_id,),
+        "s.state_key = {}": (asked.key,),
+        's.state_key > {} COLLATE "C"': (asked.after,),
+    }
+    query, given = filled(_STATES, conditions, limit=asked.limit)
+    async for row in state.connection.cursor(query, *given, prefetch=_AT_ONCE):
         key, version, moment, value, expires = row
         yield key, {"key": key, "v": version, "t": moment, "val": _json(value), "exp": expires}
 
 
 async def _history(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, Item]]:
-    since, last = behind(asked, datetime.fromisoformat, partial(entity_uuid, "event"))
-    given = (await state.names(), asked.key, since, last)
-    async for row in state.connection.cursor(_HISTORY, *given, prefetch=_AT_ONCE):
+    query, given = _history_query(asked, await state.names())
+    async for row in state.connection.cursor(query, *given, prefetch=_AT_ONCE):
         key, version, at, value, event, kind, source, actor, omitted = row
         item = {"key": key, "v": version, "t": at, "val": _json(value), "id": event, "type": kind}
         yield (
@@ -130,9 +142,18 @@ async def _history(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str,
         )
 
 
+def _history_query(asked: Asked, names: Sequence[str]) -> tuple[str, Sequence[Any]]:
+    conditions = {
+        "l.data ->> 'state_key' = {}": (asked.key,),
+        "(l.occurred_at, l.event_id) < ({}, {})": behind(asked, datetime.fromisoformat, UUID),
+    }
+    return filled(_HISTORY, conditions, limit=asked.limit, names=names)
+
+
 async def _checkpoints(state: AgentState, asked: Asked) -> AsyncGenerator[tuple[str, Item]]:
+    last = _number(asked.after)
     for number, found in enumerate(await state.checkpoints(), 1):
-        if number > _number(asked.after):
+        if number > last:
             yield str(number), msgspec.to_builtins(found)
 
 
@@ -166,7 +187,7 @@ _READS: Mapping[str, Callable[[AgentState, Asked], AsyncGenerator[tuple[str, Ite
 def _number(after: str | None) -> int:
     if after is None:
         return 0
-    if not after.isascii() or not after.isdigit():
+    if not after.isascii() or not after.isdigit() or len(after) > _LONGEST_NUMBER:
         raise ReadRefused(400, f"after = {after!r} is no page of this read")
     return int(after)
 

@@ -5,7 +5,7 @@ The state changes of an event count only in the transaction that stored its hist
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import asyncpg
@@ -126,4 +126,4 @@ class PostgresSink:
 def _moments(plan: Plan, relation: str, column: str) -> list[datetime]:
     """One moment of every UTC day that the batch writes to ``relation``."""
     times = plan.times(relation, column)
-    return sorted({moment.date(): moment for moment in times}.values())
+    return sorted({moment.astimezone(UTC).date(): moment for moment in times}.values())

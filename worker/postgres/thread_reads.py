@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from penstock.schemas.identity import entity_uuid
 from penstock.worker.postgres.agent_state import AgentState
-from penstock.worker.postgres.pages import behind, place
+from penstock.worker.postgres.pages import behind, filled, place
 from penstock.worker.sending.reads import Asked, ReadRefused
 
 _AT_ONCE = 5
@@ -18,28 +18,42 @@ _CHECKPOINTS = """
 SELECT v.thread, v.namespace, v.checkpoint_id, v.parent_id, v.run_id, v.checkpoint, v.metadata,
        stored.vals, written.writes
 FROM (
-    SELECT * FROM threads.v_checkpoint AS c {where}
-    ORDER BY c.checkpoint_id DESC, c.namespace COLLATE "C" DESC, c.thread_id DESC
-    LIMIT {limit}
+    SELECT found.*, row_number() OVER (
+        ORDER BY found.checkpoint_id DESC, found.namespace COLLATE "C" DESC, found.thread_id DESC
+    ) AS number
+    FROM (
+        SELECT * FROM threads.v_checkpoint AS c WHERE {where}
+        ORDER BY c.checkpoint_id DESC, c.namespace COLLATE "C" DESC, c.thread_id DESC
+        LIMIT {limit}::integer + 1
+    ) AS found
 ) AS v
 CROSS JOIN LATERAL (
     SELECT coalesce(jsonb_agg(jsonb_build_object(
         'channel', f.channel, 'version', f.value_version, 'encoding', f.encoding,
         'digest', f.digest, 'part', f.part, 'parts', f.parts,
         'data', translate(encode(f.data, 'base64'), E'\\n', '')
-    ) ORDER BY f.channel, f.digest, f.part), '[]') AS vals
+    ) ORDER BY f.channel, f.part), '[]') AS vals
     FROM jsonb_each_text(
         CASE WHEN jsonb_typeof(v.checkpoint -> 'channel_versions') = 'object'
              THEN v.checkpoint -> 'channel_versions' ELSE '{{}}' END
     ) AS has (channel, version)
     CROSS JOIN LATERAL (
-        SELECT DISTINCT ON (s.digest, s.part) s.*
-        FROM threads.value AS s
-        WHERE s.thread_id = v.thread_id AND s.channel = has.channel
-          AND s.value_version = has.version AND s.namespace = v.namespace
-          AND s.occurred_at > v.deleted_at
-        ORDER BY s.digest, s.part, s.occurred_at DESC
+        SELECT whole.*, rank() OVER (ORDER BY whole.since DESC, whole.digest) AS number
+        FROM (
+            SELECT part.*, count(*) OVER one AS there, min(part.occurred_at) OVER one AS since
+            FROM (
+                SELECT DISTINCT ON (s.digest, s.part) s.*
+                FROM threads.value AS s
+                WHERE s.thread_id = v.thread_id AND s.channel = has.channel
+                  AND s.value_version = has.version AND s.namespace = v.namespace
+                  AND s.occurred_at > v.deleted_at
+                ORDER BY s.digest, s.part, s.occurred_at DESC, s.event_id DESC
+            ) AS part
+            WINDOW one AS (PARTITION BY part.digest)
+        ) AS whole
+        WHERE whole.there = whole.parts
     ) AS f
+    WHERE f.number = 1 AND v.number <= {limit}
 ) AS stored
 CROSS JOIN LATERAL (
     SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -51,6 +65,7 @@ CROSS JOIN LATERAL (
         FROM threads.write AS w
         WHERE w.thread_id = v.thread_id AND w.checkpoint_id = v.checkpoint_id
           AND w.namespace = v.namespace AND w.occurred_at > v.deleted_at
+          AND v.number <= {limit}
           AND NOT EXISTS (
               SELECT FROM threads.removal AS r
               WHERE r.thread_id = w.thread_id AND r.checkpoint_id = w.checkpoint_id
@@ -60,9 +75,12 @@ CROSS JOIN LATERAL (
                  w.occurred_at DESC
     ) AS f
 ) AS written
-ORDER BY v.checkpoint_id DESC, v.namespace COLLATE "C" DESC, v.thread_id DESC
+ORDER BY v.number
 """
-"""Of writes that are repeated the first counts, of errors, interrupts and the like the last."""
+"""The last row only says that there are more: it is one more than asked for, and has nothing. Of
+values for one version the newest counts that is there with all its parts; of writes that are
+repeated the first, of errors, interrupts and the like the last.
+"""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -105,10 +123,8 @@ async def _found(
         yield place(checkpoint_id, namespace, entity_uuid("thread", thread)), item
 
 
-def _query(asked: Asked, thread_id: str | None) -> tuple[str, list[Any]]:
-    """The query with its arguments; only what is asked for is in it, so that PostgreSQL keeps one
-    plan for each way to ask, by the index that suits it. Raises ReadRefused.
-    """
+def _query(asked: Asked, thread_id: str | None) -> tuple[str, Sequence[Any]]:
+    """The query with its arguments. Raises ReadRefused."""
     try:
         wanted = msgspec.convert(asked.where or {}, Wanted)
     except msgspec.ValidationError as error:
@@ -120,21 +136,8 @@ def _query(asked: Asked, thread_id: str | None) -> tuple[str, list[Any]]:
         "c.checkpoint_id < {}": (wanted.before,),
         "c.run_id = ANY({})": (wanted.run_ids,),
         "c.metadata @> {}": (msgspec.json.encode(wanted.metadata) if wanted.metadata else None,),
-        '(c.checkpoint_id, c.namespace COLLATE "C", c.thread_id) < ({}, {}, {})': tuple(
-            behind(asked, str, str, UUID)
+        '(c.checkpoint_id, c.namespace COLLATE "C", c.thread_id) < ({}, {}, {})': behind(
+            asked, str, str, UUID
         ),
     }
-    given: list[Any] = []
-    where: list[str] = []
-    for condition, values in conditions.items():
-        if values[0] is not None:
-            where.append(condition.format(*_numbers(given, values)))
-    (limit,) = _numbers(given, (asked.limit + 1,))  # whether there are more
-    chosen = f"WHERE {' AND '.join(where)}" if where else ""
-    return _CHECKPOINTS.format(where=chosen, limit=limit), given
-
-
-def _numbers(given: list[Any], values: Sequence[Any]) -> list[str]:
-    """Add values to the arguments that are given; how the query calls each."""
-    given += values
-    return [f"${number}" for number in range(len(given) - len(values) + 1, len(given) + 1)]
+    return filled(_CHECKPOINTS, conditions, limit=asked.limit)

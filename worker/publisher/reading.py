@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.worker.sending.reads import Asked, Page, Reading
+from penstock.worker.sending.reads import Asked, Page, Reading, ReadRefused
 from penstock.worker.sending.state import StateMissing
 
 
@@ -85,7 +85,11 @@ class Reader:
 
     async def page(self, name: str, agent_id: str, asked: Asked) -> Page:
         """One page of any read."""
-        return await self._reading.ask(name, agent_id, asked)
+        try:
+            return await self._reading.ask(name, agent_id, asked)
+        except UnicodeEncodeError as error:
+            text = f"{name} of agent {agent_id!r}: a text contains half of a surrogate pair"
+            raise ReadRefused(400, text) from error
 
     async def _all(
         self, name: str, agent_id: str, key: str | None, kind: type[Any]

@@ -1,10 +1,12 @@
 """`Publisher` without ``async``: for scripts and notebooks, also where a loop runs already."""
 
-import asyncio
 import concurrent.futures
+import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from penstock.schemas.event import EventData
@@ -12,7 +14,8 @@ from penstock.worker.publisher import client
 from penstock.worker.publisher.client import RECEIPT_SECONDS
 from penstock.worker.publisher.encoding import Attributes
 from penstock.worker.publisher.states import NO_DEFAULT
-from penstock.worker.sending.outgoing import Confirmation
+from penstock.worker.publisher.thread import PublisherThread
+from penstock.worker.sending.outgoing import Confirmation, PublishFailed
 from penstock.worker.sending.ports import Server
 from penstock.worker.sending.receipts import Receipt
 from penstock.worker.sending.state import StateValue
@@ -20,67 +23,46 @@ from penstock.worker.sending.state import StateValue
 Result = TypeVar("Result")
 
 
-class _Thread:
-    """A loop in a thread of its own, with one open Publisher."""
-
-    def __init__(self, bus: client.Publisher) -> None:
-        self._bus = bus
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="penstock publisher", daemon=True
-        )
-        self._thread.start()
-        try:
-            self.run(bus.__aenter__())
-        except BaseException:
-            self._end()
-            raise
-
-    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """The result of ``work``; an interrupt cancels it."""
-        asked = self.start(work)
-        try:
-            return asked.result()
-        except BaseException:
-            asked.cancel()
-            raise
-
-    def start(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
-        """Begin with ``work``."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def close(self) -> None:
-        """Close the Publisher, which waits for confirmations, and end the thread."""
-        try:
-            self.run(self._bus.__aexit__(None, None, None))
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 class Publisher:
     """As `penstock.Publisher`, with the same arguments; methods return when the work is done. Any
-    threads may share it. It is closed on leaving ``with``, by `close`, or when the program ends.
+    threads may share it. It is closed on leaving ``with``, by `close`, or when the program ends;
+    calls of other threads that are under way then raise PublishFailed.
+
+    In a process that was forked it connects anew when it is first used, and closing it there leaves
+    that of the parent open.
     """
 
     def __init__(
         self, server: str | Server = "nats://127.0.0.1:4222", *, source: str, **options: Any
     ) -> None:
-        self._bus = client.Publisher(server, source=source, **options)
+        self._make = partial(client.Publisher, server, source=source, **options)
+        self._bus = self._make()
         self._lock = threading.Lock()
-        self._thread: _Thread | None = None
-        self._at_exit: weakref.finalize[[], Self] | None = None
+        self._thread: PublisherThread | None = None
+        self._at_exit: weakref.finalize[[], Any] | None = None
+        self._outlasts = False
+        self._inherited = False
 
     def open(self) -> Self:
         """Connect; for a notebook, which has no ``with``. Idempotent. Raises SourceUnavailable."""
         with self._lock:
-            if self._thread is None:
-                self._thread = _Thread(self._bus)
-                self._at_exit = weakref.finalize(self, self._thread.close)
+            thread = self._started()
+        try:
+            thread.open()
+        except BaseException:
+            if not (self._outlasts or thread.connected):
+                self.close()
+            raise
+        return self
+
+    def prepare(self) -> Self:
+        """For who publishes until the very end of a program, and calls `close` then, as exporters
+        do: start the thread now, for then none can be started, and leave closing to `close`. `open`
+        connects, then too.
+        """
+        with self._lock:
+            self._outlasts = True
+            self._started()
         return self
 
     def close(self) -> None:
@@ -88,9 +70,14 @@ class Publisher:
         Idempotent.
         """
         with self._lock:
-            self._thread = None
-            if self._at_exit is not None:
-                self._at_exit()
+            self._inherited = False
+            try:
+                if self._thread is not None:
+                    self._thread.close()
+            finally:
+                self._thread = None
+                if self._at_exit is not None:
+                    self._at_exit.detach()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -124,65 +111,101 @@ class Publisher:
         **attributes: Unpack[Attributes],
     ) -> Confirmation | Receipt:
         """See `penstock.Publisher.publish`."""
+        thread = self._opened()
         if receipt:
-            return self._opened().run(
-                self._bus.publish(event, receipt=True, timeout=timeout, **attributes)
+            return thread.run(
+                lambda bus: bus.publish(event, receipt=True, timeout=timeout, **attributes)
             )
-        return self._opened().run(self._bus.publish(event, **attributes))
+        return thread.run(lambda bus: bus.publish(event, **attributes))
 
     def publish_soon(
         self, event: EventData, **attributes: Unpack[Attributes]
     ) -> concurrent.futures.Future[Confirmation]:
         """Publish, and wait only for room; the future is one of threads."""
         thread = self._opened()
-        return thread.start(_outcome(thread.run(self._bus.publish_soon(event, **attributes))))
+
+        async def begin(bus: client.Publisher) -> concurrent.futures.Future[Confirmation]:
+            return thread.follow(await bus.publish_soon(event, **attributes))
+
+        return thread.run(begin)
 
     def start(
-        self, work: Callable[[client.Publisher], Coroutine[Any, Any, Result]]
+        self, work: Callable[[client.Publisher], Awaitable[Result]]
     ) -> concurrent.futures.Future[Result]:
         """Begin with ``work``, which is given the `penstock.Publisher` of the thread: for what has
         no method here, such as reads.
         """
-        return self._opened().start(work(self._bus))
+        return self._opened().start(work)
 
     def flush(self) -> None:
         """Wait until nothing is unconfirmed."""
-        self._opened().run(self._bus.flush())
+        self._opened().run(lambda bus: bus.flush())
 
     def state(self, agent_id: str, key: str, default: Any = NO_DEFAULT) -> StateValue:
         """See `penstock.Publisher.state`."""
-        return self._opened().run(self._bus.state(agent_id, key, default))
+        return self._opened().run(lambda bus: bus.state(agent_id, key, default))
 
     def status(self, agent_id: str) -> StateValue:
         """See `penstock.Publisher.status`."""
-        return self._opened().run(self._bus.status(agent_id))
+        return self._opened().run(lambda bus: bus.status(agent_id))
 
     def wait_for(
         self, agent_id: str, key: str, *, version: int = 0, timeout: float | None = 30.0
     ) -> StateValue:
         """See `penstock.Publisher.wait_for`."""
-        waiting = self._bus.wait_for(agent_id, key, version=version, timeout=timeout)
-        return self._opened().run(waiting)
+        return self._opened().run(
+            lambda bus: bus.wait_for(agent_id, key, version=version, timeout=timeout)
+        )
 
     def watch(self, agent_id: str, key: str) -> Iterator[StateValue | None]:
         """See `penstock.Publisher.watch`."""
         thread = self._opened()
-        changes = self._bus.watch(agent_id, key)
+        changes = thread.bus.watch(agent_id, key)
         try:
             while True:
-                yield thread.run(_next(changes))
+                yield thread.run(lambda _: anext(changes))
         finally:
-            thread.run(changes.aclose())
+            with suppress(PublishFailed):  # the Publisher was closed, and so is this
+                thread.run(lambda _: changes.aclose())
 
-    def _opened(self) -> _Thread:
-        if self._thread is None:
-            raise RuntimeError("the Publisher is not open: use `with Publisher(...)`, or open()")
+    def _opened(self) -> PublisherThread:
+        thread = self._thread
+        if thread is not None and thread.connected:
+            return thread
+        if self._inherited:
+            self.open()
+            return self._opened()
+        raise RuntimeError("the Publisher is not open: use `with Publisher(...)`, or open()")
+
+    def _started(self) -> PublisherThread:
+        if self._thread is None or self._thread.ended is not None:
+            self._thread = PublisherThread(self._bus)
+            self._at_exit = weakref.finalize(self, self._thread.close)
+            _publishers.add(self)
+        if self._at_exit is not None:
+            self._at_exit.atexit = not self._outlasts
         return self._thread
 
+    def _forked(self) -> None:
+        """The thread and the connection are those of the parent: begin without them."""
+        self._lock = threading.Lock()  # another thread may have held it
+        if self._thread is None:
+            return
+        self._inherited = self._thread.connected and self._thread.ended is None
+        self._thread.disown()
+        self._thread = None
+        self._bus = self._make()
+        if self._outlasts:
+            self._started()
 
-async def _outcome(asked: asyncio.Future[Result]) -> Result:
-    return await asked
+
+_publishers = weakref.WeakSet[Publisher]()
 
 
-async def _next(changes: AsyncGenerator[Result]) -> Result:
-    return await anext(changes)
+def _all_forked() -> None:
+    for publisher in list(_publishers):
+        publisher._forked()  # noqa: SLF001  (of this very class)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_all_forked)

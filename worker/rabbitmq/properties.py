@@ -22,6 +22,9 @@ CONTENT_TYPE, HEADERS = 0x8000, 0x2000
 TIMESTAMP: Final = 0x0040
 DELIVERY_MODE, EXPIRATION, MESSAGE_ID, USER_ID = 0x1000, 0x0100, 0x0080, 0x0010
 CORRELATION_ID, REPLY_TO = 0x0400, 0x0200
+LONGEST_KEY = 255
+"""Bytes of a routing key, as of any text that is not a header's."""
+
 _TEXT, _TABLE = -1, -4
 _LAYOUT: tuple[tuple[int, int], ...] = (
     (CONTENT_TYPE, _TEXT),

@@ -11,6 +11,7 @@ from pamqp.commands import Basic
 from penstock.schemas.identity import escape
 from penstock.worker.errors import SourceUnavailable
 from penstock.worker.rabbitmq.connection import open_channel, translated
+from penstock.worker.rabbitmq.properties import LONGEST_KEY
 from penstock.worker.rabbitmq.receipts import REPLY_TO
 from penstock.worker.sending.reads import (
     PATIENCE_SECONDS,
@@ -48,9 +49,13 @@ class RabbitReading:
     async def ask(self, name: str, agent: str, asked: Asked) -> Page:
         """See `Reading.ask`."""
         what = f"{name} of agent {agent!r}"
+        key = f"{SUBJECT}.{name}.{escape(agent)}"
+        if (length := len(key.encode())) > LONGEST_KEY:
+            text = f"{length} bytes of routing key, escaped, and RabbitMQ takes {LONGEST_KEY}"
+            raise ReadRefused(400, f"{what}: {text}")
         try:
             with translated(what):
-                body = await self._answer(f"{SUBJECT}.{name}.{escape(agent)}", asked)
+                body = await self._answer(key, asked)
         except aiormq.PublishError as error:
             text = f"{what}: no worker takes reads; is one running, with `reads` on?"
             raise ReadUnavailable(text) from error

@@ -84,7 +84,7 @@ async def _publish(channel: aiormq.Channel, exchange: str, copy: Copy) -> Pensto
             timeout=ANSWER_SECONDS,
         )
     except aiormq.PublishError:
-        text = f"no queue takes {copy.subject!r}: give another with --subject"
+        text = f"no queue takes {copy.subject!r}: give another with --to"
         return PublishRefused(text)
     except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused, ValueError) as error:
         return PublishRefused(f"{copy.subject!r}: {why(error)}")

@@ -15,6 +15,7 @@ from penstock.worker.errors import PenstockError, SourceUnavailable
 from penstock.worker.logger import Logger
 from penstock.worker.rabbitmq.connection import close_quickly, connect, open_channel, translated
 from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.properties import LONGEST_KEY
 from penstock.worker.rabbitmq.reading import RabbitReading
 from penstock.worker.rabbitmq.receipts import REPLY_TO, ReplyQueue
 from penstock.worker.sending.outgoing import (
@@ -33,7 +34,6 @@ _AT_ONCE = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 _PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.25
-_LONGEST_KEY = 255
 
 
 @asynccontextmanager
@@ -88,8 +88,8 @@ class RabbitSender:
         PublishRefused or PublishFailed. Cancelling it before it was sent takes it back.
         """
         message = await self._unconfirmed.take(subject, payload, msg_id, reply_to)
-        if len(subject.encode()) > _LONGEST_KEY or len(msg_id.encode()) > _LONGEST_KEY:
-            text = f"its routing key and id may have {_LONGEST_KEY} bytes each"
+        if len(subject.encode()) > LONGEST_KEY or len(msg_id.encode()) > LONGEST_KEY:
+            text = f"its routing key and id may have {LONGEST_KEY} bytes each"
             message.fail(PublishRefused(f"{subject!r} cannot be sent: {text}"))
         elif not message.confirmed.done():  # else closed meanwhile
             self._queue.put(message)

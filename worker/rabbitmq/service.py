@@ -10,7 +10,7 @@ import structlog
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from penstock.worker.errors import TopologyError, Unavailable
+from penstock.worker.errors import TopologyError
 from penstock.worker.rabbitmq.connection import translated
 from penstock.worker.rabbitmq.line import Answer, AnswerLine
 from penstock.worker.rabbitmq.link import refused, watch_cancel
@@ -19,7 +19,8 @@ from penstock.worker.rabbitmq.replies import asker
 from penstock.worker.rabbitmq.shelter import unsheltered
 from penstock.worker.rabbitmq.topology import READ_QUEUE
 from penstock.worker.replay.choice import unescaped
-from penstock.worker.sending.reads import SUBJECT, Answering, ReadRefused
+from penstock.worker.sending.answering import ReadFailed, answered
+from penstock.worker.sending.reads import SUBJECT, Answering
 
 log = structlog.get_logger()
 
@@ -61,24 +62,23 @@ class _Service:
         delivery = message.delivery
         if not isinstance(delivery, Basic.Deliver) or delivery.delivery_tag is None:
             return  # a consumer is given nothing else
-        who = asker(unsheltered(message.header.properties, len(message.body)))
-        if who is not None and self.line is not None:
-            answer = await self._answer(delivery.routing_key or "", message.body)
-            self.line.send([Answer(*who, answer)])
-        if not message.channel.is_closed:
-            await message.channel.basic_ack(delivery.delivery_tag, wait=False)
+        try:
+            who = asker(unsheltered(message.header.properties, len(message.body)))
+            if who is not None and self.line is not None:
+                answer = await self._answer(delivery.routing_key or "", message.body)
+                self.line.send([Answer(*who, answer)])
+        finally:  # one that stays unacknowledged takes the place of another for good
+            if not message.channel.is_closed:
+                await message.channel.basic_ack(delivery.delivery_tag, wait=False)
 
     async def _answer(self, key: str, body: bytes) -> bytes:
         tokens = key.split(".")
-        if len(tokens) != _TOKENS:
+        if len(tokens) != _TOKENS or not key.isascii():
             return _error(400, f"{key!r} is not {SUBJECT}.<read>.<agent>, escaped as in subjects")
         try:
-            return await self._reads.answer(tokens[2], unescaped(tokens[3]), body)
-        except ReadRefused as error:
+            return await answered(self._reads, tokens[2], unescaped(tokens[3]), body)
+        except ReadFailed as error:
             return _error(error.code, str(error))
-        except Unavailable as error:
-            log.warning("read_failed", read=tokens[2], error=str(error))
-            return _error(503, str(error))
 
 
 def _error(code: int, text: str) -> bytes:

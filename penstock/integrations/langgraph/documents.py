@@ -1,8 +1,10 @@
 """Checkpoints of LangGraph as events, and back from what a worker reads."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from hashlib import sha256
 from itertools import groupby
+from random import SystemRandom
 from typing import Any, cast
 
 import msgspec
@@ -16,6 +18,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from penstock.integrations.texts import storable_document
 from penstock.schemas import (
     ChannelValue,
     ChannelWrite,
@@ -26,6 +29,9 @@ from penstock.schemas import (
 
 PART_BYTES = 384 * 1024
 """A part of a value; in base64, with its event around it, it fits into a message of 1 MiB."""
+
+_chance = SystemRandom().random
+"""Not `random.random`: a graph that seeds that would give two branches the same versions."""
 
 
 class StoredWrite(ChannelWrite, frozen=True, kw_only=True):
@@ -66,6 +72,14 @@ def config_of(thread: str, namespace: str, checkpoint_id: str) -> RunnableConfig
     }
 
 
+def next_version(current: float | None) -> float:
+    """A greater version, which no other branch has: those that begin at one checkpoint count on
+    from the same version, and each has values of its own. Whole numbers, as of other savers, count
+    too.
+    """
+    return int(current or 0) + 1 + _chance()
+
+
 def values_of(
     serde: SerializerProtocol, checkpoint: Checkpoint, channels: Iterable[str]
 ) -> Iterator[ChannelValue]:
@@ -73,8 +87,13 @@ def values_of(
     for channel in channels:
         if channel in checkpoint["channel_values"]:
             encoding, data = serde.dumps_typed(checkpoint["channel_values"][channel])
-            version = str(checkpoint["channel_versions"][channel])
+            version = _named(checkpoint["channel_versions"][channel])
             yield from _parts(channel, version, encoding, data)
+
+
+def _named(version: str | float) -> str:
+    """A version as PostgreSQL reads it from the checkpoint: numbers are written out."""
+    return f"{Decimal(repr(version)):f}" if isinstance(version, float) else str(version)
 
 
 def _parts(channel: str, version: str, encoding: str, data: bytes) -> Iterator[ChannelValue]:
@@ -95,7 +114,7 @@ def checkpointed(
     thread, namespace, parent_id = place_of(config)
     *before, fitting = _batches(values)
     document = {name: value for name, value in checkpoint.items() if name != "channel_values"}
-    about = cast(dict[str, Any], get_serializable_checkpoint_metadata(config, metadata))
+    about = storable_document({**get_serializable_checkpoint_metadata(config, metadata)})
     run_id = about.get("run_id")
     stored = [ThreadValuesStored(thread_id=thread, namespace=namespace, values=v) for v in before]
     last = ThreadCheckpointed(
@@ -194,10 +213,9 @@ def tuple_of(serde: SerializerProtocol, stored: Stored) -> CheckpointTuple:
 
 
 def _whole(values: Sequence[ChannelValue]) -> Mapping[str, tuple[str, bytes]]:
-    """Each channel's value, of parts that are all there; they come in order."""
-    found: dict[str, tuple[str, bytes]] = {}
-    for (channel, _), group in groupby(values, lambda v: (v.channel, v.digest)):
-        parts = list(group)
-        if len(parts) == parts[0].parts:
-            found[channel] = parts[0].encoding, b"".join(part.data for part in parts)
-    return found
+    """Each channel's value; a worker gives one for each, with all its parts in order."""
+    return {
+        channel: (parts[0].encoding, b"".join(part.data for part in parts))
+        for channel, group in groupby(values, lambda value: value.channel)
+        if (parts := list(group))
+    }

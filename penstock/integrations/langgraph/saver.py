@@ -22,6 +22,7 @@ from penstock.integrations.langgraph.documents import (
     again,
     checkpointed,
     config_of,
+    next_version,
     place_of,
     tuple_of,
     values_of,
@@ -40,7 +41,7 @@ _decode = msgspec.json.Decoder(Stored).decode
 Page = tuple[list[Stored], str | None]
 
 
-class PenstockSaver(BaseCheckpointSaver[int]):
+class PenstockSaver(BaseCheckpointSaver[float]):
     """Checkpoints go over the bus into PostgreSQL, and are read over the bus: a graph needs no
     address of a database. ``options`` are those of `penstock.Publisher`.
 
@@ -79,6 +80,10 @@ class PenstockSaver(BaseCheckpointSaver[int]):
 
     def __exit__(self, *failure: object) -> None:
         self._link.close_apart()
+
+    def get_next_version(self, current: float | None, channel: None) -> float:  # noqa: ARG002
+        """One that no other branch has, see `next_version`."""
+        return next_version(current)
 
     async def aput(
         self,
@@ -285,7 +290,7 @@ def _chosen(
     where: dict[str, Any] = {"metadata": metadata or {}}
     if before is not None:
         where["before"] = place_of(before)[2]
-    named = {} if config is None else config["configurable"]
+    named = config["configurable"] if config else {}
     where |= {
         name: named[key]
         for name, key in (("namespace", "checkpoint_ns"), ("checkpoint_id", "checkpoint_id"))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from agents.tracing import Span, Trace
 
+from penstock.integrations.texts import storable
 from penstock.schemas import AgentActivity, SpanEnded
 
 AGENT = "invoke_agent"
@@ -121,14 +122,14 @@ def _moment(text: str | None) -> datetime:
 
 
 def _text(value: Any, limit: int = _TEXT) -> str | None:
-    return str(value).replace("\0", "")[:limit] or None if value is not None else None
+    return storable(str(value), nul="")[:limit] or None if value is not None else None
 
 
 def _clean(found: Any) -> Any:
     """Without what neither JSON nor PostgreSQL can hold."""
     match found:
         case str():
-            return found.replace("\0", "\ufffd")
+            return storable(found)
         case float():
             return found if abs(found) < float("inf") else str(found)
         case list():

@@ -12,6 +12,7 @@ from agents.memory.session_settings import resolve_session_limit
 import penstock.sync
 from penstock import Asked, ConversationItem, Publisher
 from penstock.integrations.link import Result, Work, store
+from penstock.integrations.texts import storable_document
 from penstock.schemas import ConversationCleared, ConversationItemRemoved, ConversationItemsAdded
 
 _PAGE = 100
@@ -53,7 +54,7 @@ class PenstockSession(SessionABC):
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """Add items at the end; they are stored when this returns."""
-        for some in _fitting([_storable(item) for item in items]):
+        for some in _fitting([_encoded(item) for item in items]):
             event = ConversationItemsAdded(conversation_id=self.session_id, items=some)
             await self._call(lambda bus, event=event: store(bus, event))  # type: ignore[misc]
 
@@ -88,23 +89,15 @@ class PenstockSession(SessionABC):
         return await asyncio.wrap_future(self._bus.start(work))
 
 
-def _storable(item: Any) -> msgspec.Raw:
-    """An item as JSON. PostgreSQL holds no NUL in documents: it becomes U+FFFD."""
-    text = msgspec.json.encode(item)
-    if b"\\u0000" in text:
-        text = msgspec.json.encode(_without_nul(msgspec.json.decode(text)))
+def _encoded(item: Any) -> msgspec.Raw:
+    """An item as JSON, with U+FFFD for what PostgreSQL holds in no document."""
+    try:
+        text = msgspec.json.encode(item)
+    except UnicodeEncodeError:
+        text = b""
+    if not text or b"\\u0000" in text:
+        text = msgspec.json.encode(storable_document(msgspec.to_builtins(item)))
     return msgspec.Raw(text)
-
-
-def _without_nul(found: Any) -> Any:
-    match found:
-        case str():
-            return found.replace("\0", "\ufffd")
-        case list():
-            return [_without_nul(one) for one in found]
-        case dict():
-            return {_without_nul(key): _without_nul(value) for key, value in found.items()}
-    return found
 
 
 def _fitting(items: Sequence[msgspec.Raw]) -> Iterator[list[msgspec.Raw]]:

@@ -1,7 +1,6 @@
 """`PenstockSpanExporter`: spans of agents, models and tools become events."""
 
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -37,11 +36,10 @@ class PenstockSpanExporter(SpanExporter):
         timeout: float = 10.0,
         **options: Any,
     ) -> None:
-        self._bus = Publisher(server, source=source, give_up=timeout, **options)
+        self._bus = Publisher(server, source=source, give_up=timeout, **options).prepare()
         self._content = content
         self._every = every
         self._timeout = timeout
-        self._lock = threading.Lock()
         self._closed = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -50,14 +48,18 @@ class PenstockSpanExporter(SpanExporter):
         if not chosen or self._closed:
             return SpanExportResult.FAILURE if chosen else SpanExportResult.SUCCESS
         try:
-            with self._lock:
-                self._bus.open()
+            self._connect()
             sent = [future for span in chosen for future in self._publish(span)]
             whole = _all_confirmed(sent, self._timeout)
-        except PenstockError as error:
+        except (PenstockError, RuntimeError) as error:
             log.warning("spans were not exported: %s", error)
             return SpanExportResult.FAILURE
         return SpanExportResult.SUCCESS if whole else SpanExportResult.FAILURE
+
+    def _connect(self) -> None:
+        self._bus.open()
+        if self._closed:  # `shutdown` came in between
+            self._bus.close()
 
     def _publish(self, span: ReadableSpan) -> Iterator[Future[Any]]:
         for event in events_of(span, content=self._content):
@@ -78,9 +80,8 @@ class PenstockSpanExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Close the connection. What is exported later fails."""
-        with self._lock:
-            self._closed = True
-            self._bus.close()
+        self._closed = True
+        self._bus.close()
 
 
 def _all_confirmed(sent: Sequence[Future[Any]], timeout: float) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
+from penstock.integrations.texts import storable
 from penstock.schemas import AgentActivity, SpanEnded
 
 AGENT = "invoke_agent"
@@ -105,7 +106,7 @@ def ended_of(span: ReadableSpan, *, content: bool) -> SpanEnded:
         span_id=f"{span.context.span_id:016x}",
         parent_id=None if span.parent is None else f"{span.parent.span_id:016x}",
         operation=_operation(said),
-        name=span.name.replace("\0", "")[:_TITLE],
+        name=storable(span.name, nul="")[:_TITLE],
         started_at=moment(start),
         duration_us=max(0, end - start) // 1000,
         **columns,
@@ -142,7 +143,7 @@ def _cell(value: Any) -> Any:
             return value if abs(value) < float("inf") else str(value)
         case list() | tuple():
             return [_cell(one) for one in value]
-    return str(value).replace("\0", "\\u0000")
+    return storable(str(value), nul="\\u0000")
 
 
 def _is_plain(name: str) -> bool:
@@ -166,7 +167,7 @@ def _first(said: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _text(value: Any, limit: int = _TEXT) -> str | None:
-    return str(value).replace("\0", "")[:limit] or None if value is not None else None
+    return storable(str(value), nul="")[:limit] or None if value is not None else None
 
 
 def _number(value: Any) -> int | None:

@@ -10,11 +10,14 @@ import pytest
 from agents import Agent, RunConfig, Runner, function_tool
 from agents.items import TResponseInputItem
 from agents.tracing import get_trace_provider, set_trace_processors
+from agents.tracing.provider import SynchronousMultiTracingProcessor
 from support_desk.model import WrittenModel, calls, says
 
 import penstock.sync
 from penstock import Publisher
 from penstock.integrations.openai_agents import PenstockSession, PenstockTracingProcessor
+from penstock.worker.embedded import EmbeddedNats
+from tests.support.connecting import connected
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
@@ -80,12 +83,12 @@ async def test_a_hand_off_with_a_tool_and_the_conversation_goes_on(
     agent, _ = desk(calls("transfer_to_shipping"), look, says("On its way."))
     assert await asyncio.to_thread(run, url, agent, "Where is it?", content=False) == "On its way."
     later, model = desk(says("You are welcome."))
-    await asyncio.to_thread(run, url, later, "Thanks", content=True)
+    await asyncio.to_thread(run, url, later, "Thanks \ud83d", content=True)
     (seen,) = model.seen
     kinds = [one.get("type", one.get("role")) for one in seen]
     assert kinds[0] == "user"
     assert kinds.count("function_call") == kinds.count("function_call_output") == 2
-    assert seen[-1]["content"] == "Thanks"
+    assert seen[-1]["content"] == "Thanks \ud83d"
 
     async def traced() -> bool:
         query = "SELECT count(*) = 2 FROM spans.span WHERE parent_id IS NULL"
@@ -112,8 +115,8 @@ async def test_items_in_their_order_and_taken_back(url: str) -> None:
         await session.add_items([])
         many = [message(f"{n}" + "x" * 10_000) for n in range(150)]
         await session.add_items(many)
-        await session.add_items([message("a\0b")])
-        expected = [*many, message("a\ufffdb")]
+        await session.add_items([message("a\0b"), {**message("\ud83d"), "\ud83d": ["\0"]}])  # type: ignore[list-item]
+        expected = [*many, message("a\ufffdb"), {**message("\ufffd"), "\ufffd": ["\ufffd"]}]
         assert await session.get_items() == expected
         assert await session.get_items(limit=2) == expected[-2:]
         assert await session.get_items(limit=120) == expected[-120:]
@@ -134,3 +137,28 @@ async def test_a_trace_never_disturbs_its_run(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING):
         assert (await Runner.run(agent, "?")).final_output == "yes"
     assert "a span was not published: the Publisher is not open" in caplog.text
+
+
+@pytest.mark.usefixtures("tracing")
+async def test_the_end_does_not_wait_for_a_bus_that_is_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with EmbeddedNats(sync_always=False) as server:
+        async with connected(server.url) as client:
+            await client.jetstream().add_stream(name="ALL", subjects=["spans.>", "agents.>"])
+        with penstock.sync.Publisher(server.url, source="/desk") as bus:
+            processor = PenstockTracingProcessor(bus)
+            set_trace_processors([processor])
+            server.pause()
+            await Runner.run(desk(says("yes"))[0], "?")
+            every = SynchronousMultiTracingProcessor()  # type: ignore[no-untyped-call]
+            every.add_tracing_processor(processor)
+            with caplog.at_level(logging.WARNING):
+                ending = asyncio.create_task(asyncio.to_thread(every.shutdown, timeout=0.2))
+                ended, _ = await asyncio.wait({ending}, timeout=20)
+            server.resume()
+            assert ended
+            assert "spans are not confirmed after 0.2 s" in caplog.text
+            caplog.clear()
+            await asyncio.to_thread(processor.force_flush)
+            assert not caplog.records

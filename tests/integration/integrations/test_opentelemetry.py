@@ -1,7 +1,10 @@
 """Spans of two frameworks by different conventions, run with models that need no network."""
 
+import asyncio
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -54,7 +57,7 @@ async def rows(database: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 def provider_of(exporter: SpanExporter) -> TracerProvider:
-    provider = TracerProvider(resource=Resource({"service.name": "test\0"}))
+    provider = TracerProvider(resource=Resource({"service.name": "test\0\ud83d"}))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
@@ -90,7 +93,7 @@ async def test_an_agent_of_pydantic_ai(bus: str, rows: asyncpg.Connection) -> No
     await traced(bus, content=False)
     found = await stored(rows, 4)
     assert [one[0] for one in found] == ["invoke_agent", "chat", "execute_tool", "chat"]
-    assert {one[6] for one in found} == {"test"}
+    assert {one[6] for one in found} == {"test\ufffd"}
     assert [one[3] for one in found if one[3]] == ["forecast"]
     assert [one[7] for one in found] == [True, False, False, False]
     calls = [one for one in found if one[0] == "chat"]
@@ -137,3 +140,50 @@ async def test_what_cannot_be_exported_is_said(caplog: pytest.LogCaptureFixture)
     assert "spans were not exported" in caplog.text
     exporter.shutdown()
     assert exporter.export([span]) is SpanExportResult.FAILURE
+
+
+ENDING = """
+import os, signal, sys
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from penstock.integrations.opentelemetry import PenstockSpanExporter
+
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(PenstockSpanExporter(sys.argv[1])))
+
+def trace(name):
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": name}
+    provider.get_tracer("app").start_span("chat", attributes=attributes).end()
+
+def forked(name):
+    child = os.fork()
+    if child:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    else:
+        signal.alarm(20)
+        trace(name)
+        sys.exit()
+
+forked("child of one that is not connected")
+trace("first")
+provider.force_flush()
+forked("child of one that is")
+trace("last")
+"""
+"""Each program ends without closing anything: its last spans are exported at its very end, where
+no thread can be started, nor one that looks up a host.
+"""
+
+
+async def test_the_last_spans_of_a_program(bus: str, rows: asyncpg.Connection) -> None:
+    words = [sys.executable, "-c", ENDING, bus.replace("127.0.0.1", "localhost")]
+    ended = await asyncio.to_thread(
+        subprocess.run, words, capture_output=True, check=False, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+    assert {model for _, _, model, *_ in await stored(rows, 4)} == {
+        "child of one that is not connected",
+        "first",
+        "child of one that is",
+        "last",
+    }

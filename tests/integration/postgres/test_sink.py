@@ -3,13 +3,16 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import msgspec
 import pytest
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event import Event
 from penstock.worker.pipeline.decode import Decoder, Window
+from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.pool import open_pool
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.transaction import SAVEPOINT
@@ -132,3 +135,29 @@ async def test_a_batch_takes_as_few_round_trips_as_it_can(
     assert said[0].endswith(SAVEPOINT) is (count > 100)
     assert said[-1] == "COMMIT"
     assert len(said) == expected, [one[:60] for one in said]
+
+
+async def test_partitions_are_made_of_days_in_utc_whatever_zone_a_producer_is_in(
+    pool: asyncpg.Pool,
+) -> None:
+    body = {
+        "specversion": "1.0",
+        "source": "/test",
+        "type": "metrics.recorded",
+        "subject": "e",
+        "data": {"scope": "system", "samples": [{"name": "m", "value": 1.0}]},
+    }
+    day = (datetime.now(UTC) - timedelta(days=45)).date()
+    sent = [
+        Message(
+            subject="metrics.e.recorded",
+            body=msgspec.json.encode({**body, "id": hour, "time": f"{day}T{hour}:00:00+05:00"}),
+        )
+        for hour in ("01", "10")
+    ]
+    window = Window(CATALOGUE, {}, past="unlimited")
+    found = Decoder(CATALOGUE, window, max_bytes=1 << 20).decode(sent)
+    made = [one for one in found if isinstance(one, Event)]
+    assert len(made) == 2, found
+    await (await opened(pool)).write(stored_as(made))
+    assert await pool.fetchval("SELECT count(*) FROM telemetry.metric") == 2

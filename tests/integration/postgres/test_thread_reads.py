@@ -1,9 +1,5 @@
 """What a read of a thread looks at is what it shows, however much is stored beside it."""
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 import asyncpg
 import pytest
 
@@ -12,6 +8,7 @@ from penstock.schemas.identity import entity_uuid
 from penstock.worker.postgres.pages import place
 from penstock.worker.postgres.thread_reads import _query
 from penstock.worker.sending.reads import ReadRefused
+from tests.support.plans import looked_at
 
 THREADS = 20
 CHECKPOINTS = 150
@@ -68,24 +65,13 @@ async def test_few_rows_are_looked_at(database: str, asked: Asked, *, analyzed: 
         query, values = _query(asked, ids[7])
         given = [one.decode() if isinstance(one, bytes) else one for one in values]
         assert await connection.fetch(query, *given)
-        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *given)
+        found = await looked_at(connection, query, given)
     finally:
         await connection.close()
-    looked_at = sum(map(rows_of, scans(json.loads(plan)[0]["Plan"])))
-    # A plan may look at every checkpoint of the thread, but not at every value too.
-    assert looked_at < 3 * CHECKPOINTS
-
-
-def scans(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    if "Relation Name" in node:
-        yield node
-    for below in node.get("Plans", ()):
-        yield from scans(below)
-
-
-def rows_of(scan: Mapping[str, Any]) -> float:
-    each = float(scan["Actual Rows"]) + float(scan.get("Rows Removed by Filter", 0))
-    return each * float(scan["Actual Loops"])
+    # A plan may look at every checkpoint of the thread, but at the values of one alone, though a
+    # second is looked for.
+    assert found["checkpoint"] < 3 * CHECKPOINTS
+    assert (found["value"], found["write"]) == (2, 2)
 
 
 def test_what_nobody_can_ask_for_is_refused() -> None:

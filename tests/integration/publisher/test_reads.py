@@ -12,8 +12,14 @@ from penstock import Asked, Publisher, ReadRefused, ReadUnavailable, StateMissin
 from penstock.schemas.agents import AgentCheckpointed, AgentStateDeleted, AgentStateSet
 from penstock.schemas.checkpoints import Value, snapshots
 from penstock.schemas.identity import escape
+from penstock.worker.errors import SinkUnavailable
 from penstock.worker.nats.options import NatsOptions
+from penstock.worker.nats.service import serving as nats_service
+from penstock.worker.postgres.pages import place
+from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.service import serving as rabbit_service
 from tests.integration.nats.test_users import PASSWORD, provisioned, said, users, worker_on
+from tests.integration.publisher.test_rabbitmq import provision
 from tests.support.connecting import connected
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
@@ -178,6 +184,58 @@ async def test_as_many_reads_go_at_once_as_there_are_connections(
     assert await found() == (4, 0)
     await rows.close()
     await locking.close()
+
+
+async def test_what_is_refused_leaves_room_for_others(either: Publisher) -> None:
+    """More of them than there are connections."""
+    far = place("2026-11-27T00:00:00+00:00", CHECKPOINT, 99_999_999_999)
+    wrong = [
+        ("conversation", Asked(after=far)),
+        ("conversation", Asked(after=place("0001-01-01T00:00:00+14:00", CHECKPOINT, 1))),
+        ("checkpoints", Asked(after="9" * 5000)),
+        ("checkpoints", Asked(after="x\ny")),
+        ("threads", Asked(where={"namespace": 7})),
+        ("threads", Asked(where={"metadata": {"k": "\0"}})),
+        ("threads", Asked(where={"before": "\0"})),
+        ("state", Asked(key="\ud83d")),
+    ]
+    asked = [either.read.page(name, AGENT, one) for name, one in wrong]
+    for error in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(error, ReadRefused)
+        assert error.code == 400
+    assert (await either.read.page("state", AGENT, Asked())).items == []
+
+
+class Broken:
+    """Reads with a defect, one at once; those of some agents cannot be reached either."""
+
+    names = ("state",)
+    at_once = 1
+
+    async def answer(self, name: str, agent: str, body: bytes) -> bytes:
+        if agent == AGENT:
+            raise SinkUnavailable("PostgreSQL is away:\r\nthe first, the second")
+        raise ZeroDivisionError(name, body)
+
+
+async def test_who_asks_is_told_of_defects_too(
+    nats_url: str, rabbit_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reads = Broken()
+    await provision(rabbit_url)
+    async with (
+        connected(nats_url) as nc,
+        nats_service(nc, reads),
+        rabbit_service(RabbitOptions(url=rabbit_url), "reads", reads),
+        Publisher(nats_url, source="/a") as first,
+        Publisher(rabbit_url, source="/b") as second,
+    ):
+        for bus in (first, second):
+            with pytest.raises(ReadUnavailable, match="ZeroDivisionError"):
+                await bus.read.state("other", "k")
+            with pytest.raises(ReadUnavailable, match=r"away:\s+the first"):
+                await bus.read.state(AGENT, "k")
+    assert caplog.text.count("read_failed") == 4
 
 
 async def test_the_least_rights_are_enough(database: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from penstock.worker.checks.check import Suspect, Suspects
 from penstock.worker.checks.runner import examine
+from penstock.worker.errors import SinkUnavailable
 from penstock.worker.finding import Finding, Verdict
 
 
@@ -84,3 +85,19 @@ async def test_each_kind_is_said_once_with_a_few_examples() -> None:
     (found,) = await examine(Looks(many, steady=True), repair=False, pause=0)
     assert (found.count, found.examples) == (40, ("00", "01", "02", "03", "04"))
     assert found.text == "things: 40 are wrong: 00, 01, 02, 03, 04, ..."
+
+
+class Hindered(Looks):
+    """Cannot mend now."""
+
+    async def mend(self, wrong: Suspects) -> None:  # noqa: ARG002  (it gets no further)
+        raise SinkUnavailable("another process is mending things; wait for it")
+
+
+async def test_what_cannot_be_mended_now_keeps_no_other_check_from_being_run() -> None:
+    check = Hindered([suspect("a", mendable=True)], steady=True)
+    wrong, reason = await examine(check, repair=True, pause=0)
+    assert (wrong.verdict, wrong.examples) == (Verdict.BAD, ("a",))
+    assert reason.verdict is Verdict.BAD
+    assert "another process is mending things" in reason.text
+    assert "--repair again" in reason.remedy

@@ -37,8 +37,14 @@ BEYOND_TEXT = (
     "got `float`",
     "written out",
     "Number out of range",
+    "state one of them",
+    "grant one",
+    "has a value; encrypt it",
+    "nobody is paired with itself",
 )
-"""What an error says that is wrong with a number or a time in a way that no schema can know."""
+"""What an error says that is wrong with a number or a time in a way that no schema can know, or
+between two fields, which our schemas leave to the worker.
+"""
 
 
 @cache

@@ -200,3 +200,13 @@ def test_a_fan_out_gives_a_row_for_each_item() -> None:
     assert state.items is not None
     expected = {state.key(e, item) for e in events for item in state.items(e)}
     assert {row[: len(state.key_columns)] for row in rows.rows} >= expected
+
+
+def test_of_different_events_with_one_id_and_time_the_first_stays() -> None:
+    """As it would if they came in batches of their own."""
+    [made], [task] = generated(["agents.heartbeat"], 1), generated(["tasks.created"], 1)
+    first, second = (msgspec.structs.replace(made, actor=name) for name in ("first", "second"))
+    assert [e.actor for e in make_plan([first, second]).events] == ["first"]
+    other = msgspec.structs.replace(task, id=made.id, time=made.time)
+    kept = make_plan([first, other, second, other]).events
+    assert [e.kind.name for e in kept] == ["agents.heartbeat", "tasks.created"], "another history"
