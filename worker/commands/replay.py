@@ -141,9 +141,7 @@ def _text(report: Report) -> str:
     lines += [f"{table}: sums of {count} rows mended" for table, count in report.mended.items()]
     lines += [_sentence(one) for one in report.cannot]
     if report.went_on:
-        lines.append(
-            f"went on with replay {report.replay}, which was not finished; all of it counts"
-        )
+        lines.append(f"went on with replay {report.replay}; the counts are of all of it")
     if not report.finished:
         lines.append("stopped before the end; the same command goes on from there")
     return "\n".join(lines)
