@@ -5,8 +5,10 @@ CREATE TABLE bus.replay (
     asked         jsonb NOT NULL,
     state         text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'finished')),
     epoch         text NOT NULL,
+    since         timestamptz,
     last_offset   bigint,
     mark          jsonb,
+    beyond        jsonb NOT NULL DEFAULT '[]',
     read          bigint NOT NULL DEFAULT 0,
     inserted      bigint NOT NULL DEFAULT 0,
     present       bigint NOT NULL DEFAULT 0,
@@ -24,11 +26,16 @@ COMMENT ON COLUMN bus.replay.state IS
     'A run that was ended before its time stays running; the same command goes on with it';
 COMMENT ON COLUMN bus.replay.epoch IS
     'Of the stream: of one that was recreated, other messages are asked for';
+COMMENT ON COLUMN bus.replay.since IS
+    'Where it begins, if it was asked for by a time: the one that 25h meant at its start';
 COMMENT ON COLUMN bus.replay.last_offset IS
-    'Where it ends: fixed at its start, so that it ends although the stream goes on';
+    'Where it ends: fixed at its start, so that it ends although the stream goes on. A part that '
+    'ends at a time ago, or begins at one, ends there anew each time the command is given';
 COMMENT ON COLUMN bus.replay.mark IS
-    'Where it stands in a source that has no offsets. Offsets are in bus.position, under the '
-    'transport replay-<replay_id>';
+    'Where it stands in a source that has no offsets: all up to there is settled. Offsets are in '
+    'bus.position, under the transport replay-<replay_id>';
+COMMENT ON COLUMN bus.replay.beyond IS
+    'What is settled behind the mark, while something before it is not';
 COMMENT ON COLUMN bus.replay.present IS
     'Messages whose event was stored already; one without history, if it changed no row';
 COMMENT ON COLUMN bus.replay.differing IS

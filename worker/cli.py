@@ -12,7 +12,7 @@ import click
 
 from penstock import __version__
 from penstock.worker.brokers.registry import BROKERS
-from penstock.worker.flags import Command, SettingsCommand, configure_logs, moment
+from penstock.worker.flags import Command, SettingsCommand, configure_logs, moment, moment_as_typed
 from penstock.worker.groups.audit import audit
 from penstock.worker.groups.demo import demo
 from penstock.worker.groups.derive import derive
@@ -116,9 +116,13 @@ def verify(settings: Settings, since: datetime | None, pause: float, **how: bool
 )
 @click.option("--file", metavar="FILE", type=click.Path(), help="Read JSON events, one a line.")
 @click.option("--from-seq", type=click.IntRange(min=0), metavar="N", help="First offset.")
-@click.option("--since", callback=moment, metavar="TIME", help="Nothing stored before this time.")
+@click.option(
+    "--since", callback=moment_as_typed, metavar="TIME", help="Nothing stored before this time."
+)
 @click.option("--to-seq", type=click.IntRange(min=0), metavar="N", help="Last offset.")
-@click.option("--until", callback=moment, metavar="TIME", help="Nothing stored after this time.")
+@click.option(
+    "--until", callback=moment_as_typed, metavar="TIME", help="Nothing stored after this time."
+)
 @click.option("--subject", metavar="PATTERN", help="Only these subjects, as in tasks.*.created.")
 @click.option("--type", metavar="TYPE", help="Only events of this type.")
 @click.option("--agent", metavar="ID", help="Only events about this agent.")

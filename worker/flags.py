@@ -1,8 +1,7 @@
 """The settings as flags: parsing, help by section, shell completion."""
 
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ from click.shell_completion import CompletionItem
 from penstock.schemas.rows import MappingError
 from penstock.worker.brokers.registry import BROKERS, check_names
 from penstock.worker.errors import PenstockError
+from penstock.worker.settings import moments
 from penstock.worker.settings.declared import Setting
 from penstock.worker.settings.keys import SETTINGS, load
-from penstock.worker.settings.kinds import Kind, duration, some_of
+from penstock.worker.settings.kinds import Kind, some_of
 from penstock.worker.settings.sources import flag
 from penstock.worker.settings.text import help_text, sections
 
@@ -101,14 +101,20 @@ def moment(_ctx: click.Context, param: click.Parameter, value: str | None) -> da
     """
     if value is None:
         return None
-    with suppress(ValueError, TypeError):
-        return datetime.now(UTC) - timedelta(seconds=duration().parse(value))
-    with suppress(ValueError):
-        found = datetime.fromisoformat(value)
-        if found.tzinfo is not None:
-            return found
-    said = "is no time with an offset, as in 2026-01-31T12:00:00Z, and no time ago, as in 25h"
-    raise click.BadParameter(f"{value!r} {said}", param=param)
+    try:
+        return moments.moment(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from error
+
+
+def moment_as_typed(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """As `moment`, but how long ago stays as it was typed, and a point in time is one text however
+    it was typed: for what has to know the same question again.
+    """
+    found = moment(ctx, param, value)
+    if value is None or found is None or moments.ago(value) is not None:
+        return value
+    return found.astimezone(UTC).isoformat()
 
 
 class _Value(click.types.StringParamType):

@@ -2,20 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import msgspec
 
 from penstock.schemas.catalogue import Catalogue
-from penstock.schemas.event_type import EventType
-from penstock.schemas.recall import losses
-from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.ending import end
 from penstock.worker.errors import PenstockError, TopologyError
 from penstock.worker.lifecycle import Assembly
+from penstock.worker.mirroring import Mirrored, open_mirrored
 from penstock.worker.pipeline.budget import Budget
 from penstock.worker.pipeline.commit import Committer, Sink
 from penstock.worker.pipeline.decode import Decoder, Window
@@ -24,23 +21,23 @@ from penstock.worker.pipeline.hydrate import Hydrator, NotMirrored
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.pipeline import Pipeline
 from penstock.worker.pipeline.poison import PoisonWatch
-from penstock.worker.pipeline.source import Log
+from penstock.worker.pipeline.source import Log, Span
 from penstock.worker.postgres.crash_marks import ReplayCrashMarkers, ended_workers, marked
 from penstock.worker.postgres.due import PostgresDue
-from penstock.worker.postgres.history_log import UNKNOWN, HistoryDecoder, HistoryLog
+from penstock.worker.postgres.history_log import HistoryDecoder, HistoryLog
 from penstock.worker.postgres.mappings import check_mappings
-from penstock.worker.postgres.pool import borrowed, database
+from penstock.worker.postgres.pool import database
 from penstock.worker.postgres.replay_sink import ComparingSink, ReplaySink
 from penstock.worker.postgres.replays import Replays, Run, turn
-from penstock.worker.postgres.sums import mend_sums, sum_columns
-from penstock.worker.postgres.views import HydratedViews
+from penstock.worker.postgres.sums import mend_all
 from penstock.worker.replay.account import Account
 from penstock.worker.replay.asked import FILE, POSTGRES, Asked
 from penstock.worker.replay.choice import Choice, check_tables
 from penstock.worker.replay.chosen import ChosenSource
 from penstock.worker.replay.file import FileLog
 from penstock.worker.replay.offsets import OffsetSet
-from penstock.worker.replay.outcome import Cannot, Outcome
+from penstock.worker.replay.outcome import Outcome
+from penstock.worker.replay.standing import Standing
 from penstock.worker.replay.suspects import Suspects
 from penstock.worker.schema import check_schema
 from penstock.worker.settings.keys import Settings
@@ -72,6 +69,8 @@ class Replayer(Assembly):
         self._dry_run = dry_run
         self._metrics = Metrics()
         self._run: Run | None = None
+        self._went_on = False
+        self._mirrored: Mirrored | None = None
 
     @property
     def total(self) -> int:
@@ -95,33 +94,49 @@ class Replayer(Assembly):
         if not self._dry_run:
             await enter(turn(target, asked.text))
         self._scope = await enter(Scope(self._settings, self._catalogue))
-        self._log = await enter(await self._open_log(asked, choice))
-        if not self._dry_run:
-            await self._resume()
+        await self._open_log(asked.span(choice.subjects))
         await self._choose(choice)
         await self._begin()
 
-    async def _open_log(self, asked: Asked, choice: Choice) -> AbstractAsyncContextManager[Log]:
-        settings, span = self._settings, asked.span(choice.subjects)
+    async def _open_log(self, span: Span) -> None:
+        run = None if self._dry_run else await self._replays.unfinished(self._asked.text)
+        if run is None or not await self._goes_on(run, span):
+            self._span = span
+            self._log = await self._stack.enter_async_context(await self._log_of(span))
+
+    async def _goes_on(self, run: Run, span: Span) -> bool:
+        """Go on with a run that was ended before its time, if what it reads is still there. It ends
+        where it did; a part that moves, only begins where it did: more than is asked for now.
+        """
+        span = msgspec.structs.replace(span, since=run.since)
+        async with AsyncExitStack() as opened:
+            try:
+                log = await opened.enter_async_context(await self._log_of(span))
+            except TopologyError:  # raised again, unless less is asked for now
+                return False
+            if log.epoch != run.epoch:
+                return False
+            await self._stack.enter_async_context(opened.pop_all())
+        self._run, self._log, self._span, self._went_on = run, log, span, True
+        if not self._asked.moves:
+            log.last = run.last
+        if isinstance(log, HistoryLog):
+            log.after = run.standing.mark
+        return True
+
+    async def _log_of(self, span: Span) -> AbstractAsyncContextManager[Log]:
+        settings, asked = self._settings, self._asked
         if asked.source == FILE:
             return FileLog(asked.stream, span, batch_size=settings.batch_size)
         if asked.source == POSTGRES:
             pool = self._pool
             if self._apart:
                 pool = await self._stack.enter_async_context(database(settings))
-            types = list(self._types())
+            types = list(asked.kinds(self._catalogue))
             return HistoryLog(pool, types, batch_size=settings.batch_size, span=span)
         share = Budget(settings.memory_limit, 1, settings.batch_bytes).share()
         broker = await self._scope.broker(asked.source)
         return broker.log(asked.stream, span, share)
-
-    async def _resume(self) -> None:
-        """Go on with a run that was ended before its time, if there is one."""
-        self._run = await self._replays.unfinished(self._asked.text, self._log.epoch)
-        if self._run is not None:
-            self._log.last = self._run.last
-            if isinstance(self._log, HistoryLog):
-                self._log.after = self._run.mark
 
     async def _choose(self, choice: Choice) -> None:
         """What is wanted of the log. A run that goes on was ended by a message, perhaps."""
@@ -131,20 +146,19 @@ class Replayer(Assembly):
         if run is not None:
             marks = await marked(self._pool, transport=run.transport, stream=self._name)
             known, first = known | marks, target.in_flight * target.batch_size
-        done = OffsetSet(run.done if run else ())
-        span, suspects = self._asked.span(()), Suspects(known, first)
-        source = ChosenSource(self._log, span, choice, done, suspects)
+        source = ChosenSource(
+            self._log,
+            self._span.until,
+            choice,
+            Suspects(known, first),
+            done=OffsetSet(run.done if run else ()),
+            standing=run.standing if run else Standing(),
+        )
         self._source = await self._stack.enter_async_context(source)
 
     @property
     def _name(self) -> str:
         return self._asked.stream or POSTGRES
-
-    def _types(self) -> Iterator[EventType]:
-        """The types that are asked for, as far as their histories are concerned."""
-        for kind in self._catalogue.types.values():
-            if self._asked.type in {None, kind.name} and self._asked.stream in {"", kind.stream}:
-                yield kind
 
     async def _begin(self) -> None:
         """Nothing is written anywhere before there is something to write."""
@@ -153,14 +167,22 @@ class Replayer(Assembly):
                 f"{self._asked.stream or 'the history'}: none of {self.seen} messages matches; "
                 "widen the filters"
             )
-        if self._run is None and not self._dry_run:
-            self._run = await self._replays.begin(self._asked.text, self._log.epoch, self._log.last)
+        last = self._log.last
+        if self._run is not None:
+            await self._replays.go_on(self._run, last)
+        elif not self._dry_run:
+            self._run = await self._replays.begin(
+                self._asked.text, self._log.epoch, since=self._span.since, last=last
+            )
 
     async def work(self) -> Outcome:
         """Read to the end, or until told to stop. Raises PenstockError for an error of our own."""
         begun = time.monotonic()
         sink, window = await self._sink()
-        hydrator = await self._hydrator()
+        await self._open_buckets()
+        hydrator: Hydrator | NotMirrored = NotMirrored()
+        if self._mirrored is not None:
+            hydrator = self._mirrored.hydrator(self._target.kv_status_interval)
         pipeline = self._pipeline(sink, window, hydrator)
         reading = asyncio.create_task(pipeline.run(), name="replay")
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
@@ -177,8 +199,9 @@ class Replayer(Assembly):
             raise PenstockError(f"{found}; the same command goes on once that is mended")
         if self._source.gone:
             raise TopologyError(f"{self._source.gone}, which are stored")
-        finished = not self._stopping.is_set()
+        finished = not self._stopping.is_set() and await self._compared()
         account, mended = await self._end(sink, finished=finished)
+        history = self._log if isinstance(self._log, HistoryLog) else None
         return Outcome(
             number=self._run.number if self._run else None,
             account=account,
@@ -186,7 +209,8 @@ class Replayer(Assembly):
             seconds=time.monotonic() - begun,
             messages=self._source.wanted,
             mended=mended,
-            cannot=tuple(self._cannot()),
+            cannot=tuple(history.cannot()) if history else (),
+            went_on=self._went_on,
         )
 
     async def _sink(self) -> tuple[ReplaySink | ComparingSink, Window]:
@@ -218,6 +242,7 @@ class Replayer(Assembly):
             known=self._deadly,
             most=target.max_crashes,
         )
+        deriver = Deriver(PostgresDue(self._pool), self._catalogue.derived, self._metrics)
         return Pipeline(
             self._source,
             self._decoder(window),
@@ -230,7 +255,7 @@ class Replayer(Assembly):
                 markers, watch_after=target.watch_after, max_crashes=target.max_crashes
             ),
             nack_delay=target.nack_delay,
-            deriver=self._deriver(),
+            deriver=None if self._dry_run else deriver,
         )
 
     def _decoder(self, window: Window) -> Any:
@@ -239,21 +264,25 @@ class Replayer(Assembly):
             return Decoder(self._catalogue, window, max_bytes=size)
         return HistoryDecoder(Decoder(self._catalogue, window, max_bytes=size * _RENDERED))
 
-    def _deriver(self) -> Deriver | None:
-        if self._dry_run:
-            return None
-        return Deriver(PostgresDue(self._pool), self._catalogue.derived, self._metrics)
-
-    async def _hydrator(self) -> Hydrator | NotMirrored:
-        """The bucket belongs to the database of the settings: no other one is mirrored there."""
+    async def _open_buckets(self) -> None:
+        """The buckets belong to the database of the settings: no other one is mirrored there."""
         if self._dry_run or not self._settings.kv or self._apart:
-            return NotMirrored()
-        if self._settings.provision:
-            await buckets.provision(self._scope, dry_run=False)
-        mirror = await buckets.open_mirror(self._scope, self._metrics, asyncio.Event())
-        views = HydratedViews(self._pool, self._catalogue.hydrated, mirror.leave_out)
-        await views.prepare()
-        return Hydrator(views, mirror, interval=self._target.kv_status_interval)
+            return
+        self._mirrored = await open_mirrored(
+            self._scope,
+            self._pool,
+            self._catalogue,
+            self._metrics,
+            provision=self._settings.provision,
+        )
+
+    async def _compared(self) -> bool:
+        """Compare the buckets if an earlier process read some of it: it may have died between the
+        commit and the bucket. False if told to stop meanwhile.
+        """
+        if self._mirrored is None or not self._went_on:
+            return True
+        return await self._mirrored.compare(self._stopping)
 
     async def _end(
         self, sink: ReplaySink | ComparingSink, *, finished: bool
@@ -263,24 +292,6 @@ class Replayer(Assembly):
         assert self._run is not None  # noqa: S101  (for mypy: only a dry run has none)
         mended: dict[str, int] = {}
         if finished:
-            mended = {table: await self._mend(table) for table in self._summed()}
+            mended = await mend_all(self._pool, self._catalogue, self._asked.rebuild)
             await self._replays.finish(self._run)
         return await self._replays.account(self._run), mended
-
-    def _summed(self) -> Sequence[str]:
-        return [name for name in self._asked.rebuild if sum_columns(self._catalogue, name)]
-
-    async def _mend(self, table: str) -> int:
-        async with borrowed(self._pool) as connection:
-            return len(await mend_sums(connection, self._catalogue, table))
-
-    def _cannot(self) -> Iterator[Cannot]:
-        if not isinstance(self._log, HistoryLog):
-            return
-        for kind in self._types():
-            for loss in losses(kind.spec):
-                count = self._log.lost[kind.name]
-                if count or not loss.some:
-                    yield Cannot(kind.name, loss.what, kind.stream, count)
-        if count := self._log.lost[UNKNOWN]:
-            yield Cannot("?", UNKNOWN, events=count)

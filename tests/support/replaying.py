@@ -2,8 +2,10 @@
 
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -48,6 +50,28 @@ def events(count: int, seed: int = 7) -> list[Message]:
     maker = EventMaker(rng, [f"entity-{n}" for n in range(max(4, count // 50))], 3000)
     kinds = list(CATALOGUE.types.values())
     return [maker.message(kinds[n % len(kinds)], n) for n in range(count)]
+
+
+def registrations(names: Sequence[str]) -> list[Message]:
+    """An event with a history for each of these names of agents."""
+    moment = datetime.now(UTC) - timedelta(minutes=10)
+    return [
+        Message(
+            subject="",
+            body=msgspec.json.encode(
+                {
+                    "specversion": "1.0",
+                    "id": str(UUID(int=number)),
+                    "source": "/tests",
+                    "type": "agents.registered",
+                    "subject": f"agent-{name}",
+                    "time": moment,
+                    "data": {"name": name, "agent_type": "worker"},
+                }
+            ),
+        )
+        for number, name in enumerate(names, start=1)
+    ]
 
 
 def write(file: Path, messages: Sequence[Message]) -> Path:

@@ -1,17 +1,14 @@
 """``penstock hydrate``: fill the KV buckets from PostgreSQL."""
 
-import asyncio
-
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.identity import entity_uuid
-from penstock.worker.brokers import buckets
 from penstock.worker.brokers.scope import Scope
 from penstock.worker.errors import PenstockError
+from penstock.worker.mirroring import open_mirrored
 from penstock.worker.pipeline.metrics import Metrics
 from penstock.worker.pipeline.ports import KvTouch
 from penstock.worker.pipeline.upkeep import hydrate as hydrate_buckets
 from penstock.worker.postgres.pool import database
-from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.settings.keys import Settings
 
 
@@ -19,13 +16,11 @@ async def hydrate(settings: Settings, agent: str | None) -> int:
     """Fill the buckets from PostgreSQL, for one agent or completely. Returns the exit code."""
     catalogue = Catalogue.load(settings.event_packages)
     async with database(settings) as pool, Scope(settings, catalogue) as scope:
-        await buckets.provision(scope, dry_run=False)
+        buckets = await open_mirrored(scope, pool, catalogue, Metrics(), provision=True)
         names = ", ".join(bucket.name for bucket in (await scope.buckets()).values())
-        mirror = await buckets.open_mirror(scope, Metrics(), asyncio.Event())
-        views = HydratedViews(pool, catalogue.hydrated, mirror.leave_out)
-        await views.prepare()
+        views = buckets.views
         found = views.all() if agent is None else views.read(_rows_of(agent, catalogue))
-        seen, written = await hydrate_buckets(found, mirror)
+        seen, written = await hydrate_buckets(found, buckets.mirror)
     if agent is not None and not seen:
         raise PenstockError(
             f"PostgreSQL has no agent {agent!r}, so nothing was hydrated; check the id"

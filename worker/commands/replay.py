@@ -26,8 +26,9 @@ _NOT_FOR = {
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What a replay did. ``replay`` is its row of bus.replay; ``finished`` is False if it was
-    stopped before the end, ``rate`` is in messages per second; see `Outcome` and `Account`.
+    """What a replay did. ``replay`` is its row of bus.replay, ``went_on`` True if an earlier
+    process had begun it; ``finished`` is False if it was stopped before the end, ``rate`` is in
+    messages per second; see `Outcome` and `Account`.
     """
 
     replay: int | None
@@ -43,6 +44,7 @@ class Report(msgspec.Struct, kw_only=True):
     cannot: Sequence[Cannot]
     dry_run: bool
     finished: bool
+    went_on: bool
     seconds: float
     rate: int
 
@@ -122,6 +124,7 @@ def _report(asked: Asked, outcome: Outcome, *, dry_run: bool) -> Report:
         cannot=outcome.cannot,
         dry_run=dry_run,
         finished=outcome.finished,
+        went_on=outcome.went_on,
         seconds=round(outcome.seconds, 3),
         rate=int(outcome.messages / outcome.seconds),
     )
@@ -137,6 +140,8 @@ def _text(report: Report) -> str:
     lines = [counts, *(f"differing: {one}" for one in report.differing_ids)]
     lines += [f"{table}: sums of {count} rows mended" for table, count in report.mended.items()]
     lines += [_sentence(one) for one in report.cannot]
+    if report.went_on:
+        lines.append(f"went on with replay {report.replay}; the counts are of all of it")
     if not report.finished:
         lines.append("stopped before the end; the same command goes on from there")
     return "\n".join(lines)

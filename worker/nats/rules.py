@@ -195,7 +195,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         remedy=f"the server forgets it when it restarts; {_CONSUMER_REMAKE}",
         differs=_set,
     ),
-    *_limits("max_batch", "max_expires"),
+    *_limits("max_batch", "max_bytes", "max_expires"),
 )
 
 

@@ -80,7 +80,7 @@ class Message(msgspec.Struct, kw_only=True):
 
     @property
     def mark(self) -> Any:
-        """Where reading goes on after it, as JSON, in a source that reads again without offsets."""
+        """Where it stands, as JSON, in a source that reads again without offsets."""
         return None
 
     @property

@@ -1,7 +1,7 @@
 """PostgreSQL's own histories as a log: rows become the messages that they came from."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from penstock.schemas.event_type import EventType, Rows
 from penstock.schemas.mapping import Log
 from penstock.schemas.recall import losses
 from penstock.worker.errors import TopologyError
+from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.decode import Decoder
 from penstock.worker.pipeline.ports import DeadLetter, Message
 from penstock.worker.pipeline.source import Span
@@ -23,7 +24,9 @@ from penstock.worker.postgres.pool import borrowed
 from penstock.worker.postgres.recalled import TEXT, Recalled, Remembered
 from penstock.worker.postgres.statements import quoted
 from penstock.worker.postgres.transaction import literal
+from penstock.worker.replay.outcome import Cannot
 from penstock.worker.replay.pulled import PulledLog
+from penstock.worker.replay.standing import Piece, Place
 
 Row = dict[str, Any]
 
@@ -40,9 +43,8 @@ class HistoryLog(PulledLog):
     """The events of ``types`` out of their histories, table by table, in the order of their ids;
     the times of ``span`` are those of the events.
 
-    ``after`` is the mark of the last one that is settled; set it before anything is fetched.
-    ``lost`` counts by type those that the
-    history does not keep whole.
+    ``after`` is a place up to which all are settled; set it before anything is fetched. ``lost``
+    counts by type those that the history does not keep whole.
     """
 
     def __init__(
@@ -56,10 +58,11 @@ class HistoryLog(PulledLog):
         super().__init__("history", "postgres", batch_size=batch_size, order=True)
         self.lost: Counter[str] = Counter()
         self._pool = pool
+        self._asked = types
         self._parts = _parts(types)
         self._types: dict[str, dict[str, str]] = {}
         self._span = span
-        self.after: Any = None
+        self.after: Place | None = None
         self._pages = self._read_all()
 
     async def __aenter__(self) -> Self:
@@ -79,14 +82,12 @@ class HistoryLog(PulledLog):
         return await anext(self._pages, None) or ()
 
     async def _read_all(self) -> AsyncIterator[Sequence[Message]]:
-        begun = self.after is None
         for rows, kinds in self._parts:
-            if not begun and rows.relation != self.after[0]:
-                continue
             place: Sequence[Any] = _BEFORE_ALL
-            if not begun:
-                place = (self.after[1], datetime.fromisoformat(self.after[2]))
-            begun = True
+            if (after := self.after) is not None and rows.relation <= after[0]:
+                if rows.relation < after[0]:
+                    continue
+                place = (after[1], datetime.fromisoformat(after[2]))
             async for messages in self._of_table(rows, kinds, place):
                 yield messages
 
@@ -108,8 +109,8 @@ class HistoryLog(PulledLog):
 
     async def _messages(
         self, relation: str, kinds: Sequence[Recalled], rows: Sequence[Row]
-    ) -> list[Message]:
-        messages: list[Message] = []
+    ) -> list[Remembered]:
+        messages: list[Remembered] = []
         clipped: dict[str, tuple[Recalled, list[Row]]] = {}
         for row in rows:
             kind = next((one for one in kinds if one.is_of(row)), None)
@@ -121,9 +122,9 @@ class HistoryLog(PulledLog):
                 clipped.setdefault(kind.kind.name, (kind, []))[1].append(row)
         for kind, same in clipped.values():
             messages += await self._whole(relation, kind, same)
-        return sorted(messages, key=lambda message: message.mark)
+        return _piece(sorted(messages, key=lambda message: message.place))
 
-    async def _whole(self, relation: str, kind: Recalled, rows: Sequence[Row]) -> list[Message]:
+    async def _whole(self, relation: str, kind: Recalled, rows: Sequence[Row]) -> list[Remembered]:
         """Those of clipped events whose data a state says; the others are lost."""
         found: dict[str, bytes] = {}
         if kind.whole_of is not None:
@@ -136,6 +137,22 @@ class HistoryLog(PulledLog):
             for row in rows
             if (event_id := str(row["event_id"])) in found
         ]
+
+    def cannot(self) -> Iterator[Cannot]:
+        """What it does not give back."""
+        for kind in self._asked:
+            for loss in losses(kind.spec):
+                count = self.lost[kind.name]
+                if count or not loss.some:
+                    yield Cannot(kind.name, loss.what, kind.stream, count)
+        if count := self.lost[UNKNOWN]:
+            yield Cannot("?", UNKNOWN, events=count)
+
+    async def ack(self, batch: Batch) -> None:
+        for message in batch.messages:
+            if isinstance(message, Remembered) and message.piece is not None:
+                message.piece.left.discard(message.place)
+        await super().ack(batch)
 
 
 class HistoryDecoder:
@@ -157,6 +174,15 @@ class HistoryDecoder:
             else outcome
             for message, outcome in zip(messages, outcomes, strict=True)
         ]
+
+
+def _piece(messages: list[Remembered]) -> list[Remembered]:
+    """The same, which now know what they were read with."""
+    if messages:
+        piece = Piece([message.place for message in messages])
+        for message in messages:
+            message.piece = piece
+    return messages
 
 
 def _parts(types: Sequence[EventType]) -> list[tuple[Rows, list[Recalled]]]:
@@ -186,5 +212,5 @@ def _page(rows: Rows, kinds: Sequence[Recalled]) -> str:
     )
 
 
-def _place(relation: str, row: Row) -> tuple[str, str, str]:
+def _place(relation: str, row: Row) -> Place:
     return relation, str(row["event_id"]), row["occurred_at"].isoformat()

@@ -16,6 +16,7 @@ from penstock.schemas.recall import Recall, recall
 from penstock.worker.pipeline.ports import Message
 from penstock.worker.postgres.statements import ColumnTypes, quoted
 from penstock.worker.postgres.transaction import Connection
+from penstock.worker.replay.standing import Piece, Place
 
 TEXT = '"#"'
 """The column of a page that has the text which a key was made from, if a state says it."""
@@ -34,10 +35,11 @@ _NOWHERE = "/penstock/history"
 
 class Remembered(Message, kw_only=True):
     """An event of a history. ``stored`` is its data as the history keeps it, if that may not be
-    the whole; ``place`` is where it stands there.
+    the whole; ``place`` is where it stands there, ``piece`` what it was read with.
     """
 
-    place: tuple[str, str, str]
+    place: Place
+    piece: Piece | None = None
     stored: bytes | None = None
 
     @property
@@ -81,7 +83,7 @@ class Recalled:
         fields = [upsert.source(column) for column in upsert.key]
         return not self.kept.whole and fields == [Field(self.kind.spec.key)]
 
-    def message(self, row: Mapping[str, Any], data: bytes, place: tuple[str, str, str]) -> Message:
+    def message(self, row: Mapping[str, Any], data: bytes, place: Place) -> Remembered:
         """The message that ``row`` came from, with ``data``."""
         kept, kind = self.kept, self.kind
         entity = row.get("#") or row[kept.key or ""]

@@ -21,11 +21,16 @@ from penstock.worker.postgres.letters import LetterPart, LetterQuota
 from penstock.worker.postgres.parts import Part
 from penstock.worker.postgres.pool import borrowed
 from penstock.worker.postgres.positions import PositionPart
-from penstock.worker.postgres.replays import Run, note
+from penstock.worker.postgres.recalled import Remembered
+from penstock.worker.postgres.replays import Run, done_before, note, standing_of
 from penstock.worker.postgres.sink import PostgresSink
 from penstock.worker.postgres.state import StateWriter
 from penstock.worker.postgres.transaction import Connection
 from penstock.worker.replay.account import Account
+from penstock.worker.replay.offsets import OffsetSet
+from penstock.worker.replay.standing import Piece, Place, Standing
+
+Outcomes = Sequence[Event | DeadLetter]
 
 _ALL = LetterQuota(0)
 """Letters that come back are as many as there were."""
@@ -67,7 +72,7 @@ class ReplaySink(PostgresSink):
             self._state.part,
             DuePart,
             partial(LetterPart, worker_id=worker_id, quota=_ALL),
-            partial(_AccountPart, run=run),
+            partial(_AccountPart, run=run, begun=OffsetSet()),
         )
 
     async def prepare(self) -> dict[str, timedelta | None]:
@@ -82,6 +87,8 @@ class ComparingSink:
 
     def __init__(self, pool: asyncpg.Pool, catalogue: Catalogue) -> None:
         self.account = Account()
+        self._done = OffsetSet()
+        self._standing = Standing()
         self._pool = pool
         self._comparison = Comparison(catalogue)
 
@@ -97,7 +104,7 @@ class ComparingSink:
             async with borrowed(self._pool) as connection, connection.transaction(readonly=True):
                 known = await self._comparison.known(connection, plan.events, plan.history)
         new = {(e.id, e.time) for e in plan.events} - known.stored - known.differing
-        found, total = _account(batch, new, known), self.account
+        found, total = _account(self._uncounted(batch), new, known), self.account
         self.account = Account(
             inserted=total.inserted + found.inserted,
             present=total.present + found.present,
@@ -107,11 +114,22 @@ class ComparingSink:
         )
         return Written(new=len(new), duplicate=found.present, letters=batch.letters)
 
+    def _uncounted(self, batch: Batch) -> Outcomes:
+        """Those that come for the first time. They count from now on."""
+        if (piece := _piece(batch)) is not None:
+            stood, self._standing = self._standing, self._standing.after(_places(batch), piece)
+            return _not_in(stood, _places(batch), batch)
+        new = _not_in(self._done, batch.messages.offsets, batch)
+        for offset in batch.origin.offsets:
+            self._done.add(offset)
+        return new
 
-class _Accounted(Plan, frozen=True, kw_only=True):
-    """What is left of a plan, and what became of its messages."""
 
-    account: Account
+class _Compared(Plan, frozen=True, kw_only=True):
+    """What is left of a plan, which events of it were new, and what was known of the others."""
+
+    inserted: Collection[Id]
+    known: Known
 
 
 class _KnownPart(Part):
@@ -126,13 +144,13 @@ class _KnownPart(Part):
         plan, new = self._batch.plan, {(e.id, e.time) for e in fresh.events}
         history = [] if fresh is plan else [_without(rows, new) for rows in plan.history]
         known = await self._comparison.known(connection, fresh.events, history)
-        account = _account(self._batch, new - known.stored - known.differing, known)
+        inserted = new - known.stored - known.differing
         changes: dict[str, Any] = {"letters": _worth_keeping(fresh.letters)}
         if again := self._folded_again(plan.events, new):
             kinds = by_type([*fresh.events, *again])
             changes |= {"states": fold_states(kinds), "stubs": find_stubs(kinds)}
         kept = {name: getattr(fresh, name) for name in Plan.__struct_fields__}
-        return _Accounted(**{**kept, **changes}, account=account)
+        return _Compared(**{**kept, **changes}, inserted=inserted, known=known)
 
     def _folded_again(self, events: Sequence[Event], new: Collection[Id]) -> list[Event]:
         return [
@@ -143,16 +161,38 @@ class _KnownPart(Part):
 
 
 class _AccountPart(Part):
-    """The last part: others of the run wait for its row."""
+    """The last part: others of the run wait for its row. A message that comes again after it was
+    committed is not counted again; whether it was, this asks PostgreSQL of what is ``begun``: a
+    commit may have succeeded without saying so.
+    """
 
-    def __init__(self, batch: Batch, run: Run) -> None:
+    def __init__(self, batch: Batch, run: Run, begun: OffsetSet) -> None:
         self._batch = batch
         self._run = run
+        self._begun = begun
 
     async def write(self, connection: Connection, fresh: Plan) -> Plan:
-        assert isinstance(fresh, _Accounted)  # noqa: S101  (for mypy: an earlier part makes it)
-        await note(connection, self._run, fresh.account, self._batch.messages[-1].mark)
+        assert isinstance(fresh, _Compared)  # noqa: S101  (for mypy: an earlier part makes it)
+        batch, standing = self._batch, None
+        if (piece := _piece(batch)) is not None:
+            stood = await standing_of(connection, self._run)
+            standing = stood.after(_places(batch), piece)
+            new = _not_in(stood, _places(batch), batch)
+        else:
+            done = await self._done_before(connection)
+            new = _not_in(done, batch.messages.offsets, batch)
+        account = _account(new, fresh.inserted, fresh.known)
+        await note(connection, self._run, account, standing)
         return fresh
+
+    async def _done_before(self, connection: Connection) -> OffsetSet:
+        offsets = self._batch.origin.offsets
+        done = OffsetSet()
+        if any(offset in self._begun for offset in offsets):
+            done = await done_before(connection, self._run, offsets)
+        for offset in offsets:
+            self._begun.add(offset)
+        return done
 
 
 def _again(kind: EventType, tables: Collection[str]) -> EventType:
@@ -183,14 +223,32 @@ def _without(rows: HistoryRows, new: Collection[Id]) -> HistoryRows:
     return msgspec.structs.replace(rows, records=old)
 
 
-def _account(batch: Batch, inserted: Collection[Id], known: Known) -> Account:
-    rejected, differing = len(batch.letters), len(known.differing)
+def _piece(batch: Batch) -> Piece | None:
+    """What the messages were read with, in a source without offsets."""
+    first = batch.messages[0]
+    return first.piece if isinstance(first, Remembered) else None
+
+
+def _places(batch: Batch) -> list[Place]:
+    return [message.mark for message in batch.messages]
+
+
+def _not_in(done: OffsetSet | Standing, places: Sequence[Any], batch: Batch) -> Outcomes:
+    """What the messages at ``places`` were decoded to, without those that are done."""
+    pairs = zip(places, batch.outcomes, strict=True)
+    return [outcome for place, outcome in pairs if place is None or place not in done]
+
+
+def _account(outcomes: Outcomes, inserted: Collection[Id], known: Known) -> Account:
+    events = {(one.id, one.time) for one in outcomes if isinstance(one, Event)}
+    new, differing = events & set(inserted), events & known.differing
+    rejected = sum([not isinstance(one, Event) for one in outcomes])
     return Account(
-        inserted=len(inserted),
-        present=len(batch) - len(inserted) - differing - rejected,
-        differing=differing,
+        inserted=len(new),
+        present=len(outcomes) - len(new) - len(differing) - rejected,
+        differing=len(differing),
         rejected=rejected,
-        differing_ids=sorted(event_id for event_id, _ in known.differing),
+        differing_ids=sorted(event_id for event_id, _ in differing),
     )
 
 

@@ -4,7 +4,7 @@ it was ended.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from datetime import datetime
 
 import asyncpg
 import msgspec
@@ -12,30 +12,48 @@ import msgspec
 from penstock.worker.errors import PenstockError
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.pool import connection_apart
+from penstock.worker.postgres.positions import multirange
 from penstock.worker.postgres.transaction import Connection
 from penstock.worker.replay.account import Account
+from penstock.worker.replay.offsets import OffsetSet
+from penstock.worker.replay.standing import Standing
 from penstock.worker.settings.keys import Settings
 
 _TURN = "SELECT pg_try_advisory_lock(hashtextextended('penstock.replay ' || $1, 0))"
 _FIND = """
-SELECT replay_id, last_offset, mark FROM bus.replay
-WHERE state = 'running' AND asked = $1::text::jsonb AND epoch = $2
+SELECT replay_id, epoch, since, last_offset, mark, beyond FROM bus.replay
+WHERE state = 'running' AND asked = $1::text::jsonb
 ORDER BY replay_id DESC LIMIT 1
 """
 _DONE = """
 SELECT lower(r), upper(r)
 FROM (SELECT unnest(range_agg(p.seqs)) AS r FROM bus.position AS p WHERE p.transport = $1) AS done
 """
+_DONE_BEFORE = """
+SELECT lower(r), upper(r)
+FROM (
+    SELECT unnest(range_agg(p.seqs)) AS r FROM bus.position AS p
+    WHERE p.transport = $1 AND p.seqs && $2::text::int8multirange AND p.recorded_at <> now()
+) AS done
+"""
+"""Without what this very transaction has written, whose time is the one of ``now()``."""
+
+_STANDING = "SELECT mark, beyond FROM bus.replay WHERE replay_id = $1 FOR UPDATE"
 _BEGIN = """
-INSERT INTO bus.replay (asked, epoch, last_offset, worker) VALUES ($1::text::jsonb, $2, $3, $4)
+INSERT INTO bus.replay (asked, epoch, since, last_offset, worker)
+VALUES ($1::text::jsonb, $2, $3, $4, $5)
 RETURNING replay_id
+"""
+_GO_ON = """
+UPDATE bus.replay SET last_offset = $2, worker = $3, seen_at = now() WHERE replay_id = $1
 """
 _NOTE = """
 UPDATE bus.replay SET
     read = read + $2, inserted = inserted + $3, present = present + $4,
     differing = differing + $5, rejected = rejected + $6,
     differing_ids = (differing_ids || $7::uuid[])[1:1000],
-    mark = coalesce($8::text::jsonb, mark), seen_at = now()
+    mark = coalesce($8::text::jsonb, mark), beyond = coalesce($9::text::jsonb, beyond),
+    seen_at = now()
 WHERE replay_id = $1
 """
 _FINISH = """
@@ -49,14 +67,16 @@ FROM bus.replay WHERE replay_id = $1
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. ``done`` are the offsets that it has settled; ``last`` is where it ends; ``mark``
-    is where it stands in a source without offsets.
+    """One run of a stream of ``epoch``. ``done`` are the offsets that it has settled, ``standing``
+    is where it stands in a source without offsets; it begins at ``since``, and ends at ``last``.
     """
 
     number: int
-    done: Sequence[tuple[int, int]] = ()
+    epoch: str = ""
+    since: datetime | None = None
     last: int | None = None
-    mark: Any = None
+    done: Sequence[tuple[int, int]] = ()
+    standing: Standing = Standing()
 
     @property
     def transport(self) -> str:
@@ -84,24 +104,31 @@ class Replays:
         self._pool = pool
         self._worker_id = worker_id
 
-    async def unfinished(self, asked: str, epoch: str) -> Run | None:
-        """The last run of the same question, if it was ended before its time and the stream is the
-        same.
-        """
+    async def unfinished(self, asked: str) -> Run | None:
+        """The last run of the same question that was ended before its time."""
         with translated():
-            row = await self._pool.fetchrow(_FIND, asked, epoch)
+            row = await self._pool.fetchrow(_FIND, asked)
             if row is None:
                 return None
-            number, last, mark = row
-            found = Run(number=number, last=last, mark=mark and msgspec.json.decode(mark))
+            number, epoch, since, last, *standing = row
+            found = Run(
+                number=number, epoch=epoch, since=since, last=last, standing=_standing(*standing)
+            )
             done = await self._pool.fetch(_DONE, found.transport)
         return msgspec.structs.replace(found, done=[(first, after) for first, after in done])
 
-    async def begin(self, asked: str, epoch: str, last: int | None) -> Run:
-        """A new run that reads a stream of ``epoch`` up to the offset ``last``."""
+    async def begin(
+        self, asked: str, epoch: str, *, since: datetime | None, last: int | None
+    ) -> Run:
+        """A new run that reads a stream of ``epoch`` from a time up to the offset ``last``."""
         with translated():
-            number = await self._pool.fetchval(_BEGIN, asked, epoch, last, self._worker_id)
-        return Run(number=number, last=last)
+            number = await self._pool.fetchval(_BEGIN, asked, epoch, since, last, self._worker_id)
+        return Run(number=number, epoch=epoch, since=since, last=last)
+
+    async def go_on(self, run: Run, last: int | None) -> None:
+        """It is read again, up to the offset ``last``."""
+        with translated():
+            await self._pool.execute(_GO_ON, run.number, last, self._worker_id)
 
     async def finish(self, run: Run) -> None:
         """It has read everything."""
@@ -115,8 +142,30 @@ class Replays:
         return Account(**dict(row or {}))
 
 
-async def note(connection: Connection, run: Run, account: Account, mark: Any) -> None:
-    """Add what became of a batch, within its transaction. Raises the driver's errors."""
+async def done_before(connection: Connection, run: Run, offsets: Sequence[int]) -> OffsetSet:
+    """Those of the sorted ``offsets`` that another transaction has settled, and some others. Raises
+    the driver's errors.
+    """
+    found = await connection.fetch(_DONE_BEFORE, run.transport, multirange(offsets))
+    return OffsetSet([(first, after) for first, after in found])
+
+
+async def standing_of(connection: Connection, run: Run) -> Standing:
+    """Where the run stands, until this transaction ends. Raises the driver's errors."""
+    row = await connection.fetchrow(_STANDING, run.number)
+    return _standing(*row) if row else Standing()
+
+
+def _standing(mark: str | None, beyond: str) -> Standing:
+    return Standing.of(mark and msgspec.json.decode(mark), msgspec.json.decode(beyond))
+
+
+async def note(
+    connection: Connection, run: Run, account: Account, standing: Standing | None
+) -> None:
+    """Add what became of a batch, within its transaction, and where that leads to in a source
+    without offsets. Raises the driver's errors.
+    """
     await connection.execute(
         _NOTE,
         run.number,
@@ -126,5 +175,6 @@ async def note(connection: Connection, run: Run, account: Account, mark: Any) ->
         account.differing,
         account.rejected,
         account.differing_ids,
-        None if mark is None else msgspec.json.encode(mark).decode(),
+        standing and msgspec.json.encode(standing.mark).decode(),
+        standing and msgspec.json.encode(sorted(standing.beyond)).decode(),
     )

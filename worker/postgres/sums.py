@@ -23,6 +23,7 @@ from penstock.worker.postgres import statements
 from penstock.worker.postgres.copy import Rows, copy
 from penstock.worker.postgres.errors import translated
 from penstock.worker.postgres.past import Past
+from penstock.worker.postgres.pool import borrowed
 from penstock.worker.postgres.statements import quoted
 from penstock.worker.postgres.transaction import Connection
 
@@ -122,6 +123,20 @@ async def mend_sums(
             for first in range(0, len(there), _CHUNK):
                 await _mend(connection, catalogue, table, there[first : first + _CHUNK])
     return found
+
+
+async def mend_all(
+    pool: asyncpg.Pool, catalogue: Catalogue, tables: Sequence[str]
+) -> dict[str, int]:
+    """Set right the sums of those tables that have any. Returns how many rows were wrong in each.
+    Raises SinkUnavailable.
+    """
+    mended: dict[str, int] = {}
+    for table in tables:
+        if sum_columns(catalogue, table):
+            async with borrowed(pool) as connection:
+                mended[table] = len(await mend_sums(connection, catalogue, table))
+    return mended
 
 
 @asynccontextmanager

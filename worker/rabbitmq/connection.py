@@ -27,6 +27,15 @@ _CLOSE_SECONDS = 2.0
 FAILURES = (*CONNECTION_EXCEPTIONS, TimeoutError, aiormq.AMQPError)
 """What aio-pika, and aiormq below it, raise when the server is away or ends a channel."""
 
+ENDED = (
+    aiormq.ChannelAccessRefused,
+    aiormq.ChannelNotFoundEntity,
+    aiormq.ChannelPreconditionFailed,
+)
+"""What the server has against a message, such as its size. It ends the channel, with all that is
+under way there.
+"""
+
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 """The frame, as it stands on the wire."""
 

@@ -5,7 +5,6 @@ that events come over.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Self
 
@@ -13,7 +12,7 @@ import aiormq
 from aiormq.abc import AbstractChannel
 
 from penstock.worker.ending import end
-from penstock.worker.errors import SourceUnavailable, TopologyError
+from penstock.worker.errors import PenstockError
 from penstock.worker.logger import Logger
 from penstock.worker.rabbitmq.connection import (
     CONNECT_SECONDS,
@@ -90,20 +89,21 @@ class AnswerLine:
             await self._lost.wait()
             await self._close()
             await asyncio.sleep(_PAUSE_SECONDS)
-            with contextlib.suppress(SourceUnavailable, TopologyError):
+            try:
                 await self._open()
+            except PenstockError as error:  # a file of TLS may be missing for a moment, too
+                log.warning("line_interrupted", line=self._name, error=str(error))
+            except Exception:
+                log.exception("line_interrupted", line=self._name)
 
     async def _open(self) -> None:
         lost = self._lost = asyncio.Event()
         options = self._options
-        socket = Socket(Shelter().feed)
-        self._socket, self._connection = (
-            socket,
-            aiormq.Connection(
-                options.address(self._name), context=options.tls(), transport_factory=socket
-            ),
-        )
         try:
+            socket = self._socket = Socket(Shelter().feed)
+            self._connection = aiormq.Connection(
+                options.address(self._name), context=options.tls(), transport_factory=socket
+            )
             with translated(f"RabbitMQ at {options.redacted}"):
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await self._connection.connect()

@@ -1,17 +1,20 @@
 """Dead letters on their way back: with the properties that they came with, byte by byte."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 
 import aio_pika
 import aiormq
 from pamqp.commands import Basic
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from penstock.worker.brokers.ports import Copy
-from penstock.worker.errors import PenstockError
+from penstock.worker.errors import PenstockError, SourceUnavailable
 from penstock.worker.rabbitmq.connection import (
     ANSWER_SECONDS,
+    ENDED,
     FAILURES,
     open_channel,
     translated,
@@ -36,6 +39,7 @@ from penstock.worker.sending.outgoing import PublishFailed, PublishRefused
 from penstock.worker.wording import why
 
 _AT_ONCE = 200
+_PAUSE_SECONDS = 0.2
 _LEFT_OUT = re.compile(f"CC|BCC|x-death|x-(first|last)-death-.*|{LETTER_HEADER}").fullmatch
 """Headers that would send it to others once more, that the server wrote when it gave it up, and the
 mark of an earlier requeue."""
@@ -44,15 +48,47 @@ mark of an earlier requeue."""
 async def resend(
     connection: aio_pika.RobustConnection, exchange: str, copies: Sequence[Copy]
 ) -> list[PenstockError | None]:
-    """See `Broker.resend`. A channel for each part: what the server refuses may end it."""
+    """See `Broker.resend`."""
     outcomes: list[PenstockError | None] = []
     for first in range(0, len(copies), _AT_ONCE):
-        with translated("RabbitMQ"):
-            async with open_channel(connection, confirms=True) as channel:
-                part = copies[first : first + _AT_ONCE]
-                sent = (_publish(channel, exchange, copy) for copy in part)
-                outcomes += await asyncio.gather(*sent)
+        outcomes += await _resend(connection, exchange, copies[first : first + _AT_ONCE])
     return outcomes
+
+
+async def _resend(
+    connection: aio_pika.RobustConnection, exchange: str, copies: Sequence[Copy]
+) -> list[PenstockError | None]:
+    """What the server has against one of them ends the channel, and does not say which one it was.
+    A message that comes after that ends the connection. Then what is left goes alone.
+    """
+    told: list[PenstockError | None] = [_ChannelEnded()] * len(copies)
+    with contextlib.suppress(SourceUnavailable):
+        told = await _together(connection, exchange, copies)
+    if not any(isinstance(one, _ChannelEnded) for one in told):
+        return told
+    again = AsyncRetrying(
+        retry=retry_if_exception_type(SourceUnavailable),
+        wait=wait_fixed(_PAUSE_SECONDS),
+        stop=stop_after_delay(ANSWER_SECONDS),
+        reraise=True,
+    )
+    for place, copy in enumerate(copies):
+        if told[place] is not None:
+            [told[place]] = await again.copy()(_together, connection, exchange, [copy])
+    return told
+
+
+async def _together(
+    connection: aio_pika.RobustConnection, exchange: str, copies: Sequence[Copy]
+) -> list[PenstockError | None]:
+    """On a channel of their own. Raises SourceUnavailable."""
+    with translated("RabbitMQ"):
+        async with open_channel(connection, confirms=True) as channel:
+            return await asyncio.gather(*(_publish(channel, exchange, copy) for copy in copies))
+
+
+class _ChannelEnded(PublishRefused):
+    """The server has ended the channel, over this message or another one."""
 
 
 def headers_with(properties: bytes, changes: Mapping[str, str]) -> bytes:
@@ -86,7 +122,9 @@ async def _publish(channel: aiormq.Channel, exchange: str, copy: Copy) -> Pensto
     except aiormq.PublishError:
         text = f"no queue takes {copy.subject!r}: give another with --to"
         return PublishRefused(text)
-    except (aiormq.ChannelNotFoundEntity, aiormq.ChannelAccessRefused, ValueError) as error:
+    except ENDED as error:
+        return _ChannelEnded(f"{copy.subject!r}: {why(error)}")
+    except ValueError as error:
         return PublishRefused(f"{copy.subject!r}: {why(error)}")
     except FAILURES as error:
         return PublishFailed(f"{copy.subject!r} was not confirmed: {why(error)}")

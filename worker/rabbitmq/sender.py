@@ -1,7 +1,7 @@
 """Sends to RabbitMQ until confirmed: many at once, after silence again, in bounded memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -13,7 +13,13 @@ from pamqp.commands import Basic
 from penstock.worker.ending import end
 from penstock.worker.errors import PenstockError, SourceUnavailable
 from penstock.worker.logger import Logger
-from penstock.worker.rabbitmq.connection import close_quickly, connect, open_channel, translated
+from penstock.worker.rabbitmq.connection import (
+    ENDED,
+    close_quickly,
+    connect,
+    open_channel,
+    translated,
+)
 from penstock.worker.rabbitmq.options import RabbitOptions
 from penstock.worker.rabbitmq.properties import LONGEST_KEY
 from penstock.worker.rabbitmq.reading import RabbitReading
@@ -74,6 +80,7 @@ class RabbitSender:
         self._queue = Queue()
         self.receipts = ReplyQueue()
         self._in_flight: list[Outgoing] = []
+        self._singly = 0
         self._worker: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -129,13 +136,16 @@ class RabbitSender:
                         await self._publish_on(channel)
             except SourceUnavailable as error:
                 log.warning("publish_interrupted", exchange=self._exchange, error=str(error))
+            else:
+                if self._singly:
+                    continue  # each of them may end a channel
             self._put_back()
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _publish_on(self, channel: aiormq.Channel) -> None:
         """Until the channel ends, or something on it is neither confirmed nor refused."""
         while not channel.is_closed:
-            batch = self._in_flight = await self._taken(channel)
+            batch = self._in_flight = self._together(await self._taken(channel))
             if any(message.reply_to for message in batch):
                 await self.receipts.listen(channel)
             sent = [asyncio.ensure_future(self._publish(channel, message)) for message in batch]
@@ -147,8 +157,33 @@ class RabbitSender:
                 outcomes = await asyncio.gather(*sent, return_exceptions=True)
             for message, outcome in zip(batch, outcomes, strict=True):
                 self._settle(message, outcome)
+            self._judge(batch, outcomes)
             if self._put_back():
                 return
+
+    def _together(self, taken: list[Outgoing]) -> list[Outgoing]:
+        """Those that may be under way at the same time; the others wait at the front. One with each
+        id: of a returned message aiormq knows nothing but that. One alone, as long as a message may
+        be the one that ended a channel for all.
+        """
+        first: dict[str, Outgoing] = {}
+        for message in taken[:1] if self._singly else taken:
+            first.setdefault(message.msg_id, message)
+        if len(first) < len(taken):
+            chosen = set(map(id, first.values()))
+            self._queue.put_back([message for message in taken if id(message) not in chosen])
+        return list(first.values())
+
+    def _judge(self, batch: Sequence[Outgoing], outcomes: Sequence[Any]) -> None:
+        """Where the server has ended the channel over a message, it does not say which one. So each
+        of those that are left is sent once more, alone; then it is that one.
+        """
+        if len(batch) == 1:
+            self._singly = max(0, self._singly - 1)
+            if isinstance(outcomes[0], ENDED):
+                batch[0].fail(PublishRefused(f"{batch[0].subject!r}: {outcomes[0]}"))
+        elif any(isinstance(outcome, ENDED) for outcome in outcomes):
+            self._singly = sum(not message.confirmed.done() for message in batch)
 
     async def _taken(self, channel: aiormq.Channel) -> list[Outgoing]:
         """The next messages. Raises SourceUnavailable if the channel ends before there are any."""
@@ -200,8 +235,6 @@ class RabbitSender:
                     "or correct the event's type"
                 )
             )
-        elif isinstance(outcome, aiormq.ChannelNotFoundEntity | aiormq.ChannelAccessRefused):
-            message.fail(PublishRefused(f"{message.subject!r}: {outcome}"))
 
     def _put_back(self) -> bool:
         """Queue again what is not settled. True if there is any."""

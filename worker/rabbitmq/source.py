@@ -13,7 +13,13 @@ import aio_pika
 import structlog
 
 from penstock.worker.ending import end
-from penstock.worker.errors import PenstockError, SourceUnavailable, TopologyError, Unavailable
+from penstock.worker.errors import (
+    PenstockError,
+    SettingsError,
+    SourceUnavailable,
+    TopologyError,
+    Unavailable,
+)
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.budget import Share
 from penstock.worker.pipeline.intake import Intake
@@ -254,8 +260,9 @@ class RabbitMqSource:
                 raise SourceUnavailable(f"{self.name}: the connection was closed for good")
             try:
                 return await self._begin()
-            except (Unavailable, TopologyError) as error:
-                # After a restart a queue may be missing for a moment; offsets are in PostgreSQL.
+            except (Unavailable, TopologyError, SettingsError) as error:
+                # After a restart a queue may be missing for a moment, and a file of TLS while it is
+                # renewed; offsets are in PostgreSQL.
                 failure = SourceUnavailable(f"{self.name}: {error}", cause=error.cause)
                 self._intake.fail(failure)
                 await asyncio.sleep(_PAUSE_SECONDS)

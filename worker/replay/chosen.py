@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Self
 
 from penstock.worker.ending import end
 from penstock.worker.errors import Cause, SourceUnavailable, TopologyError
 from penstock.worker.pipeline.batch import Batch
 from penstock.worker.pipeline.ports import Message
-from penstock.worker.pipeline.source import Log, Span
+from penstock.worker.pipeline.source import Log
 from penstock.worker.replay.choice import Choice
 from penstock.worker.replay.offsets import OffsetSet
+from penstock.worker.replay.standing import Standing
 from penstock.worker.replay.suspects import Suspects
 
 _LOOK_SECONDS = 0.1
@@ -23,24 +25,33 @@ _NOTHING = Message(subject="", body=b"")
 
 
 class ChosenSource:
-    """Hands out of ``log`` what lies in ``span``, is of ``choice`` and not ``done`` yet. It stops
-    by itself when all of that is settled. What may end the process, ``suspects`` marks.
+    """Hands out of ``log`` what was stored ``until`` then, is of ``choice`` and not ``done`` yet,
+    which ``standing`` says where there are no offsets. It stops by itself when all of that is
+    settled. What may end the process, ``suspects`` marks.
 
     ``seen`` counts the messages that were read, wanted or not. It stops too once ``gone`` says why
     the log cannot be read to its end any more.
     """
 
     def __init__(
-        self, log: Log, span: Span, choice: Choice, done: OffsetSet, suspects: Suspects
+        self,
+        log: Log,
+        until: datetime | None,
+        choice: Choice,
+        suspects: Suspects,
+        *,
+        done: OffsetSet,
+        standing: Standing,
     ) -> None:
         self.name = log.name
         self.transport = log.transport
         self.seen = self.wanted = 0
         self.gone = ""
         self._log = log
-        self._until = span.until.timestamp() if span.until else None
+        self._until = until.timestamp() if until else None
         self._choice = choice
         self._done = done
+        self._standing = standing
         self._suspects = suspects
         self._unsettled: set[int] = set()
         self._in_work: set[int] = set()
@@ -143,9 +154,14 @@ class ChosenSource:
     def _wants(self, message: Message) -> bool:
         return (
             not self._behind(message)
-            and (message.offset is None or message.offset not in self._done)
+            and not self._is_done(message)
             and self._choice(message.subject)
         )
+
+    def _is_done(self, message: Message) -> bool:
+        if message.offset is None:
+            return message.mark in self._standing
+        return message.offset in self._done
 
     def _behind(self, message: Message) -> bool:
         last, until = self._log.last, self._until

@@ -18,7 +18,8 @@ class Cannot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a replay came to. ``number`` is its row of bus.replay, None if nothing was written;
-    ``mended`` has the tables whose sums were set right, with the number of rows.
+    ``mended`` has the tables whose sums were set right, with the number of rows; ``went_on`` says
+    whether the run had begun in an earlier process.
     """
 
     number: int | None
@@ -28,3 +29,4 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     mended: dict[str, int]
     cannot: tuple[Cannot, ...]
+    went_on: bool

@@ -248,6 +248,7 @@ async def test_a_sealed_stream_is_named_and_nothing_promised(client: Client) -> 
         ("mem_storage", True, "forgets it when it restarts"),
         ("inactive_threshold", 3_600_000_000_000, "deletes an idle consumer"),
         ("max_batch", 5, "unlimited"),
+        ("max_bytes", 1_000, "unlimited"),
         ("max_expires", 1_000_000_000, "unlimited"),
     ],
 )

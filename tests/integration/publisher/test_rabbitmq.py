@@ -1,7 +1,9 @@
 """The Publisher on RabbitMQ: confirmed, refused or sent again, as on NATS."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import aiormq
 import pytest
@@ -9,12 +11,20 @@ from pamqp.commands import Basic
 
 from penstock.schemas.agents import AgentHeartbeat
 from penstock.schemas.streams import STREAMS
+from penstock.worker.brokers.ports import Copy
 from penstock.worker.embedded.rabbitmq import EmbeddedRabbit
 from penstock.worker.errors import SourceUnavailable, StateStoreUnavailable
-from penstock.worker.publisher import EventInvalid, Publisher, PublishFailed, PublishRefused
+from penstock.worker.publisher import (
+    Confirmation,
+    EventInvalid,
+    Publisher,
+    PublishFailed,
+    PublishRefused,
+)
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.connection import connect
 from penstock.worker.rabbitmq.options import RabbitOptions
+from penstock.worker.rabbitmq.resend import resend
 from penstock.worker.rabbitmq.topology import QueuePlan
 from tests.support.waiting import PATIENCE
 
@@ -82,6 +92,49 @@ async def test_what_no_queue_takes_is_refused_by_name_and_its_neighbours_are_sto
         await bus.flush()
         assert all(future.result() for future in good)
     assert len(await stored(rabbit_url)) == 20
+
+
+async def test_one_id_sent_twice_is_told_apart(rabbit_url: str) -> None:
+    """The server returns what no queue takes, and aiormq knows it by nothing but its id."""
+    await provision(rabbit_url)
+    async with Publisher(rabbit_url, source="/test") as bus:
+        lost = [await bus.send("nowhere.a-1.seen", b"{}", "one") for _ in range(3)]
+        stays = await bus.send("agents.a-1.heartbeat", b"{}", "one")
+        outcomes = await asyncio.gather(*lost, stays, return_exceptions=True)
+    assert [type(one) for one in outcomes] == [*[PublishRefused] * 3, Confirmation]
+
+
+@pytest.fixture
+async def limited(rabbit: EmbeddedRabbit, rabbit_url: str) -> AsyncIterator[RabbitOptions]:
+    """A user who may publish about agents alone, on a server that takes 100 KB."""
+    user = f"agent-{uuid4().hex[:6]}"
+    await rabbit.control("add_user", user, "pw")
+    await rabbit.control("set_permissions", user, "^$", "^events$", "^$")
+    await rabbit.control("set_topic_permissions", user, "events", r"^agents\..*", "^$")
+    await rabbit.control("eval", "application:set_env(rabbit, max_message_size, 100000).")
+    await provision(rabbit_url)
+    yield RabbitOptions(url=rabbit_url, user=user, password="pw")
+    await rabbit.control("eval", "application:set_env(rabbit, max_message_size, 134217728).")
+    await rabbit.control("delete_user", user)
+
+
+async def test_what_the_server_has_against_one_message_is_said_of_that_one_alone(
+    limited: RabbitOptions, rabbit_url: str
+) -> None:
+    """It ends the channel, with all that is under way there."""
+    wrong = {7: ("tasks.t-1.deleted", b"{}"), 13: ("agents.a-13.output", b"x" * 200_000)}
+    sent = [wrong.get(n, (f"agents.a-{n}.heartbeat", b"{}")) for n in range(20)]
+    async with Publisher(limited, source="/test") as bus:
+        asked = [await bus.send(*one, f"m-{n}") for n, one in enumerate(sent)]
+        outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), PATIENCE)
+        assert {n for n, one in enumerate(outcomes) if isinstance(one, PublishRefused)} == {7, 13}
+        assert [type(one) for one in outcomes].count(Confirmation) == 18
+    assert len({properties.message_id for _, properties in await stored(rabbit_url)}) == 18
+    connection = await connect(limited, name="test")
+    copies = [Copy(subject, b"", body, f"c-{n}") for n, (subject, body) in enumerate(sent)]
+    told = await resend(connection, topology.EXCHANGE, copies)
+    await connection.close()
+    assert {n for n, one in enumerate(told) if one is not None} == {7, 13}
 
 
 async def test_without_the_exchange_the_refusal_says_so(rabbit_url: str) -> None:

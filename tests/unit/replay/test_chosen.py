@@ -4,11 +4,11 @@ from typing import Self
 
 from penstock.schemas.catalogue import Catalogue
 from penstock.worker.pipeline.batch import Batch
-from penstock.worker.pipeline.source import Span
 from penstock.worker.replay.asked import Asked
 from penstock.worker.replay.choice import Choice
 from penstock.worker.replay.chosen import ChosenSource
 from penstock.worker.replay.offsets import OffsetSet
+from penstock.worker.replay.standing import Standing
 from penstock.worker.replay.suspects import Suspects
 from tests.support.batches import Nobody, Placed, batch_of, message
 
@@ -45,7 +45,14 @@ class Listed(Nobody):
 def reading(
     log: Listed, *, done: OffsetSet | None = None, suspects: Suspects | None = None
 ) -> ChosenSource:
-    return ChosenSource(log, Span(), CHOICE, done or OffsetSet(), suspects or Suspects((), 0))
+    return ChosenSource(
+        log,
+        None,
+        CHOICE,
+        suspects or Suspects((), 0),
+        done=done or OffsetSet(),
+        standing=Standing(),
+    )
 
 
 async def test_what_comes_again_while_it_is_in_work_waits() -> None:

@@ -4,6 +4,7 @@ import random
 from itertools import pairwise
 from typing import Any
 
+import click
 import pytest
 
 from penstock.schemas import AgentStateSet
@@ -11,9 +12,11 @@ from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.identity import entity_uuid, escape
 from penstock.schemas.recall import Loss, losses
 from penstock.worker.errors import SettingsError
+from penstock.worker.flags import moment_as_typed
 from penstock.worker.replay.asked import Asked
 from penstock.worker.replay.choice import Choice, unescaped
 from penstock.worker.replay.offsets import OffsetSet
+from penstock.worker.settings.moments import moment
 
 CATALOGUE = Catalogue.load()
 
@@ -60,6 +63,23 @@ def test_what_is_wanted_is_told_by_subjects(
 def test_a_pattern_that_is_none_is_refused(subject: str) -> None:
     with pytest.raises(SettingsError, match="tokens between dots"):
         Choice(Asked(source="nats", stream="S", subject=subject), CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("typed", "known_as"),
+    [
+        ("25h", "25h"),
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00+00:00"),
+        ("2026-01-31T13:00:00+01:00", "2026-01-31T12:00:00+00:00"),
+    ],
+)
+def test_the_same_time_is_the_same_question(typed: str, known_as: str) -> None:
+    option = click.Option(["--since"])
+    since = moment_as_typed(click.Context(click.Command("replay")), option, typed)
+    assert since == known_as
+    asked = Asked(source="nats", stream="S", since=since)
+    assert asked.moves == (typed == "25h")
+    assert asked.span(()).since == moment(typed) or asked.moves
 
 
 @pytest.mark.parametrize("text", ["a-1", "=2E", "ü ö", "..", "*>", "=", "a=b", "\n"])
