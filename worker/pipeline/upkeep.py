@@ -23,6 +23,8 @@ _POLICY_SECONDS = 10.0
 """How soon a change of `partitions.policy` takes effect."""
 
 _RETENTION_SECONDS = 120.0
+_BEGIN_SECONDS = 5.0
+"""What can wait does, where a worker has just started and has a stream to catch up with."""
 
 
 Kept = Mapping[str, timedelta | None]
@@ -94,6 +96,7 @@ async def keep_retention(retention: Retention) -> None:
     keeps failing in the same way is told once.
     """
     told = ""
+    await asyncio.sleep(_BEGIN_SECONDS)
     while True:
         try:
             async with aclosing(retention.round()) as steps:
