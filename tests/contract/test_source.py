@@ -500,7 +500,7 @@ async def test_work_that_takes_longer_than_the_ack_wait_is_not_redelivered(
 
 
 async def remembered(server: EmbeddedServer) -> None:
-    """RabbitMQ 3.10 writes bindings later: after a crash one of the last moments is gone for good."""
+    """RabbitMQ 3.10 writes bindings later: a crash may forget one of the last moments."""
     if isinstance(server, EmbeddedRabbit):
         await server.control("eval", "mnesia:dump_log().")
 
