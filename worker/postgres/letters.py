@@ -43,7 +43,8 @@ Answers = dict[str, DeadLetter | None]
 class LetterQuota:
     """How many letters may be open, all workers together; 0 is no limit.
 
-    They are counted once a second, so several workers may exceed it by what they keep in that time.
+    They are counted once a second, so several workers may exceed it by what they keep in that time,
+    and batches that are written at the same time by what they keep then.
     """
 
     def __init__(self, most: int) -> None:
