@@ -85,7 +85,7 @@ endef
 	$(call package,/usr/lib/rabbitmq/bin/rabbitmq-server,rabbitmq-server)
 
 # One that speaks German: the wheel's has no translations.
-.venv/.german: .venv/.dev
+.venv/.german: .venv/.dev | .venv/.rabbitmq
 	$(call package,/usr/lib/postgresql/*/bin/postgres,postgresql locales)
 
 # A clock that is ahead, for the end of a month.
@@ -108,7 +108,9 @@ demo: $(DEMO_READY) ## watch Penstock work; ARGS="--seconds 20" or "--agents lan
 	@$(BIN)/python -m tests.support.languages
 	@touch $@
 
-test: lint types imports .venv/.docs .venv/.rabbitmq .venv/.german .venv/.languages ## everything a change must pass; ARGS go to pytest
+# Two at a time: what checks types, and what fetches programs, leave one core idle each.
+test: .venv/.dev ## everything a change must pass; ARGS go to pytest
+	@$(MAKE) --no-print-directory -j 2 types lint imports .venv/.languages .venv/.rabbitmq .venv/.german
 	@$(BIN)/python -m pytest -n 5 --dist worksteal $(ARGS)
 
 lint: .venv/.dev ## ruff: rules and formatting
@@ -121,7 +123,7 @@ types: .venv/.dev ## mypy, strict
 imports: .venv/.dev ## the import rules
 	@$(BIN)/lint-imports --no-cache
 
-test-faults: .venv/.dev .venv/.clock ## the long runs: servers killed, stopped, starved
+test-faults: .venv/.dev .venv/.docs .venv/.clock ## what takes long: servers killed, stopped, starved
 	@$(BIN)/python -m pytest -m faults $(ARGS)
 
 bench: .venv/.bench .venv/.rabbitmq ## benchmarks; results include date, machine and commit

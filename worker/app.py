@@ -38,6 +38,7 @@ from penstock.worker.pipeline.upkeep import (
     keep_hydrated,
     keep_partitions,
     keep_retention,
+    later,
     watch_letters,
 )
 from penstock.worker.postgres.crash_marks import PostgresCrashMarkers
@@ -231,13 +232,14 @@ class Worker(Assembly):
     async def work(self, until_idle: float | None) -> int:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
         replicas = PostgresReplicas(self.store.pool, self.settings.worker_id, __version__)
+        kept = self._window.keep
         background = [
-            self._spawn(keep_partitions(self.store.upkeep, self._window.keep), "partitions"),
+            self._spawn(later(partial(keep_partitions, self.store.upkeep, kept)), "partitions"),
             self._spawn(keep_present(replicas, self.pipelines), "presence"),
             self._spawn(self._hydrator.keep_up(), "lazy keys"),
             self._spawn(watch_letters(PostgresLetters(self.store.pool), self._metrics), "letters"),
             self._spawn(self._deriver.sweep(), "derive"),
-            self._spawn(keep_jobs(self.store.jobs, self._metrics), "jobs"),
+            self._spawn(later(partial(keep_jobs, self.store.jobs, self._metrics)), "jobs"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
             *(self._spawn(work(), name) for name, work in self._relaying.items()),
         ]
@@ -245,7 +247,8 @@ class Worker(Assembly):
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
         ]
         if self.settings.retention:
-            background.append(self._spawn(keep_retention(self.store.retention), "retention"))
+            retained = later(partial(keep_retention, self.store.retention))
+            background.append(self._spawn(retained, "retention"))
         if self._mirrored is not None:
             hydrating = keep_hydrated(*self._mirrored, self._reconcile, self.settings.kv_reconcile)
             background.append(self._spawn(hydrating, "hydrate"))

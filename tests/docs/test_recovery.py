@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import msgspec
+import pytest
 
 from tests.docs.pages import blocks
 from tests.docs.sections import ROOT
@@ -17,6 +18,7 @@ from tests.support.running import settings_for
 PAGE = ROOT / "docs" / "recovery.md"
 
 
+@pytest.mark.faults
 async def test_the_page_brings_everything_back(
     nats_url: str, database: str, postgres_dsn: str, tmp_path: Path
 ) -> None:

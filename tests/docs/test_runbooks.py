@@ -62,6 +62,7 @@ async def test_the_page_about_agents_state_does_what_it_says(settings: Settings)
         assert exact.stdout == '{"line":41}\n'
 
 
+@pytest.mark.faults
 async def test_the_page_about_verifying_does_what_it_says(settings: Settings) -> None:
     async with running(settings):
         await plan(settings, 41)

@@ -36,6 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("site") / "docs").parent
 
 
+@pytest.mark.faults
 @needs_zensical
 def test_a_page_of_the_site_fetches_nothing_from_the_web(site: Path) -> None:
     pages = list(site.rglob("*.html"))
@@ -48,6 +49,7 @@ def test_a_page_of_the_site_fetches_nothing_from_the_web(site: Path) -> None:
         assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", style.read_text("utf-8"))
 
 
+@pytest.mark.faults
 @needs_zensical
 def test_the_search_knows_every_page(site: Path) -> None:
     index = (site / "search.js").read_text("utf-8")
@@ -55,6 +57,7 @@ def test_the_search_knows_every_page(site: Path) -> None:
         assert str(place(page).with_suffix(".html")) in index
 
 
+@pytest.mark.faults
 @needs_zensical
 def test_a_diagram_is_a_picture(site: Path) -> None:
     assert "one transaction" in (site / "architecture-1.svg").read_text("utf-8")

@@ -152,7 +152,8 @@ async def stored(dsn: str, load: Load) -> bool:
     return not load.heartbeats - set(beats) and not behind
 
 
-@pytest.mark.parametrize("which", ["postgres", pytest.param("nats", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("which", ["postgres", "nats"])
 async def test_eight_seconds_of_silence(tmp_path: Path, which: str, free_port: int) -> None:
     await pause_and_resume(tmp_path, which, 8, free_port)
 

@@ -28,6 +28,7 @@ def servers_of_wheels() -> None:
         pytest.skip(str(error))
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("servers_of_wheels")
 async def test_a_quick_run_measures_every_way(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(

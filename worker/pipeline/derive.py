@@ -129,16 +129,14 @@ class Job(Protocol):
 
 
 async def keep_jobs(jobs: Job, metrics: Metrics) -> None:
-    """Run jobs when their time has come and it is this worker's turn, until cancelled. A worker
-    that has just started has something better to do: what came meanwhile.
-    """
+    """Run jobs when their time has come and it is this worker's turn, until cancelled."""
     while True:
-        await asyncio.sleep(_SWEEP_SECONDS)
         try:
             for name in await jobs.due():
                 await _run(jobs, name, metrics)
         except PenstockError as error:
             log.debug("jobs_unknown", error=str(error))
+        await asyncio.sleep(_SWEEP_SECONDS)
 
 
 async def _run(jobs: Job, name: str, metrics: Metrics) -> None:

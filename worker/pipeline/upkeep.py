@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Protocol
@@ -24,7 +24,6 @@ _POLICY_SECONDS = 10.0
 
 _RETENTION_SECONDS = 120.0
 _BEGIN_SECONDS = 5.0
-"""What can wait does, where a worker has just started and has a stream to catch up with."""
 
 
 Kept = Mapping[str, timedelta | None]
@@ -71,6 +70,12 @@ class Views(Protocol):
         """All rows in pieces; none if another replica is reading them now."""
 
 
+async def later(work: Callable[[], Awaitable[None]]) -> None:
+    """Do what can wait: a worker that has just started has a stream to catch up with."""
+    await asyncio.sleep(_BEGIN_SECONDS)
+    await work()
+
+
 async def keep_partitions(
     database: Database, kept: Callable[[Kept], None], every: float = _POLICY_SECONDS
 ) -> None:
@@ -96,7 +101,6 @@ async def keep_retention(retention: Retention) -> None:
     keeps failing in the same way is told once.
     """
     told = ""
-    await asyncio.sleep(_BEGIN_SECONDS)
     while True:
         try:
             async with aclosing(retention.round()) as steps:

@@ -110,7 +110,7 @@ async def test_lag_is_what_nobody_has_and_what_nobody_has_acknowledged(
         assert found.oldest_seconds < asyncio.get_running_loop().time() - begun + 30
 
 
-@pytest.mark.parametrize("kind", ["quorum", "stream"])
+@pytest.mark.parametrize("kind", [pytest.param("quorum", marks=pytest.mark.faults), "stream"])
 async def test_lag_of_rabbitmq(rabbit_url: str, database: str, kind: str) -> None:
     settings = settings_for(
         "nats://127.0.0.1:9",

@@ -139,6 +139,7 @@ async def test_rows_and_statistics_are_compared_with_what_made_them(
         ]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", ["quorum", pytest.param("stream", marks=pytest.mark.faults)])
 async def test_it_says_of_rabbitmq_from_where_rows_come_back(
     nats_url: str, rabbit_url: str, database: str, kind: str
@@ -163,6 +164,7 @@ async def test_it_says_of_rabbitmq_from_where_rows_come_back(
         assert await verify(settings, code=0) == {}
 
 
+@pytest.mark.faults
 async def test_a_sequence_that_was_never_recorded_is_read_again(
     settings: Settings, database: str
 ) -> None:
@@ -187,6 +189,7 @@ async def test_a_sequence_that_was_never_recorded_is_read_again(
         await until(only_one_is_missing)
 
 
+@pytest.mark.faults
 async def test_sums_of_a_package_are_computed_again(nats_url: str, postgres_dsn: str) -> None:
     await migrated_by_its_owner(postgres_dsn, ("shop_events",))
     settings = settings_for(nats_url, postgres_dsn, event_packages="shop_events")

@@ -64,6 +64,7 @@ def test_with_a_company_the_books_balance_too() -> None:
     assert result["from_the_database"] > 0
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("rabbitmq_package")
 @pytest.mark.parametrize(
     ("broker", "share_of_duplicates"),
@@ -81,6 +82,7 @@ def test_with_rabbitmq_the_books_balance_too(broker: str, share_of_duplicates: f
     assert result["kv_keys"] >= 20
 
 
+@pytest.mark.faults
 def test_what_is_gone_is_not_offered() -> None:
     done = demo("--seconds", "1", "--rate", "100")
     assert (done.returncode, done.stderr) == (0, "")

@@ -80,7 +80,7 @@ class Way(msgspec.Struct, frozen=True):
     params=[
         "jetstream",
         pytest.param("quorum", marks=pytest.mark.faults),
-        "stream",
+        pytest.param("stream", marks=pytest.mark.faults),
         pytest.param("classic", marks=pytest.mark.faults),
     ]
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import msgspec
+import pytest
 
 from penstock import Publisher
 from penstock.schemas import AgentHeartbeat
@@ -24,6 +25,7 @@ from tests.support.waiting import until
 ALL_DAY = timedelta(days=1)
 
 
+@pytest.mark.faults
 async def test_partitions_come_and_go_and_nothing_is_lost_or_waits_long(
     nats_url: str, database: str, tmp_path: Path
 ) -> None:

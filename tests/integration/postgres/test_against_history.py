@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from penstock.schemas.catalogue import Catalogue
@@ -84,6 +85,7 @@ async def test_nothing_is_found_where_nothing_is_wrong(pool: asyncpg.Pool) -> No
             assert await found_in(connection, table) == [], table
 
 
+@pytest.mark.faults
 async def test_what_events_said_is_missed_column_by_column(pool: asyncpg.Pool) -> None:
     missed = 0
     async with pool.acquire() as connection:

@@ -125,6 +125,7 @@ async def test_sigterm_drains_all_and_returns_nothing(
         await settled.each_once(len(confirmed))
 
 
+@pytest.mark.faults
 async def test_a_signal_to_the_whole_group_drains_too(
     settings: dict[str, str], free_port: int, tmp_path: Path
 ) -> None:

@@ -189,6 +189,7 @@ async def test_what_was_not_confirmed_before_a_crash_is_sent_again(
     assert len(keys) == 51
 
 
+@pytest.mark.faults
 async def test_patience_ends_when_it_is_limited(shaky_rabbit: EmbeddedRabbit) -> None:
     async with Publisher(shaky_rabbit.url, source="/test", give_up=0.5) as bus:
         shaky_rabbit.kill()

@@ -5,6 +5,7 @@ import random
 from functools import partial
 
 import aio_pika
+import pytest
 
 from penstock.worker.rabbitmq import topology
 from penstock.worker.rabbitmq.connection import connect
@@ -16,6 +17,7 @@ from tests.support.waiting import until
 PLAN = QueuePlan(name="AGENT_STATE", subjects=("agents.>",))
 
 
+@pytest.mark.faults
 async def test_a_worker_that_stops_is_not_kept_by_its_requests(rabbit_url: str) -> None:
     options = RabbitOptions(url=rabbit_url)
     control = await connect(options, name="test")

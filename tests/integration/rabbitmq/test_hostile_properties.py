@@ -26,7 +26,7 @@ from tests.support.amqp import FLAGS, RawProperties, hostile
 from tests.support.running import running, settings_for
 from tests.support.waiting import PATIENCE, until
 
-KINDS = ["quorum", "classic", "stream"]
+KINDS = ["quorum", pytest.param("classic", marks=pytest.mark.faults), "stream"]
 QUEUE = "AGENT_STATE"
 
 

@@ -19,7 +19,11 @@ from tests.support.rabbitmq import stream_queues_on_disk
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
-KINDS = ("quorum", "classic", "stream")
+KINDS = (
+    "quorum",
+    pytest.param("classic", marks=pytest.mark.faults),
+    pytest.param("stream", marks=pytest.mark.faults),
+)
 SOURCE = "source AGENT_STATE"
 
 
@@ -81,7 +85,7 @@ async def says(watched: Watched, text: str) -> bool:
     return text in (await watched.check(SOURCE) or "")
 
 
-@pytest.mark.parametrize("kind", ["quorum", "stream"])
+@pytest.mark.parametrize("kind", [pytest.param("quorum", marks=pytest.mark.faults), "stream"])
 async def test_the_backlog_shows_while_postgresql_holds_it_up(
     rabbit_url: str, database: str, tmp_path: Path, free_port: int, kind: str
 ) -> None:
@@ -109,6 +113,7 @@ async def backlog(watched: Watched, total: int) -> bool:
     return pending + held == total and min(60, total) <= held <= 120
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", [pytest.param("quorum", marks=pytest.mark.faults), "stream"])
 async def test_health_is_red_while_rabbitmq_is_away_and_green_again(
     shaky_rabbit: EmbeddedRabbit, database: str, tmp_path: Path, free_port: int, kind: str

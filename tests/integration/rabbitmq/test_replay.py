@@ -199,6 +199,7 @@ async def test_a_time_within_a_second_brings_that_whole_second(
     )
 
 
+@pytest.mark.faults
 async def test_a_time_after_the_last_event_begins_with_the_next_one(
     stream: Log, reading: Reading
 ) -> None:
@@ -222,6 +223,7 @@ async def test_afterwards_reading_goes_on_where_the_replay_ended(
     assert reading.messages() == 45
 
 
+@pytest.mark.faults
 async def test_the_start_that_is_given_goes_before_the_offset_that_is_stored(
     stream: Log, reading: Reading
 ) -> None:
@@ -235,6 +237,7 @@ async def test_the_start_that_is_given_goes_before_the_offset_that_is_stored(
     assert await reading.offsets() == "{[0,100)}"
 
 
+@pytest.mark.faults
 async def test_what_lies_before_the_replay_is_read_once_no_start_is_given(
     stream: Log, reading: Reading
 ) -> None:

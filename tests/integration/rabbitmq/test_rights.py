@@ -76,6 +76,7 @@ async def test_provision_and_run_say_what_is_missing_and_who_may_make_it(poor: S
     assert any(f.verdict is Verdict.BAD and "queue AGENT_STATE" in f.text for f in found)
 
 
+@pytest.mark.faults
 async def test_on_what_others_have_made_it_works(
     poor: Settings, agent: RabbitOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ async def test_on_what_others_have_made_it_works(
         await until(lambda: published(poor.postgres_dsn))
 
 
+@pytest.mark.faults
 async def test_who_may_not_read_what_was_given_up_works_without(
     rabbit: EmbeddedRabbit, poor: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

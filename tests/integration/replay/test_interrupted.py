@@ -151,6 +151,7 @@ async def test_a_message_that_ends_replays_is_stepped_over_and_rejected(
     assert (again.replay, again.went_on, totals([again])) == (2, False, (0, 109, 0, 1))
 
 
+@pytest.mark.faults
 async def test_a_deadly_event_of_a_history_takes_no_other_with_it(
     nats_url: str, database: str, empty: str, tmp_path: Path
 ) -> None:

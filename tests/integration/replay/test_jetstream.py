@@ -95,6 +95,7 @@ UPDATE agents.state SET value = NULL, deleted_at = now();
 """
 
 
+@pytest.mark.faults
 async def test_what_was_changed_behind_its_back_is_named_and_stays(
     nats_url: str, database: str, tmp_path: Path
 ) -> None:

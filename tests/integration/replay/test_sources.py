@@ -99,6 +99,7 @@ async def test_an_error_of_our_own_ends_it_and_loses_nothing(
     assert (report.read, report.present, report.differing) == (200, 0, 0)
 
 
+@pytest.mark.faults
 async def test_a_stream_queue_fills_an_empty_database(
     nats_url: str, rabbit_url: str, database: str, empty: str, tmp_path: Path
 ) -> None:
