@@ -118,7 +118,7 @@ lint: .venv/.dev ## ruff: rules and formatting
 	@$(BIN)/ruff format --check .
 
 types: .venv/.dev ## mypy, strict
-	@$(BIN)/mypy penstock tests $(wildcard benchmarks/*.py)
+	@$(BIN)/mypy --num-workers auto penstock tests $(wildcard benchmarks/*.py)
 
 imports: .venv/.dev ## the import rules
 	@$(BIN)/lint-imports --no-cache

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from tests.docs.pages import blocks
 from tests.docs.sections import ROOT
@@ -26,6 +27,7 @@ FROM bus.dead_letter WHERE letter_id = 1
 """
 
 
+@pytest.mark.faults
 async def test_the_commands_do_what_the_page_says(
     nats_url: str, database: str, tmp_path: Path
 ) -> None:

@@ -165,7 +165,7 @@ async def killed(servers: Servers, messages: Sequence[Message], tmp_path: Path, 
             await worker.start()
             await stack.enter_async_context(worker)
         # A few events are stored in the end, however slow the machine; many meet kills throughout.
-        killing = asyncio.create_task(kill_in_turn(workers, max(10, len(messages) // 2_000)))
+        killing = asyncio.create_task(kill_in_turn(workers, max(4, len(messages) // 2_000)))
         stack.callback(killing.cancel)
         await publishing
         await until(lambda: drained(settings, servers.bus.url), _SECONDS)

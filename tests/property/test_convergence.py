@@ -192,7 +192,7 @@ def of_the_league(kind: EventType) -> bool:
 
 
 def test_state_does_not_depend_on_delivery(database: str) -> None:
-    converge(database, 80, list(CATALOGUE.types.values()), [None])
+    converge(database, 50, list(CATALOGUE.types.values()), [None])
 
 
 @pytest.mark.faults

@@ -101,6 +101,7 @@ async def test_what_was_changed_in_the_bucket_is_written_again(settings: Setting
         assert await verify(settings, code=0) == {}
 
 
+@pytest.mark.faults
 async def test_rows_and_statistics_are_compared_with_what_made_them(
     settings: Settings, database: str
 ) -> None:
@@ -164,7 +165,6 @@ async def test_it_says_of_rabbitmq_from_where_rows_come_back(
         assert await verify(settings, code=0) == {}
 
 
-@pytest.mark.faults
 async def test_a_sequence_that_was_never_recorded_is_read_again(
     settings: Settings, database: str
 ) -> None:

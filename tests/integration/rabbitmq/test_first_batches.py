@@ -29,12 +29,7 @@ from tests.support.workers import WorkerProcess, environment
 
 EVENTS = 400
 HELD = "held"
-ROUNDS = pytest.mark.parametrize("rounds", [2, pytest.param(25, marks=pytest.mark.faults)])
-ENDINGS = pytest.mark.parametrize(
-    "killed",
-    [pytest.param(False, marks=pytest.mark.faults), True],
-    ids=["SIGTERM", "SIGKILL"],
-)
+ROUNDS = 25
 
 
 @pytest.fixture
@@ -112,18 +107,18 @@ async def worker(rabbit_url: str, database: str, tmp_path: Path) -> AsyncIterato
         yield process
 
 
-@ENDINGS
-@ROUNDS
+@pytest.mark.faults
+@pytest.mark.parametrize("killed", [False, True], ids=["SIGTERM", "SIGKILL"])
 async def test_nothing_is_lost(
-    published: set[str], tables: Tables, worker: WorkerProcess, rounds: int, *, killed: bool
+    published: set[str], tables: Tables, worker: WorkerProcess, *, killed: bool
 ) -> None:
     overtaken = 0
-    for number in range(rounds):
+    for number in range(ROUNDS):
         await tables.empty()
         await worker.start()
         if number % 2:
             await until(tables.reading, 30)
-            await until(partial(passed, time.monotonic() + number / rounds))
+            await until(partial(passed, time.monotonic() + number / ROUNDS))
             await end(worker, killed=killed)
         else:
             async with tables.holding():
@@ -134,9 +129,9 @@ async def test_nothing_is_lost(
         assert await worker.wait(60) == 0
         assert await tables.stored() == published
         assert not await tables.overtaken()
-    found = f"{rounds} ends in the first second, {overtaken} of them with a gap"
+    found = f"{ROUNDS} ends in the first second, {overtaken} of them with a gap"
     print(f"\n{found}; {EVENTS} events stored each time")  # noqa: T201  (for whoever runs faults)
-    assert overtaken >= rounds // 2
+    assert overtaken >= ROUNDS // 2
 
 
 async def passed(moment: float) -> bool:

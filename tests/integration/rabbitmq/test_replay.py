@@ -25,14 +25,10 @@ from tests.support.waiting import until
 from tests.support.workers import WorkerProcess, environment
 
 STREAM = "AGENT_STATE"
-COUNTS = pytest.mark.parametrize("count", [5_000, pytest.param(50_000, marks=pytest.mark.faults)])
 LONG = pytest.mark.faults
-CUT, KILLED = (
-    pytest.mark.parametrize("killed", endings, ids=["cut", "killed"])
-    for endings in (
-        [False, pytest.param(True, marks=LONG)],
-        [pytest.param(False, marks=LONG), True],
-    )
+COUNTS = pytest.mark.parametrize("count", [5_000, pytest.param(50_000, marks=LONG)])
+ENDINGS = pytest.mark.parametrize(
+    "killed", [pytest.param(False, marks=LONG), True], ids=["cut", "killed"]
 )
 DELIVERED_BYTES = 300
 """Of a heartbeat at least, with what AMQP puts around it."""
@@ -153,8 +149,9 @@ async def reading(stream: Log, database: str, tmp_path: Path) -> AsyncIterator[R
         yield Reading(stream, relay, database, tmp_path / "worker.log")
 
 
+@LONG
 @COUNTS
-@CUT
+@ENDINGS
 async def test_from_an_offset_into_an_empty_database(
     stream: Log, reading: Reading, count: int, *, killed: bool
 ) -> None:
@@ -167,7 +164,7 @@ async def test_from_an_offset_into_an_empty_database(
 
 
 @COUNTS
-@KILLED
+@ENDINGS
 async def test_from_a_time_into_an_empty_database(
     stream: Log, reading: Reading, count: int, *, killed: bool
 ) -> None:

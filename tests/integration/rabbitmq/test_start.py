@@ -10,8 +10,12 @@ from tests.support.relay import Relay
 from tests.support.running import running, settings_for
 from tests.support.waiting import until
 
+LONG = pytest.mark.faults
 
-@pytest.mark.parametrize("size", [300, 1_500, 4_000])
+
+@pytest.mark.parametrize(
+    "size", [pytest.param(300, marks=LONG), pytest.param(1_500, marks=LONG), 4_000]
+)
 async def test_what_it_interrupts_is_tried_again(rabbit_url: str, database: str, size: int) -> None:
     """``size``: bytes that the server has sent by then, while it greets, declares or subscribes."""
     port = urlsplit(rabbit_url).port

@@ -123,6 +123,7 @@ async def until_it_lives(url: str, dsn: str, *options: str) -> tuple[Report, int
     return report, deaths
 
 
+@pytest.mark.faults
 async def test_a_message_that_ends_replays_is_stepped_over_and_rejected(
     nats_url: str, database: str
 ) -> None:
