@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -52,6 +52,8 @@ from penstock.worker.postgres.views import HydratedViews
 from penstock.worker.settings.keys import Settings
 
 log = structlog.get_logger()
+
+_UPKEEP_AFTER_SECONDS = 5
 
 
 class Worker(Assembly):
@@ -232,23 +234,18 @@ class Worker(Assembly):
     async def work(self, until_idle: float | None) -> int:
         """Run the pipelines until told to stop, then drain. Returns the exit code."""
         replicas = PostgresReplicas(self.store.pool, self.settings.worker_id, __version__)
-        kept = self._window.keep
         background = [
-            self._spawn(later(partial(keep_partitions, self.store.upkeep, kept)), "partitions"),
             self._spawn(keep_present(replicas, self.pipelines), "presence"),
             self._spawn(self._hydrator.keep_up(), "lazy keys"),
             self._spawn(watch_letters(PostgresLetters(self.store.pool), self._metrics), "letters"),
             self._spawn(self._deriver.sweep(), "derive"),
-            self._spawn(later(partial(keep_jobs, self.store.jobs, self._metrics)), "jobs"),
             *(self._spawn(probe, name) for name, probe in self._monitor.probes.items()),
             *(self._spawn(work(), name) for name, work in self._relaying.items()),
+            *self._upkeep(),
         ]
         running = [
             self._spawn(pipeline.run(), f"pipeline {pipeline.name}") for pipeline in self.pipelines
         ]
-        if self.settings.retention:
-            retained = later(partial(keep_retention, self.store.retention))
-            background.append(self._spawn(retained, "retention"))
         if self._mirrored is not None:
             hydrating = keep_hydrated(*self._mirrored, self._reconcile, self.settings.kv_reconcile)
             background.append(self._spawn(hydrating, "hydrate"))
@@ -269,6 +266,19 @@ class Worker(Assembly):
             await replicas.leave()
         log.info("worker_stopped", drained=not late, failed=self._failed)
         return 1 if late or self._failed else 0
+
+    def _upkeep(self) -> Iterator[asyncio.Task[None]]:
+        """What can wait for a moment, begun one after the other: each keeps PostgreSQL busy, and a
+        worker that has just started has a stream to catch up with.
+        """
+        works = {
+            "partitions": partial(keep_partitions, self.store.upkeep, self._window.keep),
+            "jobs": partial(keep_jobs, self.store.jobs, self._metrics),
+        }
+        if self.settings.retention:
+            works["retention"] = partial(keep_retention, self.store.retention)
+        for seconds, (name, work) in enumerate(works.items(), _UPKEEP_AFTER_SECONDS):
+            yield self._spawn(later(seconds, work), name)
 
     def _spawn(self, work: Any, name: str) -> asyncio.Task[None]:
         """A task whose failure stops the worker: a worker that is half dead would look healthy."""

@@ -16,6 +16,7 @@ from penstock.worker.pipeline.metrics import Metrics
 log = structlog.get_logger()
 
 _SWEEP_SECONDS = 5.0
+_BETWEEN_JOBS_SECONDS = 1.0
 _MOST_AT_ONCE = 500
 _GROWTH = 4
 """By how much fewer rows are taken after a failure, to find the one at fault, and more again."""
@@ -129,11 +130,14 @@ class Job(Protocol):
 
 
 async def keep_jobs(jobs: Job, metrics: Metrics) -> None:
-    """Run jobs when their time has come and it is this worker's turn, until cancelled."""
+    """Run jobs when their time has come and it is this worker's turn, until cancelled. Several are
+    not run in one go: each keeps PostgreSQL busy, and events would wait for all of them.
+    """
     while True:
         try:
             for name in await jobs.due():
                 await _run(jobs, name, metrics)
+                await asyncio.sleep(_BETWEEN_JOBS_SECONDS)
         except PenstockError as error:
             log.debug("jobs_unknown", error=str(error))
         await asyncio.sleep(_SWEEP_SECONDS)

@@ -23,7 +23,6 @@ _POLICY_SECONDS = 10.0
 """How soon a change of `partitions.policy` takes effect."""
 
 _RETENTION_SECONDS = 120.0
-_BEGIN_SECONDS = 5.0
 
 
 Kept = Mapping[str, timedelta | None]
@@ -70,9 +69,9 @@ class Views(Protocol):
         """All rows in pieces; none if another replica is reading them now."""
 
 
-async def later(work: Callable[[], Awaitable[None]]) -> None:
-    """Do what can wait: a worker that has just started has a stream to catch up with."""
-    await asyncio.sleep(_BEGIN_SECONDS)
+async def later(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do ``work`` after that many seconds."""
+    await asyncio.sleep(seconds)
     await work()
 
 

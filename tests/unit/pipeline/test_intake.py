@@ -64,7 +64,7 @@ async def test_small_batches_that_keep_coming_are_some_way_apart() -> None:
     await arriving
     assert sum(count for count, _ in found) + len(source) == 200
     whole = found[:-1]  # the last may have been ended by the stop
-    assert all(later - earlier > 0.009 for (_, earlier), (_, later) in pairwise(whole))
+    assert all(later - earlier > 0.006 for (_, earlier), (_, later) in pairwise(whole))
 
 
 @pytest.mark.usefixtures("long_pause")
