@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from tests.docs.pages import blocks
 from tests.docs.sections import ROOT
@@ -19,6 +20,7 @@ PAGE = ROOT / "docs" / "partitions.md"
 AUGUST = datetime(2026, 8, 17, 12, tzinfo=UTC)
 
 
+@pytest.mark.faults
 async def test_the_runbook_works(database: str, tmp_path: Path) -> None:
     connection = await asyncpg.connect(database)
     await connection.execute("SELECT partitions.ensure_for('agents', 'heartbeat', $1)", AUGUST)

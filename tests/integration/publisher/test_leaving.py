@@ -158,6 +158,9 @@ async def out_of_memory(server: EmbeddedServer) -> AsyncIterator[None]:
 
 Away = Callable[[EmbeddedServer], AbstractAsyncContextManager[None]]
 ways = pytest.mark.parametrize("away", [paused, killed])
+on_both = pytest.mark.parametrize(
+    "scene", ["nats", pytest.param("rabbitmq", marks=pytest.mark.faults)], indirect=True
+)
 
 
 async def send_much(bus: Publisher) -> list[asyncio.Future[Confirmation]]:
@@ -181,6 +184,7 @@ async def leave_unconfirmed(scene: Scene, away: Away) -> None:
         check_failed(sent)
 
 
+@on_both
 @ways
 async def test_while_the_broker_is_away(scene: Scene, away: Away) -> None:
     await leave_unconfirmed(scene, away)
@@ -190,9 +194,7 @@ async def test_while_rabbitmq_is_out_of_memory(rabbitmq: EmbeddedRabbit) -> None
     await leave_unconfirmed(Scene(rabbitmq, RabbitOptions(url=rabbitmq.url)), out_of_memory)
 
 
-@pytest.mark.parametrize(
-    "scene", ["nats", pytest.param("rabbitmq", marks=pytest.mark.faults)], indirect=True
-)
+@on_both
 @ways
 async def test_cancelled_while_the_broker_is_away(scene: Scene, away: Away) -> None:
     """Without waiting for what is unconfirmed."""

@@ -209,6 +209,7 @@ async def test_a_time_after_the_last_event_begins_with_the_next_one(
     assert sorted(await reading.stored()) == sorted(stream.ids[10:])
 
 
+@pytest.mark.faults
 async def test_afterwards_reading_goes_on_where_the_replay_ended(
     stream: Log, reading: Reading
 ) -> None:
