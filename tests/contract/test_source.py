@@ -507,13 +507,6 @@ async def remembered(server: EmbeddedServer) -> None:
         await server.control("eval", "mnesia:dump_log().")
 
 
-def _killed_later(features: Features) -> Any:
-    """RabbitMQ takes seconds to come back: a stream, which may lose most, stands for its queues."""
-    later = features.kind not in ("", "stream") or "stock" in features.name
-    return pytest.param(features, id=features.name, marks=pytest.mark.faults if later else ())
-
-
-@pytest.mark.parametrize("features", [*map(_killed_later, (FAST, STOCK, *WAYS))], indirect=True)
 async def test_a_killed_server_is_followed_to_its_return(
     server: EmbeddedServer, shaky: Bus
 ) -> None:
