@@ -30,6 +30,12 @@ COUNTS = pytest.mark.parametrize("count", [5_000, pytest.param(50_000, marks=LON
 ENDINGS = pytest.mark.parametrize(
     "killed", [pytest.param(False, marks=LONG), True], ids=["cut", "killed"]
 )
+_COMMITTED = """
+SELECT count(*), min(lower(span)), sum(upper(span) - lower(span))
+FROM (SELECT unnest(range_agg(seqs)) AS span FROM bus.position WHERE stream = $1) AS found
+"""
+"""How many stretches of offsets are committed, where the first begins, and how many they are."""
+
 DELIVERED_BYTES = 300
 """Of a heartbeat at least, with what AMQP puts around it."""
 
@@ -174,7 +180,9 @@ async def test_from_a_time_into_an_empty_database(
     await stream.publish(half)
     await reading.run(moment.isoformat(), cut_after=half // 2 * DELIVERED_BYTES, killed=killed)
     assert sorted(await reading.stored()) == sorted(stream.ids[half:])
-    assert await reading.offsets() == f"{{[{half},{count})}}"
+    [(ranges, first, read)] = await reading.fetch(_COMMITTED, STREAM)
+    # A slow server confirms so late that the publisher sends a message again, into the stream too.
+    assert (ranges, first >= half, read >= half) == (1, True, True)
 
 
 async def test_a_time_within_a_second_brings_that_whole_second(
