@@ -123,7 +123,7 @@ types: .venv/.dev ## mypy, strict
 imports: .venv/.dev ## the import rules
 	@$(BIN)/lint-imports --no-cache
 
-test-faults: .venv/.dev .venv/.docs .venv/.clock ## what takes long: servers killed, stopped, starved
+test-faults: .venv/.docs .venv/.rabbitmq .venv/.clock ## what takes long: servers killed, stopped, starved
 	@$(BIN)/python -m pytest -m faults $(ARGS)
 
 bench: .venv/.bench .venv/.rabbitmq ## benchmarks; results include date, machine and commit

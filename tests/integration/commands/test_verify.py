@@ -141,7 +141,7 @@ async def test_rows_and_statistics_are_compared_with_what_made_them(
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("kind", ["quorum", pytest.param("stream", marks=pytest.mark.faults)])
+@pytest.mark.parametrize("kind", ["quorum", "stream"])
 async def test_it_says_of_rabbitmq_from_where_rows_come_back(
     nats_url: str, rabbit_url: str, database: str, kind: str
 ) -> None:

@@ -114,7 +114,7 @@ async def backlog(watched: Watched, total: int) -> bool:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("kind", [pytest.param("quorum", marks=pytest.mark.faults), "stream"])
+@pytest.mark.parametrize("kind", ["quorum", "stream"])
 async def test_health_is_red_while_rabbitmq_is_away_and_green_again(
     shaky_rabbit: EmbeddedRabbit, database: str, tmp_path: Path, free_port: int, kind: str
 ) -> None:
