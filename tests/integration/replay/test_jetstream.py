@@ -34,7 +34,7 @@ from tests.support.replaying import (
 )
 from tests.support.running import settings_for
 from tests.support.traffic import traffic
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 COUNT = 1500
 AGENTS, TASKS = "AGENT_STATE", "TASK_EXECUTION"
@@ -193,7 +193,8 @@ async def test_it_ends_although_the_stream_goes_on(
     settings = settings_for(nats_url, empty)
     await provision(settings, dry_run=False)
     assert await publish_file(settings, str(write(tmp_path / "events", events(300))), None) == 0
-    async with traffic(nats_url):
+    async with traffic(nats_url) as confirmed:
+        await until(lambda: len(confirmed) >= 20)
         asked = Asked(source="nats", stream=TASKS)
         report = await asyncio.wait_for(read_again(settings, asked), PATIENCE)
     assert report.finished
