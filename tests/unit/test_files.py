@@ -132,6 +132,25 @@ def test_constraints_pin_every_dependency() -> None:
     assert all(re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line) for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("line", "way"),
+    [
+        ("global.index-url='https://example.com/simple'", "pip"),
+        ("global.extra-index-url='https://example.com/simple'", "pip"),
+        (":env:.find-links='/opt/wheels'", "pip"),
+        (":env:.no-index='1'", "pip"),
+        ("install.proxy='http://example.com:3128'", "pip"),
+        ("global.cert='/etc/index/ca.pem'", "uv"),
+        (":env:.disable-pip-version-check='1'", "uv"),
+    ],
+)
+def test_packages_come_from_where_pip_is_told_to_look(line: str, way: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    [pattern] = re.findall(r"^PIP_ONLY := (.+)$", makefile, re.MULTILINE)
+    found = subprocess.run(["grep", "-Eq", pattern], input=line, text=True, check=False)
+    assert way == ("uv" if found.returncode else "pip")
+
+
 def test_ci_runs_what_a_developer_runs() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

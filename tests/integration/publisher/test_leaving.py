@@ -190,6 +190,7 @@ async def test_while_the_broker_is_away(scene: Scene, away: Away) -> None:
     await leave_unconfirmed(scene, away)
 
 
+@pytest.mark.faults
 async def test_while_rabbitmq_is_out_of_memory(rabbitmq: EmbeddedRabbit) -> None:
     await leave_unconfirmed(Scene(rabbitmq, RabbitOptions(url=rabbitmq.url)), out_of_memory)
 

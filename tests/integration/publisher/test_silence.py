@@ -109,15 +109,12 @@ async def run_through_a_crash(broker: Broker, *arguments: str) -> tuple[str, str
     return printed.decode(), errors.decode()
 
 
-@pytest.fixture(params=["nats", "rabbitmq"])
+@pytest.fixture(params=["nats", pytest.param("rabbitmq", marks=pytest.mark.faults)])
 def broker(request: pytest.FixtureRequest) -> Broker:
     found: Broker = request.getfixturevalue(request.param)
     return found
 
 
-@pytest.mark.parametrize(
-    "broker", ["nats", pytest.param("rabbitmq", marks=pytest.mark.faults)], indirect=True
-)
 async def test_nothing_is_printed(broker: Broker) -> None:
     assert await run_through_a_crash(broker) == ("", "")
 
