@@ -72,11 +72,15 @@ class JetStreamLog(JetStreamSource):
         return self._epochs.stream if self._epochs else ""
 
     async def over(self, passed: int | None) -> bool:
-        """By what the server says: what it sent over a connection that broke never came here."""
+        """By what the server says: what it sent over a connection that broke never came here.
+
+        A stream that was made anew has this consumer too for a moment, until `_begin` sees it.
+        """
         info = await self._consumer.info()
-        if not info["num_pending"] and not info["num_ack_pending"]:
-            return True
-        return passed is not None and info["ack_floor"]["stream_seq"] >= passed
+        left = info["num_pending"] or info["num_ack_pending"]
+        if left and (passed is None or info["ack_floor"]["stream_seq"] < passed):
+            return False
+        return (await self._consumer.epochs()).stream == self.epoch
 
     async def _begin(self) -> None:
         request = {"stream_name": self.name, "config": self._config, "action": ""}
