@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # an agent needs none of these
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One broker. ``broker`` and ``sender`` are module names (see `brokers.ports`), ``schemes``
     those of its addresses, ``client`` the package to install. ``keeps`` tells whether messages stay
-    after they were read.
+    after they were read, ``dates`` whether the server says when it stored one. ``address`` is where
+    agents publish, ``confirms`` what they have to wait for there.
     """
 
     title: str
@@ -30,6 +31,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     schemes: tuple[str, ...]
     client: str
     keeps: "Callable[[Settings], bool]" = lambda _: True
+    dates: bool = True
+    address: "Callable[[Settings], str] | None" = None
+    confirms: str = ""
 
 
 BROKERS: dict[str, Entry] = {
@@ -39,6 +43,8 @@ BROKERS: dict[str, Entry] = {
         sender="penstock.worker.nats.sender",
         schemes=("nats", "tls", "ws", "wss"),
         client="nats-py",
+        address=lambda settings: settings.nats_url.partition(",")[0],
+        confirms="JetStream: await its confirmation.",
     ),
     "rabbitmq": Entry(
         title="RabbitMQ",
@@ -47,6 +53,9 @@ BROKERS: dict[str, Entry] = {
         schemes=("amqp", "amqps"),
         client="aio-pika",
         keeps=lambda settings: settings.rabbitmq_queue_type == "stream",
+        dates=False,
+        address=lambda settings: settings.rabbitmq_url,
+        confirms="With publisher confirms, and mandatory.",
     ),
 }
 

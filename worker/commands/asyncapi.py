@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from penstock import __version__
 from penstock.schemas.catalogue import Catalogue
 from penstock.schemas.event_type import EventType
+from penstock.worker.brokers.registry import BROKERS
 from penstock.worker.commands.event_examples import example_of
 from penstock.worker.commands.event_schemas import TOKEN, definitions_of
 from penstock.worker.settings.keys import Settings
@@ -49,14 +50,11 @@ _INFO: Document = {
 
 
 def _servers(settings: Settings) -> Document:
-    protocols = {
-        "nats": (settings.nats_url.partition(",")[0], "JetStream: await its confirmation."),
-        "rabbitmq": (settings.rabbitmq_url, "With publisher confirms, and mandatory."),
-    }
+    entries = {name: BROKERS[name] for name in settings.brokers}
     return {
-        name: {**_place(protocols[name][0]), "description": protocols[name][1]}
-        for name in settings.brokers
-        if name in protocols
+        name: {**_place(entry.address(settings)), "description": entry.confirms}
+        for name, entry in entries.items()
+        if entry.address is not None
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from penstock.worker.brokers.registry import BROKERS
 from penstock.worker.commands.advancing import advancing
 from penstock.worker.errors import PenstockError
 from penstock.worker.lifecycle import stop_on_signals
@@ -20,9 +21,9 @@ _TWICE = (("from_seq", "since"), ("to_seq", "until"))
 _NOT_FOR = {
     FILE: ("stream", "since", "until"),
     POSTGRES: ("from_seq", "to_seq"),
-    "rabbitmq": ("until",),
+    **{name: ("until",) for name, entry in BROKERS.items() if not entry.dates},
 }
-"""Options that have no meaning for a source: RabbitMQ does not tell when it stored a message."""
+"""Options that have no meaning for a source."""
 
 
 class Report(msgspec.Struct, kw_only=True):

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -173,13 +174,18 @@ def test_nothing_outside_asks_which_broker_it_is() -> None:
 
 
 def names_a_broker(node: ast.AST) -> bool:
-    """Compares with a broker's name, or imports its room."""
-    if isinstance(node, ast.Compare):
-        return any(
-            isinstance(part, ast.Constant) and part.value in BROKERS for part in ast.walk(node)
-        )
+    """Compares with a broker's name, has no other keys, or imports its room."""
+    if isinstance(node, ast.Compare | ast.MatchValue | ast.Subscript):
+        return any(name in BROKERS for name in constants(ast.walk(node)))
+    if isinstance(node, ast.Dict):  # AsyncAPI's own words are "nats" beside "amqp"
+        keys = constants(node.keys)
+        return bool(keys) and all(key in BROKERS for key in keys)
     module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
     return module.startswith(tuple(f"penstock.worker.{name}." for name in BROKERS))
+
+
+def constants(parts: Iterable[ast.AST | None]) -> list[object]:
+    return [part.value for part in parts if isinstance(part, ast.Constant)]
 
 
 def test_an_agent_loads_none_of_what_a_worker_needs() -> None:
