@@ -169,6 +169,7 @@ async def test_a_server_that_is_not_there_is_named_without_its_password(free_por
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.faults
 async def test_what_was_not_confirmed_before_a_crash_is_sent_again(
     shaky_rabbit: EmbeddedRabbit,
 ) -> None:
