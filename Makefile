@@ -126,9 +126,9 @@ lint: .venv/.dev ## ruff: rules and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-# Of its own processes mypy loses one now and then on a machine that is busy (2: not a type's fault).
 TYPED = penstock tests $(wildcard benchmarks/*.py)
 
+# Of its own processes mypy loses one now and then on a machine that is busy (2: not a type's fault).
 types: .venv/.dev ## mypy, strict
 	@$(BIN)/mypy --num-workers auto $(TYPED) \
 	  || { [ $$? -eq 2 ] && echo "mypy failed itself: once more, in one process" >&2 \
